@@ -1,0 +1,72 @@
+"""Train the tiny autoencoder on the source and the tasks' training splits; resumable.
+
+    python data/build/make_autoencoder.py                      # encoder and decoder
+    python data/build/make_autoencoder.py --decoder-only       # later: a better decoder, the same latents
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+
+import numpy as np
+import torch
+from make_data import DATA, write_checksums
+from registries import CACHE
+
+from difftuning.autoencoding import build_autoencoder, psnr, set_latent_scale, train_autoencoder
+
+FOLDER = DATA / "models" / "autoencoder"
+PHOTOGRAPHS, REPEAT_TASKS = 16_000, 4  # few photographs suffice; the tasks' pictures are few
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--decoder-only", action="store_true")
+    parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser.add_argument("--batch-size", type=int, default=16)
+    options = parser.parse_args()
+    pictures, heldout = training_pictures()
+    torch.manual_seed(0)
+    if options.decoder_only:
+        from diffusers import AutoencoderKL
+
+        autoencoder = AutoencoderKL.from_pretrained(FOLDER)
+    else:
+        autoencoder = build_autoencoder()
+    work = CACHE / ("autoencoder-decoder" if options.decoder_only else "autoencoder")
+    train_autoencoder(
+        autoencoder, pictures, folder=work, steps=options.steps, batch_size=options.batch_size,
+        learning_rate=options.learning_rate, decoder_only=options.decoder_only,
+    )  # fmt: skip
+    if not options.decoder_only:
+        set_latent_scale(autoencoder, pictures[:: max(1, len(pictures) // 5000)])
+    autoencoder.save_pretrained(FOLDER)
+    quality = {name: round(psnr(autoencoder, images), 2) for name, images in heldout.items()}
+    log = (sorted((work / "checkpoints").glob("step-*"))[-1] / "history.csv").read_text()
+    (FOLDER / ("decoder_loss.csv" if options.decoder_only else "loss.csv")).write_text(log)
+    card = {"training_pictures": len(pictures), "trained_on": "source, and the tasks' training splits", "psnr_db_heldout": quality}
+    (FOLDER / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+    write_checksums()
+    print(json.dumps(quality, indent=1))
+    shutil.rmtree(work)
+
+
+def training_pictures() -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """uint8 pictures to train on, and held-out ones per source kind and task (validation splits)."""
+    with np.load(CACHE / "source_full.npz", allow_pickle=False) as source:
+        images, kinds = source["train_images"], source["train_kinds"]
+        held, held_kinds = source["heldout_images"], source["heldout_kinds"]
+    parts = [images[kinds == 0][:: (kinds == 0).sum() // PHOTOGRAPHS or 1], images[kinds > 0]]
+    heldout = {f"source {name}": torch.from_numpy(held[held_kinds == kind]) for kind, name in enumerate(("photographs", "icons", "letters"))}
+    for path in sorted((DATA / "tasks").glob("*.npz")):
+        with np.load(path, allow_pickle=False) as task:
+            parts += [task["train_images"]] * REPEAT_TASKS
+            heldout[path.stem] = torch.from_numpy(task["validation_images"])
+    return torch.from_numpy(np.concatenate(parts)), heldout
+
+
+if __name__ == "__main__":
+    main()

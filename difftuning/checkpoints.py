@@ -1,0 +1,102 @@
+"""Checkpoints that survive SIGKILL: written whole or not at all, verified before use, never pickled."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from .files import DamagedFileError, atomic_path, load_tensors, read_json, require_space, save_tensors, sha256, write_json
+
+STATE = "state.json"
+RECORD = "run.json"
+
+
+def open_run(folder: Path, record: dict, *, resume: bool, may_differ: tuple[str, ...] = ()) -> None:
+    """Claim `folder` for a run described by `record`, or check that it holds that very run.
+
+    Raises, with nothing written, where the folder holds something else or a run with another
+    configuration; the fields of `may_differ` are allowed to change.
+    """
+    path = folder / RECORD
+    if path.is_file():
+        if not resume:
+            raise FileExistsError(f"{folder} already holds a run: resume=True continues it, or choose another folder")
+        _require_same(folder, read_json(path), record, may_differ)
+    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is not empty and holds no run of ours; choose another folder")
+    write_json(path, record)
+
+
+def _require_same(folder: Path, stored: dict, record: dict, may_differ: tuple[str, ...]) -> None:
+    fields = [name for name in sorted(set(stored) | set(record)) if name not in may_differ]
+    different = [f"{name} was {stored.get(name)!r}, is {record.get(name)!r}" for name in fields if stored.get(name) != record.get(name)]
+    if different:
+        raise ValueError(f"{folder} holds a run with another configuration ({'; '.join(different)}); choose another folder")
+
+
+def save_checkpoint(folder: Path, step: int, tensors: dict[str, dict[str, Tensor]], history: str, *, keep: int) -> None:
+    """Write checkpoints/step-N with one safetensors file per entry of `tensors`; keep the newest `keep`."""
+    size = sum(tensor.nbytes for group in tensors.values() for tensor in group.values())
+    require_space(folder, 2 * size)
+    with atomic_path(folder / "checkpoints" / f"step-{step:08d}") as scratch:
+        for name, group in tensors.items():
+            save_tensors(scratch / f"{name}.safetensors", group)
+        (scratch / "history.csv").write_text(history)
+        files = {path.name: sha256(path) for path in sorted(scratch.iterdir())}
+        write_json(scratch / STATE, {"step": step, "files": files})
+    for old in list_checkpoints(folder)[:-keep]:
+        shutil.rmtree(old)
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    return sorted((folder / "checkpoints").glob("step-*"))
+
+
+def load_checkpoint(folder: Path) -> tuple[int, dict[str, dict[str, Tensor]], str] | None:
+    """Step, tensors and history of the newest checkpoint, every file verified; None where there is none."""
+    checkpoints = list_checkpoints(folder)
+    if not checkpoints:
+        return None
+    newest = checkpoints[-1]
+    fix = f"delete {newest} to go on from the one before" if len(checkpoints) > 1 else f"delete {newest} to start again"
+    if not (newest / STATE).is_file():
+        raise DamagedFileError(f"{newest / STATE} is missing; {fix}")
+    state = read_json(newest / STATE)
+    for name, digest in state["files"].items():
+        path = newest / name
+        if not path.is_file() or sha256(path) != digest:
+            raise DamagedFileError(f"{path} is missing, cut off or altered; {fix}")
+    tensors = {path.stem: load_tensors(path) for path in sorted(newest.glob("*.safetensors"))}
+    return state["step"], tensors, (newest / "history.csv").read_text()
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state as named tensors (AdamW: step and both moments of every parameter)."""
+    state = optimizer.state_dict()["state"]
+    return {f"{index}.{key}": torch.as_tensor(value) for index, entry in state.items() for key, value in entry.items()}
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        index, key = name.split(".", 1)
+        state.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
+    """Trainable parameters by name; tied ones once."""
+    return {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
+
+
+@torch.no_grad()
+def copy_into(module: nn.Module, tensors: dict[str, Tensor]) -> None:
+    """Overwrite the trainable parameters; names and shapes must match exactly."""
+    parameters = trainable(module)
+    if set(parameters) != set(tensors):
+        raise ValueError(f"the weights do not fit: {sorted(set(parameters) ^ set(tensors))[0]!r} is on one side only")
+    for name, parameter in parameters.items():
+        parameter.copy_(tensors[name])

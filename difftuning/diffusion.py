@@ -1,0 +1,142 @@
+"""The forward process, its conversions, the hybrid loss and the closed-form ideal denoiser.
+
+    x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) eps,     a_t = alphas_cumprod[t]
+
+Tables are float64; what is applied to images or latents is float32, computed from them.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+
+class Diffusion:
+    """A discrete-time forward process over T = len(betas) timesteps, 0 = least noise.
+
+    Attributes (float64, shape (T,)): `betas`, `alphas_cumprod`, `snr` = a_t / (1 - a_t).
+    The default is DiT's and DDPM's linear schedule, 1e-4 to 0.02 in 1000 steps.
+    """
+
+    def __init__(self, betas: Tensor | None = None):
+        if betas is None:
+            betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+        betas = torch.as_tensor(betas).detach().cpu().double()
+        if betas.ndim != 1 or len(betas) == 0 or not bool(((betas > 0) & (betas <= 1)).all()):
+            raise ValueError(f"betas must be a non-empty row of numbers in (0, 1], got shape {tuple(betas.shape)}")
+        self.betas = betas
+        self.num_timesteps = len(betas)
+        self.alphas_cumprod = (1 - betas).cumprod(0)
+        self.snr = self.alphas_cumprod / (1 - self.alphas_cumprod)
+        self._tables = self._derived_tables()
+        self._on_device: dict[torch.device, dict[str, Tensor]] = {}
+
+    def _derived_tables(self) -> dict[str, Tensor]:
+        """Everything gathered per sample, in float64 first: 1 - a_t loses half its digits in float32."""
+        a, betas = self.alphas_cumprod, self.betas
+        previous = torch.cat([a.new_ones(1), a[:-1]])
+        variance = betas * (1 - previous) / (1 - a)  # of q(x_{t-1} | x_t, x_0); 0 at t = 0
+        clipped = torch.cat([variance[1:2], variance[1:]]) if self.num_timesteps > 1 else betas
+        return {
+            "signal": a.sqrt(),
+            "noise": (1 - a).sqrt(),
+            "log_beta": betas.log(),
+            "log_variance": clipped.log(),
+            "mean_x_0": betas * previous.sqrt() / (1 - a),
+            "mean_x_t": (1 - previous) * (1 - betas).sqrt() / (1 - a),
+        }
+
+    def at(self, name: str, t: Tensor, like: Tensor) -> Tensor:
+        """A derived table's entries at t, float32, shaped (N, 1, ..., 1) to broadcast over `like`."""
+        tables = self._on_device.get(like.device)
+        if tables is None:
+            tables = {key: table.float().to(like.device) for key, table in self._tables.items()}
+            self._on_device[like.device] = tables
+        t = torch.as_tensor(t, device=like.device)
+        return tables[name][t].reshape(-1, *[1] * (like.ndim - 1))
+
+    def q_sample(self, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """x_t from x_0 and unit noise of the same shape; t is an int or int64 (N,)."""
+        return self.at("signal", t, x_0) * x_0 + self.at("noise", t, x_0) * noise
+
+    def predict_x0(self, x_t: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        return (x_t - self.at("noise", t, x_t) * eps) / self.at("signal", t, x_t)
+
+    def predict_eps(self, x_t: Tensor, t: Tensor, x_0: Tensor) -> Tensor:
+        return (x_t - self.at("signal", t, x_t) * x_0) / self.at("noise", t, x_t)
+
+    def velocity(self, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
+        """v = sqrt(a_t) eps - sqrt(1 - a_t) x_0 (Salimans and Ho, ICLR 2022)."""
+        return self.at("signal", t, x_0) * noise - self.at("noise", t, x_0) * x_0
+
+    def posterior_mean(self, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
+        """Mean of q(x_{t-1} | x_t, x_0) (Ho et al., NeurIPS 2020, eq. 7)."""
+        return self.at("mean_x_0", t, x_t) * x_0 + self.at("mean_x_t", t, x_t) * x_t
+
+
+def eps_loss(model_output: Tensor, noise: Tensor) -> Tensor:
+    """||eps - eps_theta||^2 averaged over each sample's numbers; (N,).  A learned variance is left out."""
+    eps = model_output[:, : noise.shape[1]]
+    return (eps.float() - noise).square().flatten(1).mean(1)
+
+
+def hybrid_loss(model_output: Tensor, x_0: Tensor, x_t: Tensor, noise: Tensor, t: Tensor, diffusion: Diffusion) -> Tensor:
+    """eps-MSE plus the variational bound that trains the learned variance; (N,).
+
+    `model_output` is (N, 2C, h, w): the noise, then the variance as a fraction in [-1, 1]
+    between its two bounds (Nichol and Dhariwal, ICML 2021, eq. 15-16).
+    """
+    expected = (x_0.shape[0], 2 * x_0.shape[1], *x_0.shape[2:])
+    if tuple(model_output.shape) != expected:
+        raise ValueError(f"model_output must be {expected} (noise and variance), got {tuple(model_output.shape)}")
+    eps, variance = model_output.float().chunk(2, dim=1)
+    bound = variational_bound(eps.detach(), variance, x_0, x_t, t, diffusion)
+    return eps_loss(eps, noise) + bound
+
+
+def variational_bound(eps: Tensor, variance: Tensor, x_0: Tensor, x_t: Tensor, t: Tensor, diffusion: Diffusion) -> Tensor:
+    """L_t of the variational bound in bits per number; (N,).  At t = 0 it is the decoder's likelihood."""
+    lower, upper = diffusion.at("log_variance", t, x_t), diffusion.at("log_beta", t, x_t)
+    fraction = (variance + 1) / 2
+    log_variance = fraction * upper + (1 - fraction) * lower
+    true_mean = diffusion.posterior_mean(x_0, x_t, t)
+    mean = diffusion.posterior_mean(diffusion.predict_x0(x_t, t, eps), x_t, t)
+    divergence = 0.5 * (
+        log_variance - lower - 1 + (lower - log_variance).exp() + (true_mean - mean).square() * (-log_variance).exp()
+    )
+    likelihood = -discretized_gaussian_log_likelihood(x_0, mean, 0.5 * log_variance)
+    first = torch.as_tensor(t, device=x_t.device).eq(0)
+    return torch.where(first, likelihood.flatten(1).mean(1), divergence.flatten(1).mean(1)) / math.log(2)
+
+
+def discretized_gaussian_log_likelihood(x: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
+    """log p(x) where x was rounded to 256 levels on [-1, 1]; element-wise (Ho et al., 2020, eq. 13)."""
+    centred, inverse = x - mean, (-log_scale).exp()
+    above = _normal_cdf(inverse * (centred + 1 / 255))
+    below = _normal_cdf(inverse * (centred - 1 / 255))
+    tail = torch.where(x < -0.999, above, torch.where(x > 0.999, 1 - below, above - below))
+    return tail.clamp(min=1e-12).log()
+
+
+def _normal_cdf(x: Tensor) -> Tensor:
+    """The tanh approximation that DiT's training uses, so that losses can be compared number by number."""
+    return 0.5 * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def ideal_denoiser(x_t: Tensor, t: int | Tensor, data: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    """E[x_0 | x_t] when x_0 is drawn uniformly from the finite set `data` (M, ...); shape of x_t (N, ...).
+
+    Theorem 1 of the paper: a softmax over -||x_t - sqrt(a_t) x_i||^2 / (2 (1 - a_t)) weighs the
+    set's members: the nearest one as t -> 0, the set's mean as t -> T.  `t` is an int or (N,).
+    """
+    if x_t.shape[1:] != data.shape[1:] or len(data) == 0:
+        raise ValueError(f"data must be (M, {', '.join(map(str, x_t.shape[1:]))}) with M > 0, got {tuple(data.shape)}")
+    a = alphas_cumprod.to(x_t.device)[torch.as_tensor(t, device=x_t.device)].double().reshape(-1, 1)
+    points = data.to(x_t.device).flatten(1).double()  # (M, D)
+    queries = x_t.flatten(1).double()  # (N, D)
+    # Expanded square without ||x_t||^2, which every member shares.
+    exponent = (2 * a.sqrt() * (queries @ points.T) - a * points.square().sum(1)) / (2 * (1 - a))  # (N, M)
+    weights = exponent.softmax(1)
+    return (weights @ points).reshape(x_t.shape).to(x_t.dtype)

@@ -1,0 +1,241 @@
+"""`fine_tune`: plain fine-tuning and Diff-Tuning, one code path, from a pre-trained model and a task.
+
+Diff-Tuning trains on target pictures under a law that rises with t (reconsolidation) and
+on memory-bank pictures under one that falls (retention).  Without a bank and at power 0
+the very same code is plain fine-tuning.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Sequence
+
+import torch
+from torch import Tensor
+
+from . import checkpoints
+from .data import Task
+from .diffusion import Diffusion
+from .dit import DiT
+from .files import DamagedFileError, read_json
+from .latents import encode_latents
+from .memory import MemoryBank, require_same_model
+from .objective import Objective, Stream, seeded_generator
+from .pretrained import Pretrained, load_pretrained
+from .schedules import Family, family_distribution, family_weights, min_snr_weight, p2_weight, timestep_distribution
+from .training import Callback, TrainingConfig, train
+
+if TYPE_CHECKING:
+    import pandas
+
+NEW_ROW_NOISE = 0.1  # of the label table's own spread
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffTuningConfig(TrainingConfig):
+    """The method's settings; the defaults are the published code's (paper: section 3 and Algorithm 1).
+
+    `reconsolidation_power` and `retention_power` are the parameter of `family`: the power
+    (official), tau (paper) or the threshold (threshold, sigmoid).
+    """
+
+    bank_share: float = 0.2  # of the global batch, rounded down: 6 of 32
+    bank_weight: float = 0.1  # of the retention loss; the paper's formula has 1
+    reconsolidation_power: float = 1.0
+    retention_power: float = 1.0
+    family: Family = "official"
+    weighted: bool = False  # uniform t and loss weights in place of sampling t
+    loss_weighting: Literal["none", "p2", "min_snr"] = "none"
+    label_drop: float = 0.1
+    bank_labels: Literal["null", "own"] = "null"
+    label_rows: Literal["auto", "free", "first"] = "auto"
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("bank_share", "label_drop"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+        if not self.bank_weight >= 0:
+            raise ValueError(f"bank_weight must be at least 0, got {self.bank_weight}")
+        for name in ("reconsolidation_power", "retention_power"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        for field in fields(DiffTuningConfig):
+            choices = _CHOICES.get(field.name)
+            if choices and getattr(self, field.name) not in choices:
+                raise ValueError(f"{field.name} must be one of {', '.join(choices)}, got {getattr(self, field.name)!r}")
+
+
+_CHOICES = {
+    "family": ("official", "paper", "threshold", "sigmoid"),
+    "loss_weighting": ("none", "p2", "min_snr"),
+    "bank_labels": ("null", "own"),
+    "label_rows": ("auto", "free", "first"),
+}
+
+
+@dataclass
+class FineTuned:
+    """A fine-tuned model: `model` carries the averaged (EMA) weights and is a `Pretrained` like any other.
+
+    `rows[k]` is the label that stands for the task's class k; names work as labels too.
+    """
+
+    model: Pretrained
+    history: pandas.DataFrame  # step, target_loss, bank_loss, seconds
+    config: DiffTuningConfig
+    rows: Tensor  # int64 (K,)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the model (diffusers' folder), history.csv and config.json."""
+        folder = Path(folder)
+        self.model.save(folder / "model")
+        self.history.to_csv(folder / "history.csv", index=False)
+        record = {"config": asdict(self.config), "rows": self.rows.tolist()}
+        (folder / "result.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+def load_fine_tuned(folder: str | Path, *, device: str | torch.device | None = None) -> FineTuned:
+    """Open what `fine_tune` left in its folder, or what `FineTuned.save` wrote."""
+    import pandas
+
+    folder = Path(folder)
+    if not (folder / "result.json").is_file():
+        raise FileNotFoundError(f"no finished fine-tuning in {folder}: it has no result.json")
+    record = read_json(folder / "result.json")
+    try:
+        config, rows = DiffTuningConfig(**record["config"]), torch.tensor(record["rows"], dtype=torch.int64)
+    except (KeyError, TypeError) as error:
+        raise DamagedFileError(f"{folder / 'result.json'} does not describe a fine-tuning ({error})") from error
+    model = load_pretrained(folder / "model", device=device)
+    return FineTuned(model, pandas.read_csv(folder / "history.csv"), config, rows)
+
+
+def fine_tune(pretrained: Pretrained, task: Task, bank: MemoryBank | None = None, config: DiffTuningConfig | None = None, *,
+              folder: str | Path, resume: bool = True, callbacks: Sequence[Callback] = (), progress: bool = True) -> FineTuned:  # fmt: skip
+    """Fine-tune a copy of `pretrained` on `task`; with a `bank`, by Diff-Tuning.
+
+    Plain fine-tuning is bank=None with reconsolidation_power=0; reconsolidation or retention
+    alone is one of them without the other.  Checkpoints, history and the result go to
+    `folder`; the same call goes on where an interrupted one stopped (to more `steps` too).
+    """
+    config = config or DiffTuningConfig(steps=1000)
+    folder = Path(folder)
+    if bank is not None:
+        require_same_model(bank.recipe, pretrained, bank.folder)
+    batch = split_batch(config, bank)
+    rows = choose_rows(pretrained, len(task.class_names), config.label_rows)
+    _require_open_rows(bank, config, rows)
+    record = {
+        "task": task.fingerprint,
+        "pretrained": pretrained.fingerprint,
+        "bank": None if bank is None else asdict(bank.recipe) | {"latent_shape": list(bank.recipe.latent_shape)},
+        **asdict(config),
+    }
+    free = ("steps", "checkpoint_every", "keep_checkpoints") if config.cooldown_steps == 0 else ("checkpoint_every", "keep_checkpoints")
+    checkpoints.open_run(folder, record, resume=resume, may_differ=free)
+    denoiser = pretrained.copy_denoiser()
+    add_rows(denoiser, pretrained, rows, config.seed)
+    streams = _streams(pretrained, task, bank, config, rows, batch)
+    objective = Objective(streams, pretrained.diffusion, config.seed)
+    state, history = train(
+        denoiser, objective, config, folder=folder, device=pretrained.device, callbacks=callbacks, progress=progress
+    )
+    names, first_free = _names(pretrained, task, rows)
+    model = pretrained.with_denoiser(
+        state.ema_model(), label_names=names, first_free_label=first_free, name=f"{pretrained.name} tuned on {task.name}"
+    )
+    result = FineTuned(model, history, config, rows)
+    result.save(folder)
+    return result
+
+
+def split_batch(config: DiffTuningConfig, bank: MemoryBank | None) -> tuple[int, int]:
+    """Target and bank pictures in each global batch: 26 and 6 of 32 at a share of 0.2."""
+    if bank is None:
+        return config.batch_size, 0
+    from_bank = int(config.batch_size * config.bank_share)
+    if from_bank == 0:
+        raise ValueError(
+            f"a batch of {config.batch_size} at bank_share {config.bank_share} holds no bank picture: "
+            "raise one of them, or pass bank=None"
+        )
+    return config.batch_size - from_bank, from_bank
+
+
+def timestep_laws(config: DiffTuningConfig, num_timesteps: int) -> dict[str, tuple[Tensor, Tensor | None]]:
+    """For "target" and "bank": the law t is drawn from, and the weight on the loss (None for 1); float64 (T,)."""
+    uniform = timestep_distribution(num_timesteps, 0)
+    laws = {}
+    for name, parameter, descending in (("target", config.reconsolidation_power, False), ("bank", config.retention_power, True)):
+        if config.weighted:
+            laws[name] = uniform, family_weights(config.family, num_timesteps, parameter, descending=descending)
+        else:
+            laws[name] = family_distribution(config.family, num_timesteps, parameter, descending=descending), None
+    return laws
+
+
+def choose_rows(pretrained: Pretrained, num_classes: int, choice: Literal["auto", "free", "first"] = "auto") -> Tensor:
+    """Rows of the label table for a task's classes; int64 (K,).
+
+    "free": rows that no class has yet; "first": rows 0..K-1, as the published code does;
+    "auto": free where they suffice, else first.
+    """
+    free = pretrained.null_label - pretrained.first_free_label
+    if choice == "free" and num_classes > free:
+        raise ValueError(f"{num_classes} classes need free label rows, {pretrained.name} has {free}: use label_rows='first'")
+    if num_classes > pretrained.null_label:
+        raise ValueError(f"{num_classes} classes do not fit into a label table of {pretrained.null_label} rows")
+    use_free = choice == "free" or (choice == "auto" and num_classes <= free)
+    return torch.arange(num_classes) + (pretrained.first_free_label if use_free else 0)
+
+
+@torch.no_grad()
+def add_rows(denoiser: DiT, pretrained: Pretrained, rows: Tensor, seed: int) -> None:
+    """Start new label rows as the null row plus a little noise; rows that have a class keep theirs."""
+    table = denoiser.label_table
+    new = rows[rows >= pretrained.first_free_label].to(table.device)
+    spread = pretrained.denoiser.label_table[: max(pretrained.first_free_label, 2)].std()
+    noise = torch.randn(len(new), table.shape[1], generator=seeded_generator(seed, "new label rows", len(new)))
+    table[new] = table[pretrained.null_label] + NEW_ROW_NOISE * spread * noise.to(table)
+
+
+def _streams(pretrained: Pretrained, task: Task, bank: MemoryBank | None, config: DiffTuningConfig, rows: Tensor,
+             batch: tuple[int, int]) -> list[Stream]:  # fmt: skip
+    laws = timestep_laws(config, pretrained.diffusion.num_timesteps)
+    eps_weight = _eps_weight(config, pretrained.diffusion)
+    null = pretrained.null_label
+    encoded = encode_latents(pretrained, task)
+    law, importance = laws["target"]
+    streams = [
+        Stream("target", encoded["latents"], rows[task.labels], batch[0], law, importance=importance, eps_weight=eps_weight,
+               label_drop=config.label_drop, null_label=null, mirrored=encoded.get("mirrored"))
+    ]  # fmt: skip
+    if bank is not None:
+        own = config.bank_labels == "own"
+        labels = bank.labels if own else torch.full_like(bank.labels, null)
+        law, importance = laws["bank"]
+        streams.append(
+            Stream("bank", bank.latents, labels, batch[1], law, weight=config.bank_weight, importance=importance,
+                   eps_weight=eps_weight, label_drop=config.label_drop if own else 0.0, null_label=null)
+        )  # fmt: skip
+    return streams
+
+
+def _eps_weight(config: DiffTuningConfig, diffusion: Diffusion) -> Tensor | None:
+    if config.loss_weighting == "p2":
+        return p2_weight(diffusion.snr, gamma=0.5)  # the published code's choice of gamma
+    return min_snr_weight(diffusion.snr) if config.loss_weighting == "min_snr" else None
+
+
+def _require_open_rows(bank: MemoryBank | None, config: DiffTuningConfig, rows: Tensor) -> None:
+    if bank is not None and config.bank_labels == "own" and bool(torch.isin(bank.labels, rows).any()):
+        raise ValueError("bank_labels='own' needs the source's label rows, but the task takes them: use label_rows='free'")
+
+
+def _names(pretrained: Pretrained, task: Task, rows: Tensor) -> tuple[list[str], int]:
+    first, last = int(rows[0]), int(rows[-1]) + 1
+    names = pretrained.label_names
+    return [*names[:first], *task.class_names, *names[last:]], max(pretrained.first_free_label, last)

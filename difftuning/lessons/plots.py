@@ -1,0 +1,98 @@
+"""Figures of the lessons: values in, Figure out; one theme, colours that colour-blind readers tell apart.
+
+Every figure carries a description for readers who cannot see it (`describe`).
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Iterator, Mapping
+
+import numpy as np
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's palette: one colour per method, the same in every lesson.
+COLOURS = {
+    "pre-trained": "#000000",
+    "plain": "#D55E00",
+    "Diff-Tuning": "#0072B2",
+    "Diff-Tuning, weight 1": "#56B4E9",
+    "reconsolidation only": "#009E73",
+    "retention only": "#CC79A7",
+}
+
+
+@contextmanager
+def theme() -> Iterator[None]:
+    """seaborn's white grid with fonts that stay readable on a laptop."""
+    import seaborn
+
+    with seaborn.axes_style("whitegrid", {"grid.color": ".9"}), seaborn.plotting_context("notebook"):
+        yield
+
+
+def picture_rows(rows: Mapping[str, Tensor], *, title: str = "", columns: int = 12) -> Figure:
+    """One labelled row of pictures for each entry; images (N, 3, H, W) in [-1, 1]."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(0.62 * columns + 2.2, 0.68 * len(rows) + (0.5 if title else 0.1)), layout="constrained")
+    axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+    for axis, (name, images) in zip(axes, rows.items()):
+        shown = images[:columns].clamp(-1, 1).permute(0, 2, 3, 1).numpy() / 2 + 0.5  # (n, H, W, 3)
+        shown = np.pad(shown, ((0, columns - len(shown)), (1, 1), (1, 1), (0, 0)), constant_values=0.35)
+        axis.imshow(np.concatenate(list(shown), axis=1), interpolation="nearest")
+        axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=11)
+        axis.set(xticks=[], yticks=[])
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+    if title:
+        figure.suptitle(title, fontsize=12)
+    return describe(figure, f"Rows of pictures: {', '.join(rows)}.")
+
+
+def score_curves(table: pandas.DataFrame, live: pandas.DataFrame | None = None, *, title: str = "") -> Figure:
+    """Mean score against training steps, with 95 % intervals over seeds; live points drawn on top.
+
+    `table` and `live` have the columns method, step, fid; `table` one row for each seed.
+    """
+    from matplotlib.figure import Figure
+
+    with theme():
+        figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+        axis = figure.subplots()
+    for method, rows in table.groupby("method", sort=False):
+        summary = [(step, *mean_interval(group.to_numpy())) for step, group in rows.groupby("step").fid]
+        steps, means, halves = map(np.array, zip(*summary))
+        colour = COLOURS.get(method, "0.5")
+        axis.plot(steps, means, color=colour, marker="o", markersize=4, label=method)
+        axis.fill_between(steps, means - halves, means + halves, color=colour, alpha=0.18, linewidth=0)
+    if live is not None:
+        for method, rows in live.groupby("method", sort=False):
+            axis.plot(rows.step, rows.fid, marker="*", markersize=15, linestyle="none", color=COLOURS.get(method, "0.5"),
+                      markeredgecolor="white", label=f"{method}, your run")  # fmt: skip
+    axis.set(xlabel="training steps", ylabel="Frechet distance in our feature space\n(lower is better)", title=title)
+    axis.set_xscale("log", base=2)
+    ticks = sorted(set(table.step) | set([] if live is None else live.step))
+    axis.set_xticks(ticks, [str(int(step)) for step in ticks])
+    axis.minorticks_off()
+    axis.legend(frameon=True, fontsize=10)
+    return describe(figure, f"Score against training steps for {', '.join(table.method.unique())}, with intervals over seeds.")
+
+
+def mean_interval(values: np.ndarray) -> tuple[float, float]:
+    """Mean and half-width of its 95 % interval (Student's t); the half-width of a single value is 0."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return float(np.mean(values)), 0.0
+    return float(np.mean(values)), float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
+def describe(figure: Figure, text: str) -> Figure:
+    """Attach alt text; it travels in the picture's metadata and is what a test looks for."""
+    figure.set_label(text)
+    return figure

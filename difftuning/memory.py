@@ -1,0 +1,196 @@
+"""The memory bank: pictures sampled once from the pre-trained model, replayed while fine-tuning.
+
+On disk: manifest.json and shards of safetensors.  Every sample's noise comes from (seed,
+its place) and every shard is one batch, so an interrupted bank resumes, and a damaged
+shard is sampled again, to the same bits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .files import DamagedFileError, load_tensors, read_json, require_space, save_tensors, sha256, write_json
+from .objective import seeded_generator
+from .pretrained import Pretrained
+from .progress import progress_bar
+from .sampling import Sampler, label_rows, sample_latents
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class BankRecipe:
+    """Everything that decides a bank's content; two equal recipes give the same bank."""
+
+    size: int
+    seed: int
+    sampler: Sampler
+    steps: int
+    guidance: float
+    shard_size: int
+    reencode: bool
+    fingerprint: str  # of the model that was sampled
+    latent_shape: tuple[int, int, int]
+
+
+class MemoryBank:
+    """Latents (N, C, h, w) with the source labels (N,) they were sampled under."""
+
+    def __init__(self, folder: Path, recipe: BankRecipe, latents: Tensor, labels: Tensor):
+        self.folder, self.recipe = folder, recipe
+        self.latents, self.labels = latents, labels
+
+    def __len__(self) -> int:
+        return len(self.latents)
+
+    @classmethod
+    def sample(cls, pretrained: Pretrained, size: int, *, folder: str | Path, seed: int = 0,
+               labels: Tensor | list | None = None, sampler: Sampler = "ddim", steps: int = 50, guidance: float = 1.5,
+               resume: bool = True, reencode: bool = False, shard_size: int = 250, progress: bool = True) -> MemoryBank:  # fmt: skip
+        """Sample `size` latents into `folder`, or finish a bank begun there, or open the finished one.
+
+        `labels`: one for each sample; by default the source classes in equal shares, in random
+        order.  `reencode` stores what remains after 8-bit pictures, as a bank kept as image
+        files would (the published code's way).
+        """
+        folder = Path(folder)
+        if size < 1 or shard_size < 1:
+            raise ValueError(f"size and shard_size must be at least 1, got {size} and {shard_size}")
+        labels = _source_labels(pretrained, size, seed) if labels is None else label_rows(pretrained, labels)
+        if len(labels) != size:
+            raise ValueError(f"labels must hold one label for each of the {size} samples, got {len(labels)}")
+        shape = tuple(pretrained.latent_shape)
+        recipe = BankRecipe(size, seed, sampler, steps, guidance, shard_size, reencode, pretrained.fingerprint, shape)
+        manifest = {"recipe": _plain(recipe), "labels": labels.tolist(), "shards": {}}
+        manifest = _claim(folder, manifest, resume)
+        require_space(folder, 4 * size * shape[0] * shape[1] * shape[2])
+        parts = range(-(-size // shard_size))
+        for number in progress_bar(parts, "memory bank", shown=progress and len(manifest["shards"]) < len(parts)):
+            if _shard_name(number) not in manifest["shards"]:
+                _write_shard(pretrained, folder, recipe, manifest, number)
+        return cls.load(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> MemoryBank:
+        """Open a finished bank; every shard's checksum is verified and a bad one is named."""
+        folder = Path(folder)
+        manifest, recipe = _read_manifest(folder)
+        expected = [_shard_name(number) for number in range(-(-recipe.size // recipe.shard_size))]
+        absent = [name for name in expected if name not in manifest["shards"]]
+        if absent:
+            raise DamagedFileError(f"the bank in {folder} is unfinished ({absent[0]} is next): call MemoryBank.sample again to go on")
+        bad = _bad_shards(folder, manifest)
+        if bad:
+            raise DamagedFileError(f"{folder / bad[0]} is missing, cut off or altered: repair it with repair_bank(folder, pretrained)")
+        latents = torch.cat([load_tensors(folder / name)["latents"] for name in expected])
+        return cls(folder, recipe, latents, torch.tensor(manifest["labels"]))
+
+    def verify(self) -> list[str]:
+        """Names of the shards on disk that are missing, cut off or altered."""
+        return _bad_shards(self.folder, _read_manifest(self.folder)[0])
+
+    def repair(self, pretrained: Pretrained) -> list[str]:
+        """Sample just the bad shards again, to the same bits on the same machine; returns their names."""
+        return repair_bank(self.folder, pretrained)
+
+    def images(self, pretrained: Pretrained, indices: Tensor | slice = slice(None)) -> Tensor:
+        """Pictures (n, 3, H, W) of some of the bank's samples, to look at."""
+        return torch.cat([pretrained.decode(part).cpu() for part in self.latents[indices].split(250)])
+
+
+def repair_bank(folder: str | Path, pretrained: Pretrained) -> list[str]:
+    """As `MemoryBank.repair`, for a bank that does not load."""
+    folder = Path(folder)
+    manifest, recipe = _read_manifest(folder)
+    require_same_model(recipe, pretrained, folder)
+    bad = _bad_shards(folder, manifest)
+    for name in bad:
+        _write_shard(pretrained, folder, recipe, manifest, int(name.split("-")[1].split(".")[0]))
+    return bad
+
+
+def require_same_model(recipe: BankRecipe, pretrained: Pretrained, folder: Path) -> None:
+    """Raise where a bank was sampled from another model than the one at hand."""
+    if tuple(recipe.latent_shape) != tuple(pretrained.latent_shape):
+        raise ValueError(f"the bank in {folder} holds latents {tuple(recipe.latent_shape)}, {pretrained.name} works on {tuple(pretrained.latent_shape)}")
+    if recipe.fingerprint != pretrained.fingerprint:
+        raise ValueError(
+            f"the bank in {folder} was sampled from another model (weights {recipe.fingerprint[:12]}, "
+            f"{pretrained.name} has {pretrained.fingerprint[:12]}): sample a bank from this one"
+        )
+
+
+def _source_labels(pretrained: Pretrained, size: int, seed: int) -> Tensor:
+    """The source classes over and over, shuffled: each appears equally often, up to one."""
+    classes = len(pretrained.label_names)
+    return torch.arange(size)[torch.randperm(size, generator=seeded_generator(seed, "bank labels", size))] % classes
+
+
+def _write_shard(pretrained: Pretrained, folder: Path, recipe: BankRecipe, manifest: dict, number: int) -> None:
+    part = slice(number * recipe.shard_size, min((number + 1) * recipe.shard_size, recipe.size))
+    labels = torch.tensor(manifest["labels"][part])
+    latents = sample_latents(
+        pretrained, labels, steps=recipe.steps, sampler=recipe.sampler, guidance=recipe.guidance,
+        generator=seeded_generator(recipe.seed, "bank shard", number), batch_size=recipe.shard_size,
+    )  # fmt: skip
+    if recipe.reencode:
+        pixels = ((pretrained.decode(latents) + 1) * 127.5).round()
+        latents = pretrained.encode(pixels / 127.5 - 1).cpu()
+    name = _shard_name(number)
+    save_tensors(folder / name, {"latents": latents})
+    manifest["shards"][name] = sha256(folder / name)
+    write_json(folder / MANIFEST, manifest)
+
+
+def _claim(folder: Path, manifest: dict, resume: bool) -> dict:
+    """The manifest to go on with: the one in `folder` if it is this very bank, else the new one, written."""
+    path = folder / MANIFEST
+    if path.is_file():
+        stored, _ = _read_manifest(folder)
+        if not resume:
+            raise FileExistsError(f"{folder} already holds a bank: resume=True goes on with it, or choose another folder")
+        old, new = stored["recipe"], manifest["recipe"]
+        different = [f"{name} was {old[name]!r}, is {new[name]!r}" for name in new if old.get(name) != new[name]]
+        if stored["labels"] != manifest["labels"]:
+            different.append("the labels differ")
+        if different:
+            raise ValueError(f"{folder} holds another bank ({'; '.join(different)}); choose another folder")
+        return stored
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} is not empty and holds no bank; choose another folder")
+    write_json(path, manifest)
+    return manifest
+
+
+def _read_manifest(folder: Path) -> tuple[dict, BankRecipe]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise FileNotFoundError(f"no memory bank in {folder}: it has no {MANIFEST}")
+    manifest = read_json(path)
+    try:
+        fields = dict(manifest["recipe"])
+        fields["latent_shape"] = tuple(fields["latent_shape"])
+        names = [_shard_name(number) for number in range(-(-fields["size"] // fields["shard_size"]))]
+        foreign = set(manifest["shards"]) - set(names)
+        if foreign or len(manifest["labels"]) != fields["size"]:
+            raise ValueError(f"unknown shard {sorted(foreign)[0]}" if foreign else "too few labels")
+        return manifest, BankRecipe(**fields)
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedFileError(f"{path} is no bank manifest ({error})") from error
+
+
+def _bad_shards(folder: Path, manifest: dict) -> list[str]:
+    shards = manifest["shards"].items()
+    return [name for name, digest in shards if not (folder / name).is_file() or sha256(folder / name) != digest]
+
+
+def _shard_name(number: int) -> str:
+    return f"shard-{number:05d}.safetensors"
+
+
+def _plain(recipe: BankRecipe) -> dict:
+    return asdict(recipe) | {"latent_shape": list(recipe.latent_shape)}

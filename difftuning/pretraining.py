@@ -1,0 +1,101 @@
+"""How the tiny models were made: a class-conditional DiT trained from nothing, on the one loop."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Sequence
+
+import torch
+from torch import Tensor
+
+from . import checkpoints
+from .data import Task
+from .dit import DiT, build_dit
+from .latents import encode_latents
+from .objective import Objective, Stream
+from .pretrained import Pretrained, checked_device
+from .schedules import timestep_distribution
+from .training import Callback, TrainingConfig, train
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainingConfig(TrainingConfig):
+    """The tiny DiT and how it was trained; plain uniform timesteps, labels dropped once per sample."""
+
+    steps: int = 12_000
+    batch_size: int = 64
+    learning_rate: float = 7e-4
+    warmup_steps: int = 300
+    ema_decay: float = 0.9995
+    width: int = 160
+    num_heads: int = 5
+    num_layers: int = 6
+    num_labels: int = 1000  # rows beside the null row, more than the source needs: the rest is for tasks
+    label_drop: float = 0.1
+    class_balance: float = 0.75  # classes are drawn in proportion to their size to this power
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not 0 <= self.class_balance <= 1:
+            raise ValueError(f"class_balance must be between 0 (classes alike) and 1 (pictures alike), got {self.class_balance}")
+        if not 0 <= self.label_drop < 1:
+            raise ValueError(f"label_drop must be in [0, 1), got {self.label_drop}")
+
+
+def pretrain(source: Task, autoencoder: AutoencoderKL, config: PretrainingConfig, *, folder: str | Path, name: str = "tiny",
+             device: str | torch.device = "cpu", callbacks: Sequence[Callback] = (), progress: bool = True) -> Pretrained:  # fmt: skip
+    """Train a DiT on `source`'s latents, resumable from `folder`; the result is the EMA model."""
+    if len(source.class_names) > config.num_labels:
+        raise ValueError(f"{source.name} has {len(source.class_names)} classes, the label table {config.num_labels} rows: raise num_labels")
+    folder = Path(folder)
+    model = untrained(source, autoencoder, config, name=name).to(checked_device(device))
+    record = {"source": source.fingerprint, "autoencoder": model.autoencoder_fingerprint, **asdict(config)}
+    checkpoints.open_run(folder, record, resume=True, may_differ=("checkpoint_every", "keep_checkpoints"))
+    encoded = encode_latents(model, source)
+    stream = Stream(
+        "source", encoded["latents"], source.labels, config.batch_size, timestep_distribution(model.diffusion.num_timesteps, 0),
+        label_drop=config.label_drop, null_label=model.null_label, mirrored=encoded.get("mirrored"),
+        picture_law=balanced_law(source.labels, config.class_balance),
+    )  # fmt: skip
+    objective = Objective([stream], model.diffusion, config.seed)
+    state, history = train(
+        model.denoiser, objective, config, folder=folder, device=model.device, callbacks=callbacks, progress=progress
+    )
+    result = model.with_denoiser(free_rows_as_null(state.ema_model(), model.first_free_label))
+    result.save(folder / "model")
+    history.to_csv(folder / "history.csv", index=False)
+    return result
+
+
+def untrained(source: Task, autoencoder: AutoencoderKL, config: PretrainingConfig, *, name: str) -> Pretrained:
+    """The model before its first step, seeded by the configuration."""
+    from diffusers import DDIMScheduler
+
+    side = source.image_size // 2 ** (len(autoencoder.config.block_out_channels) - 1)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        denoiser = build_dit(
+            width=config.width, num_heads=config.num_heads, num_layers=config.num_layers,
+            latent_shape=(autoencoder.config.latent_channels, side, side), num_labels=config.num_labels,
+        )  # fmt: skip
+    scheduler = DDIMScheduler(beta_start=1e-4, beta_end=0.02, beta_schedule="linear", clip_sample=False)
+    return Pretrained(denoiser, autoencoder, scheduler, label_names=source.class_names, name=name)
+
+
+def balanced_law(labels: Tensor, power: float) -> Tensor:
+    """Probability of each picture so that a class of n pictures is drawn in proportion to n^power; float64 (N,)."""
+    counts = torch.bincount(labels).double()
+    law = counts[labels] ** (power - 1)
+    return law / law.sum()
+
+
+@torch.no_grad()
+def free_rows_as_null(denoiser: DiT, first_free_label: int) -> DiT:
+    """Rows that no class has act like "no label", so that a task's labels mean something before tuning, too."""
+    table = denoiser.label_table
+    table[first_free_label:] = table[-1].clone()
+    return denoiser
