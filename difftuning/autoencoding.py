@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .checkpoints import load_checkpoint, open_run, optimizer_tensors, restore_optimizer, save_checkpoint
+from .checkpoints import copy_into, load_checkpoint, open_run, optimizer_tensors, restore_optimizer, save_checkpoint
 from .objective import seeded_generator
 from .progress import progress_bar
 
@@ -55,9 +55,7 @@ def train_autoencoder(autoencoder: AutoencoderKL, pictures: Tensor, *, folder: P
     found = load_checkpoint(folder)
     if found:
         begun, tensors, history = found
-        with torch.no_grad():
-            for name, weight in weights.items():
-                weight.copy_(tensors["model"][name])
+        copy_into(weights, tensors["model"])
         restore_optimizer(optimizer, tensors["optimizer"])
     running = None
     bar = progress_bar(range(begun, steps), "autoencoder", initial=begun, total=steps)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -18,16 +19,33 @@ def open_run(folder: Path, record: dict, *, resume: bool, may_differ: tuple[str,
     """Claim `folder` for a run described by `record`, or check that it holds that very run.
 
     Raises, with nothing written, where the folder holds something else or a run with another
-    configuration; the fields of `may_differ` are allowed to change.
+    configuration; the fields of `may_differ` are allowed to change.  Of several processes
+    the main one alone looks and writes.
     """
+    if not is_main_process():
+        return
     path = folder / RECORD
     if path.is_file():
         if not resume:
             raise FileExistsError(f"{folder} already holds a run: resume=True continues it, or choose another folder")
         _require_same(folder, read_json(path), record, may_differ)
-    elif folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder} is not empty and holds no run of ours; choose another folder")
+        done = max((_step(path) for path in list_checkpoints(folder)), default=0)
+        if done > record.get("steps", done):
+            raise ValueError(f"{folder} holds {done} steps already, more than steps={record['steps']}; choose another folder")
+    else:
+        require_unused(folder)
     write_json(path, record)
+
+
+def require_unused(folder: Path) -> None:
+    """Raise where `folder` holds anything but hidden files (of a desktop, or of a write that was killed)."""
+    if folder.exists() and (not folder.is_dir() or any(not path.name.startswith(".") for path in folder.iterdir())):
+        raise FileExistsError(f"{folder} is not empty and holds something else; choose another folder")
+
+
+def is_main_process() -> bool:
+    """Whether this process writes the files; torchrun and accelerate number the processes they start."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def _require_same(folder: Path, stored: dict, record: dict, may_differ: tuple[str, ...]) -> None:
@@ -39,8 +57,9 @@ def _require_same(folder: Path, stored: dict, record: dict, may_differ: tuple[st
 
 def save_checkpoint(folder: Path, step: int, tensors: dict[str, dict[str, Tensor]], history: str, *, keep: int) -> None:
     """Write checkpoints/step-N with one safetensors file per entry of `tensors`; keep the newest `keep`."""
-    size = sum(tensor.nbytes for group in tensors.values() for tensor in group.values())
-    require_space(folder, 2 * size)
+    for scratch in (folder / "checkpoints").glob(".step-*"):  # left by a process that was killed while writing
+        shutil.rmtree(scratch)
+    require_space(folder, sum(tensor.nbytes for group in tensors.values() for tensor in group.values()))
     with atomic_path(folder / "checkpoints" / f"step-{step:08d}") as scratch:
         for name, group in tensors.items():
             save_tensors(scratch / f"{name}.safetensors", group)
@@ -52,7 +71,12 @@ def save_checkpoint(folder: Path, step: int, tensors: dict[str, dict[str, Tensor
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
+    """Oldest first."""
     return sorted((folder / "checkpoints").glob("step-*"))
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def load_checkpoint(folder: Path) -> tuple[int, dict[str, dict[str, Tensor]], str] | None:
@@ -62,14 +86,18 @@ def load_checkpoint(folder: Path) -> tuple[int, dict[str, dict[str, Tensor]], st
         return None
     newest = checkpoints[-1]
     fix = f"delete {newest} to go on from the one before" if len(checkpoints) > 1 else f"delete {newest} to start again"
-    if not (newest / STATE).is_file():
-        raise DamagedFileError(f"{newest / STATE} is missing; {fix}")
-    state = read_json(newest / STATE)
-    for name, digest in state["files"].items():
+    try:
+        state = read_json(newest / STATE)
+        files = dict(state["files"])
+        if state["step"] != _step(newest):
+            raise ValueError(f"it says step {state['step']}")
+    except (DamagedFileError, OSError, KeyError, TypeError, ValueError) as error:
+        raise DamagedFileError(f"{newest / STATE} is missing, cut off or altered ({error}); {fix}") from error
+    for name, digest in files.items():
         path = newest / name
         if not path.is_file() or sha256(path) != digest:
             raise DamagedFileError(f"{path} is missing, cut off or altered; {fix}")
-    tensors = {path.stem: load_tensors(path) for path in sorted(newest.glob("*.safetensors"))}
+    tensors = {Path(name).stem: load_tensors(newest / name) for name in files if name.endswith(".safetensors")}
     return state["step"], tensors, (newest / "history.csv").read_text()
 
 
@@ -93,10 +121,11 @@ def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
 
 
 @torch.no_grad()
-def copy_into(module: nn.Module, tensors: dict[str, Tensor]) -> None:
-    """Overwrite the trainable parameters; names and shapes must match exactly."""
-    parameters = trainable(module)
-    if set(parameters) != set(tensors):
-        raise ValueError(f"the weights do not fit: {sorted(set(parameters) ^ set(tensors))[0]!r} is on one side only")
-    for name, parameter in parameters.items():
-        parameter.copy_(tensors[name])
+def copy_into(own: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
+    """Overwrite tensors or parameters by name; names and shapes must match exactly."""
+    if set(own) != set(tensors):
+        raise ValueError(f"the weights do not fit: {sorted(set(own) ^ set(tensors))[0]!r} is on one side only")
+    for name, tensor in own.items():
+        if tensor.shape != tensors[name].shape:
+            raise ValueError(f"the weights do not fit: {name!r} is {tuple(tensors[name].shape)}, not {tuple(tensor.shape)}")
+        tensor.copy_(tensors[name])

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .files import load_tensors, read_json, save_tensors, world_file, write_json
+from .progress import progress_bar
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 MAX_SHIFT = 2  # pixels
@@ -120,8 +121,6 @@ def train_feature_net(images: Tensor, labels: Tensor, num_classes: int, *, folde
     `heldout` maps a set's name to its (images, labels); the accuracies are those of the file
     just written, half precision included.  Same seed and threads, same net.
     """
-    from tqdm.auto import tqdm
-
     _check_training_set(images, labels, num_classes)
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
@@ -130,7 +129,7 @@ def train_feature_net(images: Tensor, labels: Tensor, num_classes: int, *, folde
     steps = epochs * math.ceil(len(images) / batch_size)
     optimizer = torch.optim.AdamW(net.parameters(), lr=learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=max(steps, 2), pct_start=0.15)
-    with tqdm(total=steps, desc="feature net", disable=not progress) as bar:
+    with progress_bar(None, "feature net", total=steps, shown=progress) as bar:
         for _ in range(epochs):
             for rows in torch.randperm(len(images), generator=generator).split(batch_size):
                 batch = augment(to_grey(images[rows]), generator=generator)

@@ -7,8 +7,8 @@ the very same code is plain fine-tuning.
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, fields
+import itertools
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Sequence
 
@@ -19,7 +19,7 @@ from . import checkpoints
 from .data import Task
 from .diffusion import Diffusion
 from .dit import DiT
-from .files import DamagedFileError, read_json
+from .files import DamagedFileError, read_json, write_json
 from .latents import encode_latents
 from .memory import MemoryBank, require_same_model
 from .objective import Objective, Stream, seeded_generator
@@ -62,10 +62,9 @@ class DiffTuningConfig(TrainingConfig):
         for name in ("reconsolidation_power", "retention_power"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
-        for field in fields(DiffTuningConfig):
-            choices = _CHOICES.get(field.name)
-            if choices and getattr(self, field.name) not in choices:
-                raise ValueError(f"{field.name} must be one of {', '.join(choices)}, got {getattr(self, field.name)!r}")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
 
 
 _CHOICES = {
@@ -89,12 +88,11 @@ class FineTuned:
     rows: Tensor  # int64 (K,)
 
     def save(self, folder: str | Path) -> None:
-        """Write the model (diffusers' folder), history.csv and config.json."""
+        """Write model/ (diffusers' folder), history.csv and result.json."""
         folder = Path(folder)
         self.model.save(folder / "model")
         self.history.to_csv(folder / "history.csv", index=False)
-        record = {"config": asdict(self.config), "rows": self.rows.tolist()}
-        (folder / "result.json").write_text(json.dumps(record, indent=1) + "\n")
+        write_json(folder / "result.json", {"config": asdict(self.config), "rows": self.rows.tolist()})
 
 
 def load_fine_tuned(folder: str | Path, *, device: str | torch.device | None = None) -> FineTuned:
@@ -107,10 +105,10 @@ def load_fine_tuned(folder: str | Path, *, device: str | torch.device | None = N
     record = read_json(folder / "result.json")
     try:
         config, rows = DiffTuningConfig(**record["config"]), torch.tensor(record["rows"], dtype=torch.int64)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise DamagedFileError(f"{folder / 'result.json'} does not describe a fine-tuning ({error})") from error
     model = load_pretrained(folder / "model", device=device)
-    return FineTuned(model, pandas.read_csv(folder / "history.csv"), config, rows)
+    return FineTuned(model, pandas.read_csv(folder / "history.csv", float_precision="round_trip"), config, rows)
 
 
 def fine_tune(pretrained: Pretrained, task: Task, bank: MemoryBank | None = None, config: DiffTuningConfig | None = None, *,
@@ -125,20 +123,20 @@ def fine_tune(pretrained: Pretrained, task: Task, bank: MemoryBank | None = None
     folder = Path(folder)
     if bank is not None:
         require_same_model(bank.recipe, pretrained, bank.folder)
-    batch = split_batch(config, bank)
     rows = choose_rows(pretrained, len(task.class_names), config.label_rows)
     _require_open_rows(bank, config, rows)
+    # What does not fit together raises here, before the folder is claimed.
+    streams = training_streams(pretrained, task, bank, config, rows, split_batch(config, bank))
     record = {
         "task": task.fingerprint,
         "pretrained": pretrained.fingerprint,
-        "bank": None if bank is None else asdict(bank.recipe) | {"latent_shape": list(bank.recipe.latent_shape)},
+        "bank": None if bank is None else bank.fingerprint,
         **asdict(config),
     }
-    free = ("steps", "checkpoint_every", "keep_checkpoints") if config.cooldown_steps == 0 else ("checkpoint_every", "keep_checkpoints")
-    checkpoints.open_run(folder, record, resume=resume, may_differ=free)
-    denoiser = pretrained.copy_denoiser()
+    may_differ = ("checkpoint_every", "keep_checkpoints", *(["steps"] if config.cooldown_steps == 0 else []))
+    checkpoints.open_run(folder, record, resume=resume, may_differ=may_differ)
+    denoiser = pretrained.copy_denoiser().float()  # small steps and the moving average need float32
     add_rows(denoiser, pretrained, rows, config.seed)
-    streams = _streams(pretrained, task, bank, config, rows, batch)
     objective = Objective(streams, pretrained.diffusion, config.seed)
     state, history = train(
         denoiser, objective, config, folder=folder, device=pretrained.device, callbacks=callbacks, progress=progress
@@ -148,7 +146,8 @@ def fine_tune(pretrained: Pretrained, task: Task, bank: MemoryBank | None = None
         state.ema_model(), label_names=names, first_free_label=first_free, name=f"{pretrained.name} tuned on {task.name}"
     )
     result = FineTuned(model, history, config, rows)
-    result.save(folder)
+    if checkpoints.is_main_process():
+        result.save(folder)
     return result
 
 
@@ -156,7 +155,7 @@ def split_batch(config: DiffTuningConfig, bank: MemoryBank | None) -> tuple[int,
     """Target and bank pictures in each global batch: 26 and 6 of 32 at a share of 0.2."""
     if bank is None:
         return config.batch_size, 0
-    from_bank = int(config.batch_size * config.bank_share)
+    from_bank = int(round(config.batch_size * config.bank_share, 6))  # 100 * 0.29 is 28.999999999999996
     if from_bank == 0:
         raise ValueError(
             f"a batch of {config.batch_size} at bank_share {config.bank_share} holds no bank picture: "
@@ -165,16 +164,13 @@ def split_batch(config: DiffTuningConfig, bank: MemoryBank | None) -> tuple[int,
     return config.batch_size - from_bank, from_bank
 
 
-def timestep_laws(config: DiffTuningConfig, num_timesteps: int) -> dict[str, tuple[Tensor, Tensor | None]]:
-    """For "target" and "bank": the law t is drawn from, and the weight on the loss (None for 1); float64 (T,)."""
-    uniform = timestep_distribution(num_timesteps, 0)
-    laws = {}
-    for name, parameter, descending in (("target", config.reconsolidation_power, False), ("bank", config.retention_power, True)):
-        if config.weighted:
-            laws[name] = uniform, family_weights(config.family, num_timesteps, parameter, descending=descending)
-        else:
-            laws[name] = family_distribution(config.family, num_timesteps, parameter, descending=descending), None
-    return laws
+def timestep_law(config: DiffTuningConfig, num_timesteps: int, *, descending: bool = False) -> tuple[Tensor, Tensor | None]:
+    """The law t is drawn from and the weight on the loss (None for 1), of the bank if `descending`; float64 (T,)."""
+    parameter = config.retention_power if descending else config.reconsolidation_power
+    if config.weighted:
+        uniform = timestep_distribution(num_timesteps, 0)
+        return uniform, family_weights(config.family, num_timesteps, parameter, descending=descending)
+    return family_distribution(config.family, num_timesteps, parameter, descending=descending), None
 
 
 def choose_rows(pretrained: Pretrained, num_classes: int, choice: Literal["auto", "free", "first"] = "auto") -> Tensor:
@@ -202,13 +198,13 @@ def add_rows(denoiser: DiT, pretrained: Pretrained, rows: Tensor, seed: int) -> 
     table[new] = table[pretrained.null_label] + NEW_ROW_NOISE * spread * noise.to(table)
 
 
-def _streams(pretrained: Pretrained, task: Task, bank: MemoryBank | None, config: DiffTuningConfig, rows: Tensor,
-             batch: tuple[int, int]) -> list[Stream]:  # fmt: skip
-    laws = timestep_laws(config, pretrained.diffusion.num_timesteps)
+def training_streams(pretrained: Pretrained, task: Task, bank: MemoryBank | None, config: DiffTuningConfig, rows: Tensor,
+                     batch: tuple[int, int]) -> list[Stream]:  # fmt: skip
+    """The target stream and, with a bank, the bank's: latents, labels, laws and weights as the method has them."""
+    law, importance = timestep_law(config, pretrained.diffusion.num_timesteps)
     eps_weight = _eps_weight(config, pretrained.diffusion)
     null = pretrained.null_label
     encoded = encode_latents(pretrained, task)
-    law, importance = laws["target"]
     streams = [
         Stream("target", encoded["latents"], rows[task.labels], batch[0], law, importance=importance, eps_weight=eps_weight,
                label_drop=config.label_drop, null_label=null, mirrored=encoded.get("mirrored"))
@@ -216,7 +212,7 @@ def _streams(pretrained: Pretrained, task: Task, bank: MemoryBank | None, config
     if bank is not None:
         own = config.bank_labels == "own"
         labels = bank.labels if own else torch.full_like(bank.labels, null)
-        law, importance = laws["bank"]
+        law, importance = timestep_law(config, pretrained.diffusion.num_timesteps, descending=True)
         streams.append(
             Stream("bank", bank.latents, labels, batch[1], law, weight=config.bank_weight, importance=importance,
                    eps_weight=eps_weight, label_drop=config.label_drop if own else 0.0, null_label=null)
@@ -237,5 +233,10 @@ def _require_open_rows(bank: MemoryBank | None, config: DiffTuningConfig, rows: 
 
 def _names(pretrained: Pretrained, task: Task, rows: Tensor) -> tuple[list[str], int]:
     first, last = int(rows[0]), int(rows[-1]) + 1
-    names = pretrained.label_names
-    return [*names[:first], *task.class_names, *names[last:]], max(pretrained.first_free_label, last)
+    before, after = pretrained.label_names[:first], pretrained.label_names[last:]
+    names: list[str] = []
+    for name in task.class_names:
+        # Labels are looked up by name: one that the source has, too, gets the task's name to it.
+        versions = itertools.chain([name, f"{name} ({task.name})"], (f"{name} ({task.name} {n})" for n in itertools.count(2)))
+        names.append(next(version for version in versions if version not in {*before, *names, *after}))
+    return [*before, *names, *after], max(pretrained.first_free_label, last)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from .data import Task
 from .files import DamagedFileError, load_tensors, require_space, save_tensors
+from .progress import progress_bar
 
 if TYPE_CHECKING:
     from .pretrained import Pretrained
@@ -40,7 +41,7 @@ def encode_latents(pretrained: Pretrained, task: Task, *, cache: str | os.PathLi
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if cache is None and len(task) < SMALL_TASK:
         return _encode(pretrained, task, batch_size, progress)
-    key = hashlib.sha256(f"{pretrained.autoencoder_fingerprint} {task.fingerprint} {task.flip}".encode())
+    key = hashlib.sha256(f"{pretrained.encoder_fingerprint} {task.fingerprint} {task.flip}".encode())
     path = (cache_folder() if cache is None else Path(cache)) / "latents" / f"{key.hexdigest()[:32]}.safetensors"
     if path.is_file():
         try:
@@ -56,7 +57,8 @@ def encode_latents(pretrained: Pretrained, task: Task, *, cache: str | os.PathLi
 def _encode(pretrained: Pretrained, task: Task, batch_size: int, progress: bool, folder: Path | None = None) -> dict[str, Tensor]:
     """Encode batch by batch; the first batch tells how much space `folder` needs."""
     latents: dict[str, Tensor] = {}
-    for start in _steps(range(0, len(task), batch_size), progress and len(task) > SMALL_TASK, task.name):
+    shown = progress and len(task) > SMALL_TASK
+    for start in progress_bar(range(0, len(task), batch_size), f"encoding {task.name}", shown=shown):
         images = task.read(range(start, min(start + batch_size, len(task))))
         views = {"latents": images, "mirrored": images.flip(-1)} if task.flip else {"latents": images}
         for name, view in views.items():
@@ -67,14 +69,6 @@ def _encode(pretrained: Pretrained, task: Task, batch_size: int, progress: bool,
                     require_space(folder, latents[name].nbytes * len(views))
             latents[name][start : start + len(batch)] = batch
     return latents
-
-
-def _steps(starts: range, shown: bool, name: str):
-    if not shown:
-        return starts
-    from tqdm.auto import tqdm
-
-    return tqdm(starts, desc=f"encoding {name}", unit="batch")
 
 
 def _checked(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:

@@ -7,12 +7,16 @@ shard is sampled again, to the same bits.
 
 from __future__ import annotations
 
+import hashlib
+import math
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from .checkpoints import require_unused
 from .files import DamagedFileError, load_tensors, read_json, require_space, save_tensors, sha256, write_json
 from .objective import seeded_generator
 from .pretrained import Pretrained
@@ -35,6 +39,11 @@ class BankRecipe:
     reencode: bool
     fingerprint: str  # of the model that was sampled
     latent_shape: tuple[int, int, int]
+    labels: str  # digest of the labels it was sampled under
+
+    @property
+    def shard_names(self) -> list[str]:
+        return [f"shard-{number:05d}.safetensors" for number in range(math.ceil(self.size / self.shard_size))]
 
 
 class MemoryBank:
@@ -46,6 +55,11 @@ class MemoryBank:
 
     def __len__(self) -> int:
         return len(self.latents)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of latents and labels; a fine-tuning run carries it."""
+        return _digest(self.latents, self.labels)
 
     @classmethod
     def sample(cls, pretrained: Pretrained, size: int, *, folder: str | Path, seed: int = 0,
@@ -63,15 +77,16 @@ class MemoryBank:
         labels = _source_labels(pretrained, size, seed) if labels is None else label_rows(pretrained, labels)
         if len(labels) != size:
             raise ValueError(f"labels must hold one label for each of the {size} samples, got {len(labels)}")
+        sample_latents(pretrained, labels[:0], steps=steps, sampler=sampler)  # wrong ones must not claim the folder
         shape = tuple(pretrained.latent_shape)
-        recipe = BankRecipe(size, seed, sampler, steps, guidance, shard_size, reencode, pretrained.fingerprint, shape)
-        manifest = {"recipe": _plain(recipe), "labels": labels.tolist(), "shards": {}}
-        manifest = _claim(folder, manifest, resume)
-        require_space(folder, 4 * size * shape[0] * shape[1] * shape[2])
-        parts = range(-(-size // shard_size))
-        for number in progress_bar(parts, "memory bank", shown=progress and len(manifest["shards"]) < len(parts)):
-            if _shard_name(number) not in manifest["shards"]:
-                _write_shard(pretrained, folder, recipe, manifest, number)
+        recipe = BankRecipe(size, seed, sampler, steps, guidance, shard_size, reencode, pretrained.fingerprint, shape, _digest(labels))
+        manifest = _stored(folder, recipe, resume) or {"recipe": _plain(recipe), "labels": labels.tolist(), "shards": {}}
+        missing = [name for name in recipe.shard_names if name not in manifest["shards"]]
+        if missing:
+            require_space(folder, 4 * math.prod(shape) * shard_size * len(missing))
+            write_json(folder / MANIFEST, manifest)
+        for name in progress_bar(missing, "memory bank", shown=progress and bool(missing)):
+            _write_shard(pretrained, folder, recipe, manifest, name)
         return cls.load(folder)
 
     @classmethod
@@ -79,14 +94,13 @@ class MemoryBank:
         """Open a finished bank; every shard's checksum is verified and a bad one is named."""
         folder = Path(folder)
         manifest, recipe = _read_manifest(folder)
-        expected = [_shard_name(number) for number in range(-(-recipe.size // recipe.shard_size))]
-        absent = [name for name in expected if name not in manifest["shards"]]
+        absent = [name for name in recipe.shard_names if name not in manifest["shards"]]
         if absent:
             raise DamagedFileError(f"the bank in {folder} is unfinished ({absent[0]} is next): call MemoryBank.sample again to go on")
         bad = _bad_shards(folder, manifest)
         if bad:
             raise DamagedFileError(f"{folder / bad[0]} is missing, cut off or altered: repair it with repair_bank(folder, pretrained)")
-        latents = torch.cat([load_tensors(folder / name)["latents"] for name in expected])
+        latents = torch.cat([load_tensors(folder / name)["latents"] for name in recipe.shard_names])
         return cls(folder, recipe, latents, torch.tensor(manifest["labels"]))
 
     def verify(self) -> list[str]:
@@ -109,7 +123,7 @@ def repair_bank(folder: str | Path, pretrained: Pretrained) -> list[str]:
     require_same_model(recipe, pretrained, folder)
     bad = _bad_shards(folder, manifest)
     for name in bad:
-        _write_shard(pretrained, folder, recipe, manifest, int(name.split("-")[1].split(".")[0]))
+        _write_shard(pretrained, folder, recipe, manifest, name)
     return bad
 
 
@@ -130,7 +144,8 @@ def _source_labels(pretrained: Pretrained, size: int, seed: int) -> Tensor:
     return torch.arange(size)[torch.randperm(size, generator=seeded_generator(seed, "bank labels", size))] % classes
 
 
-def _write_shard(pretrained: Pretrained, folder: Path, recipe: BankRecipe, manifest: dict, number: int) -> None:
+def _write_shard(pretrained: Pretrained, folder: Path, recipe: BankRecipe, manifest: dict, name: str) -> None:
+    number = recipe.shard_names.index(name)
     part = slice(number * recipe.shard_size, min((number + 1) * recipe.shard_size, recipe.size))
     labels = torch.tensor(manifest["labels"][part])
     latents = sample_latents(
@@ -140,29 +155,22 @@ def _write_shard(pretrained: Pretrained, folder: Path, recipe: BankRecipe, manif
     if recipe.reencode:
         pixels = ((pretrained.decode(latents) + 1) * 127.5).round()
         latents = pretrained.encode(pixels / 127.5 - 1).cpu()
-    name = _shard_name(number)
     save_tensors(folder / name, {"latents": latents})
     manifest["shards"][name] = sha256(folder / name)
     write_json(folder / MANIFEST, manifest)
 
 
-def _claim(folder: Path, manifest: dict, resume: bool) -> dict:
-    """The manifest to go on with: the one in `folder` if it is this very bank, else the new one, written."""
-    path = folder / MANIFEST
-    if path.is_file():
-        stored, _ = _read_manifest(folder)
-        if not resume:
-            raise FileExistsError(f"{folder} already holds a bank: resume=True goes on with it, or choose another folder")
-        old, new = stored["recipe"], manifest["recipe"]
-        different = [f"{name} was {old[name]!r}, is {new[name]!r}" for name in new if old.get(name) != new[name]]
-        if stored["labels"] != manifest["labels"]:
-            different.append("the labels differ")
-        if different:
-            raise ValueError(f"{folder} holds another bank ({'; '.join(different)}); choose another folder")
-        return stored
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise FileExistsError(f"{folder} is not empty and holds no bank; choose another folder")
-    write_json(path, manifest)
+def _stored(folder: Path, recipe: BankRecipe, resume: bool) -> dict | None:
+    """The manifest in `folder` if it is of this very bank, None where there is nothing; anything else raises."""
+    if not (folder / MANIFEST).is_file():
+        return require_unused(folder)
+    if not resume:
+        raise FileExistsError(f"{folder} already holds a bank: resume=True goes on with it, or choose another folder")
+    manifest, stored = _read_manifest(folder)
+    old, new = asdict(stored), asdict(recipe)
+    different = [f"{name} was {old[name]!r}, is {new[name]!r}" for name in new if old[name] != new[name]]
+    if different:
+        raise ValueError(f"{folder} holds another bank ({'; '.join(different)}); choose another folder")
     return manifest
 
 
@@ -172,15 +180,14 @@ def _read_manifest(folder: Path) -> tuple[dict, BankRecipe]:
         raise FileNotFoundError(f"no memory bank in {folder}: it has no {MANIFEST}")
     manifest = read_json(path)
     try:
-        fields = dict(manifest["recipe"])
-        fields["latent_shape"] = tuple(fields["latent_shape"])
-        names = [_shard_name(number) for number in range(-(-fields["size"] // fields["shard_size"]))]
-        foreign = set(manifest["shards"]) - set(names)
-        if foreign or len(manifest["labels"]) != fields["size"]:
-            raise ValueError(f"unknown shard {sorted(foreign)[0]}" if foreign else "too few labels")
-        return manifest, BankRecipe(**fields)
+        recipe = BankRecipe(**manifest["recipe"] | {"latent_shape": tuple(manifest["recipe"]["latent_shape"])})
+        if not set(manifest["shards"]) <= set(recipe.shard_names):
+            raise ValueError("it lists shards that the bank does not have")
+        if _digest(torch.tensor(manifest["labels"])) != recipe.labels:
+            raise ValueError("its labels were altered")
+        return manifest, recipe
     except (KeyError, TypeError, ValueError) as error:
-        raise DamagedFileError(f"{path} is no bank manifest ({error})") from error
+        raise DamagedFileError(f"{path} is damaged or no bank manifest ({error}); restore it, or delete the folder") from error
 
 
 def _bad_shards(folder: Path, manifest: dict) -> list[str]:
@@ -188,8 +195,11 @@ def _bad_shards(folder: Path, manifest: dict) -> list[str]:
     return [name for name, digest in shards if not (folder / name).is_file() or sha256(folder / name) != digest]
 
 
-def _shard_name(number: int) -> str:
-    return f"shard-{number:05d}.safetensors"
+def _digest(*tensors: Tensor) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.contiguous().numpy())
+    return digest.hexdigest()
 
 
 def _plain(recipe: BankRecipe) -> dict:

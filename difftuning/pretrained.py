@@ -96,8 +96,10 @@ class Pretrained:
         return weights_digest(self.denoiser)
 
     @property
-    def autoencoder_fingerprint(self) -> str:
-        return weights_digest(self.autoencoder)
+    def encoder_fingerprint(self) -> str:
+        """Digest of what decides the latents; a decoder may be improved later without touching them."""
+        parts = [weights_digest(self.autoencoder.encoder), weights_digest(self.autoencoder.quant_conv)]
+        return hashlib.sha256(f"{parts} {self.autoencoder.config.scaling_factor}".encode()).hexdigest()
 
     def save(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
         """Write diffusers' folder, replacing only a folder that holds such a model; `dtype` may halve the files."""

@@ -53,8 +53,9 @@ def pretrain(source: Task, autoencoder: AutoencoderKL, config: PretrainingConfig
         raise ValueError(f"{source.name} has {len(source.class_names)} classes, the label table {config.num_labels} rows: raise num_labels")
     folder = Path(folder)
     model = untrained(source, autoencoder, config, name=name).to(checked_device(device))
-    record = {"source": source.fingerprint, "autoencoder": model.autoencoder_fingerprint, **asdict(config)}
-    checkpoints.open_run(folder, record, resume=True, may_differ=("checkpoint_every", "keep_checkpoints"))
+    record = {"source": source.fingerprint, "encoder": model.encoder_fingerprint, **asdict(config)}
+    may_differ = ("checkpoint_every", "keep_checkpoints", *(["steps"] if config.cooldown_steps == 0 else []))
+    checkpoints.open_run(folder, record, resume=True, may_differ=may_differ)
     encoded = encode_latents(model, source)
     stream = Stream(
         "source", encoded["latents"], source.labels, config.batch_size, timestep_distribution(model.diffusion.num_timesteps, 0),

@@ -8,8 +8,8 @@ from typing import Iterable, TypeVar
 Item = TypeVar("Item")
 
 
-def progress_bar(items: Iterable[Item], description: str, *, shown: bool = True, initial: int = 0, total: int | None = None):
-    """A tqdm bar over `items`; silent where `shown` is False or DIFFTUNING_PROGRESS is "off"."""
+def progress_bar(items: Iterable[Item] | None, description: str, *, shown: bool = True, initial: int = 0, total: int | None = None):
+    """A tqdm bar over `items` (None: updated by hand); silent where `shown` is False or DIFFTUNING_PROGRESS is "off"."""
     from tqdm import tqdm
 
     silent = not shown or os.environ.get("DIFFTUNING_PROGRESS") == "off"

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from .pretrained import Pretrained
+from .progress import progress_bar
 
 Sampler = Literal["ddim", "ddpm", "dpm++"]
 
@@ -56,15 +57,13 @@ def sample_latents(model: Pretrained, labels: Tensor | Sequence[int] | Sequence[
                    batch_size: int = 250, progress: bool = False,
                    callback: Callable[[SamplingStep], None] | None = None) -> Tensor:  # fmt: skip
     """`sample` without the last decoding: scaled latents (N, C, h, w) on the CPU."""
-    from tqdm.auto import tqdm
-
     labels = label_rows(model, labels)
     _check(model, labels, steps, sampler, guide, start, switch_to, switch_at)
     if generator is None:
         generator = torch.Generator().manual_seed(seed)
     seeds = torch.randint(2**62, (len(labels),), generator=generator, device=generator.device).tolist()
     batches = []
-    for first in tqdm(range(0, len(labels), batch_size), desc="sampling", disable=not progress):
+    for first in progress_bar(range(0, len(labels), batch_size), "sampling", shown=progress):
         part = slice(first, first + batch_size)
         noise = [torch.Generator().manual_seed(s) for s in seeds[part]]
         if start is None:

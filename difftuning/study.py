@@ -37,6 +37,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "Diff-Tuning": {"bank": True},
     "Diff-Tuning, weight 1": {"bank": True, "bank_weight": 1.0},
 }
+DEVELOPMENT = ("footwear", "digits")
 GUIDANCES = {"1": (1.0, False), "1.5": (1.5, False), "domain 1.5": (1.5, True)}  # guidance, by the source model
 
 
@@ -67,6 +68,16 @@ def grid(tasks: Sequence[str], methods: Sequence[str], seeds: Sequence[int], lea
         raise ValueError(f"unknown method {sorted(unknown)[0]!r}: choose among {', '.join(METHODS)}")
     rows = itertools.product(seeds, tasks, methods, learning_rates)
     return [Cell(task, method, seed, rate, **options) for seed, task, method, rate in rows]
+
+
+def studies() -> dict[str, list[Cell]]:
+    """The studies by name.  The development tasks are scored on their validation splits, and choose everything."""
+    rates = grid(
+        DEVELOPMENT, ["plain", "Diff-Tuning", "Diff-Tuning, weight 1"], [0], [1e-4, 3e-4, 1e-3],
+        steps=(400, 800, 1600), guidances=("1", "1.5"),
+    )  # fmt: skip
+    pilot = grid(DEVELOPMENT, list(METHODS), range(5), [3e-4], steps=(200, 400, 800, 1600, 3200))
+    return {"learning_rates": rates, "pilot": pilot}
 
 
 def run_study(cells: Sequence[Cell], *, folder: str | Path, results: str | Path, processes: int = 1) -> Path:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from . import checkpoints
+from .files import require_space
 from .objective import Objective
 from .progress import progress_bar
 
@@ -49,12 +50,13 @@ class TrainingConfig:
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "accumulation", "checkpoint_every", "keep_checkpoints"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "clip_norm"):
+            if getattr(self, name) is not None and not 0 < getattr(self, name) < float("inf"):
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         for name in ("weight_decay", "warmup_steps", "cooldown_steps"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
@@ -93,7 +95,7 @@ class TrainingState:
 
     def ema_model(self) -> nn.Module:
         module = copy.deepcopy(self.module)
-        checkpoints.copy_into(module, self.average.tensors)
+        checkpoints.copy_into(checkpoints.trainable(module), self.average.tensors)
         return module.eval()
 
 
@@ -104,17 +106,21 @@ def train(module: nn.Module, objective: Objective, config: TrainingConfig, *, fo
           callbacks: Sequence[Callback] = (), progress: bool = True) -> tuple[TrainingState, pandas.DataFrame]:  # fmt: skip
     """Train `module`(x_t, t, labels) in place, from the newest checkpoint in `folder` where there is one.
 
-    Returns the final state and the history: step, one loss per stream, seconds.  SIGINT and
-    SIGTERM end the step in hand, save a checkpoint and raise KeyboardInterrupt.
+    Returns the final state and the history: step, one loss per stream, seconds.  Callbacks run
+    after each step, before it is saved, in the main process.  SIGINT and SIGTERM end the step
+    in hand, save a checkpoint and raise KeyboardInterrupt; a second one does not wait.
     """
     accelerator = _accelerator(config, device)
     module.to(accelerator.device).train()
     optimizer = torch.optim.AdamW(
         checkpoints.trainable(module).values(), lr=config.learning_rate, weight_decay=config.weight_decay, foreach=True
     )
-    state = TrainingState(module, MovingAverage(module, config.ema_decay, config.ema_warmup))
-    history = _resume(folder, state, optimizer)
     wrapped, optimizer = accelerator.prepare(module, optimizer)
+    # accelerate patches autocast into `module` itself, where copies of it would keep it; _step has its own.
+    accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
+    state = TrainingState(module, MovingAverage(module, config.ema_decay, config.ema_warmup))
+    history = _resume(folder, state, optimizer, accelerator.scaler)
+    _require_space_for_checkpoints(folder, state, config)
     names = [stream.name for stream in objective.streams]
     with _interruptible() as interrupted:
         bar = progress_bar(
@@ -128,11 +134,12 @@ def train(module: nn.Module, objective: Objective, config: TrainingConfig, *, fo
             state.step = step + 1
             history.append([step, *(state.losses[name] for name in names), time.perf_counter() - began])
             bar.set_postfix({name: f"{state.losses[name]:.3f}" for name in names}, refresh=False)
-            for callback in callbacks:
+            for callback in callbacks if accelerator.is_main_process else ():
                 callback(state)
-            if accelerator.is_main_process and (interrupted() or state.step % config.checkpoint_every == 0 or state.step == config.steps):
-                _save(folder, state, optimizer, _table(history, names), config.keep_checkpoints)
-            if interrupted():
+            stop = _in_any_process(accelerator, interrupted())
+            if accelerator.is_main_process and (stop or state.step % config.checkpoint_every == 0 or state.step == config.steps):
+                _save(folder, state, optimizer, accelerator.scaler, _table(history, names), config.keep_checkpoints)
+            if stop:
                 raise KeyboardInterrupt(f"stopped after step {state.step}; run the same call again to go on")
     accelerator.wait_for_everyone()
     module.eval()
@@ -161,7 +168,7 @@ def _step(accelerator, wrapped: nn.Module, optimizer, objective: Objective, conf
         sums = accelerator.reduce(sums, reduction="sum")
     values = {name: float(loss) for name, loss in sums.items()}
     if not all(abs(value) < float("inf") for value in values.values()):
-        raise FloatingPointError(f"the loss became {values} at step {step}; lower the learning rate or set clip_norm=1")
+        raise FloatingPointError(f"the loss became {values} at step {step}; lower the learning rate or set clip_norm=1, in another folder")
     return values
 
 
@@ -178,27 +185,45 @@ def _accelerator(config: TrainingConfig, device: torch.device):
     return Accelerator(cpu=device.type == "cpu", mixed_precision=config.mixed_precision)
 
 
-def _resume(folder: Path, state: TrainingState, optimizer) -> list[list[float]]:
+def _in_any_process(accelerator, flag: bool) -> bool:
+    """Processes stop after the same step or not at all: one that stopped alone would leave the others waiting."""
+    if accelerator.num_processes == 1:
+        return flag
+    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device), reduction="sum"))
+
+
+def _resume(folder: Path, state: TrainingState, optimizer, scaler) -> list[list[float]]:
     import pandas
 
     found = checkpoints.load_checkpoint(folder)
     if found is None:
         return []
     state.step, tensors, history = found
-    checkpoints.copy_into(state.module, tensors["model"])
-    for name, tensor in state.average.tensors.items():
-        tensor.copy_(tensors["ema"][name])
+    checkpoints.copy_into(checkpoints.trainable(state.module), tensors["model"])
+    checkpoints.copy_into(state.average.tensors, tensors["ema"])
     checkpoints.restore_optimizer(optimizer, tensors["optimizer"])
-    return pandas.read_csv(io.StringIO(history)).values.tolist()
+    if scaler is not None:
+        scaler.load_state_dict({name: tensor.item() for name, tensor in tensors["scaler"].items()})
+    return pandas.read_csv(io.StringIO(history), float_precision="round_trip").values.tolist()
 
 
-def _save(folder: Path, state: TrainingState, optimizer, history: pandas.DataFrame, keep: int) -> None:
+def _save(folder: Path, state: TrainingState, optimizer, scaler, history: pandas.DataFrame, keep: int) -> None:
     tensors = {
         "model": {name: p.detach() for name, p in checkpoints.trainable(state.module).items()},
         "ema": state.average.tensors,
         "optimizer": checkpoints.optimizer_tensors(optimizer),
     }
+    if scaler is not None:  # fp16
+        tensors["scaler"] = {name: torch.tensor(value) for name, value in scaler.state_dict().items()}
     checkpoints.save_checkpoint(folder, state.step, tensors, history.to_csv(index=False), keep=keep)
+
+
+def _require_space_for_checkpoints(folder: Path, state: TrainingState, config: TrainingConfig) -> None:
+    """Raise before the first step, not at the first checkpoint, where the disk is too full."""
+    if state.step < config.steps:
+        weights = sum(tensor.nbytes for tensor in state.average.tensors.values())
+        more = config.keep_checkpoints + 1 - len(checkpoints.list_checkpoints(folder))  # one more than is kept stands while writing
+        require_space(folder, 4 * weights * max(more, 1))  # weights, their average and AdamW's two moments
 
 
 def _table(history: list[list[float]], names: list[str]) -> pandas.DataFrame:
@@ -210,14 +235,24 @@ def _table(history: list[list[float]], names: list[str]) -> pandas.DataFrame:
 
 @contextmanager
 def _interruptible() -> Iterator[Callable[[], bool]]:
-    """Inside, SIGINT and SIGTERM only raise a flag: a half-done step must not reach a checkpoint."""
+    """Inside, the first SIGINT or SIGTERM only raises a flag: a half-done step must not reach a checkpoint."""
     raised = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield raised.is_set  # signals reach the main thread alone
         return
-    previous = {number: signal.signal(number, lambda *_: raised.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.getsignal(number) or signal.SIG_DFL for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore(*_) -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    def note(*_) -> None:
+        raised.set()
+        restore()
+
+    for number in previous:
+        signal.signal(number, note)
     try:
         yield raised.is_set
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        restore()

@@ -504,7 +504,7 @@ def test_rows_without_label_or_picture_are_named(flowers, hub_cache):
 class TinyEncoder:
     """The two names that `encode_latents` needs, around a real autoencoder; counts the pictures it sees."""
 
-    autoencoder_fingerprint = "seed 0"
+    encoder_fingerprint = "seed 0"
 
     def __init__(self):
         from diffusers import AutoencoderKL
@@ -561,7 +561,7 @@ def test_another_task_autoencoder_or_flip_has_its_own_cache_file(world, cache):
     task = load_task("digits")
     for variant in (task, task.subset(range(10)), dataclasses.replace(task, flip=True)):
         encode_latents(encoder, variant, cache=cache)
-    encoder.autoencoder_fingerprint = "another"
+    encoder.encoder_fingerprint = "another"
     encode_latents(encoder, task, cache=cache)
     assert len(list((cache / "latents").iterdir())) == 4
 

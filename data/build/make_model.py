@@ -1,0 +1,72 @@
+"""Put the pre-trained DiT into data/: weights in half precision, loss curve, sample sheets, a memory bank.
+
+    difftuning pretrain --source build-cache/source_full.npz --autoencoder data/models/autoencoder --folder build-cache/dit
+    python data/build/make_model.py            # also from the newest checkpoint of an unfinished run
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from dataclasses import fields
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from make_data import DATA, contact_sheet, write_checksums
+from registries import CACHE
+from source import KINDS
+
+from difftuning.checkpoints import copy_into, load_checkpoint, trainable
+from difftuning.data import load_task
+from difftuning.memory import MemoryBank
+from difftuning.pretrained import Pretrained, load_pretrained
+from difftuning.pretraining import PretrainingConfig, free_rows_as_null, untrained
+from difftuning.sampling import sample
+
+RUN = CACHE / "dit"
+BANK_SIZE = 2000
+CURVE_STEP = 50  # losses are averaged over so many steps
+
+
+def main() -> None:
+    record = json.loads((RUN / "run.json").read_text())
+    config = PretrainingConfig(**{field.name: record[field.name] for field in fields(PretrainingConfig)})
+    autoencoder = AutoencoderKL.from_pretrained(DATA / "models" / "autoencoder")
+    model = untrained(load_task(CACHE / "source_full.npz"), autoencoder, config, name="tiny")
+    step, tensors, history = load_checkpoint(RUN)
+    copy_into(trainable(model.denoiser), tensors["ema"])
+    free_rows_as_null(model.denoiser, model.first_free_label)
+    model.save(DATA / "models" / "tiny", dtype=torch.float16)
+    model = load_pretrained(DATA / "models" / "tiny")
+    losses = np.array([float(row["source_loss"]) for row in csv.DictReader(io.StringIO(history))])
+    losses = losses[: len(losses) // CURVE_STEP * CURVE_STEP].reshape(-1, CURVE_STEP).mean(1)
+    lines = [f"{(place + 1) * CURVE_STEP},{loss:.5f}\n" for place, loss in enumerate(losses)]
+    (DATA / "models" / "tiny_loss.csv").write_text("step,loss\n" + "".join(lines))
+    (DATA / "models" / "tiny_card.json").write_text(json.dumps({"steps_done": step, **record}, indent=1) + "\n")
+    sample_sheets(model)
+    shutil.rmtree(DATA / "bank", ignore_errors=True)
+    MemoryBank.sample(model, BANK_SIZE, folder=DATA / "bank", seed=0)
+    write_checksums()
+
+
+def sample_sheets(model: Pretrained) -> None:
+    """128 samples of each source kind, evenly over its classes, at guidance 1.5 and without labels."""
+    kinds = {"photograph": range(0, 7), "icon": range(7, len(model.label_names) - 26), "letter": range(len(model.label_names) - 26, len(model.label_names))}
+    assert list(kinds) == KINDS
+    for kind, classes in kinds.items():
+        labels = torch.tensor(classes)[torch.linspace(0, len(classes) - 1, 128).long()]
+        write_sheet(f"samples_{kind}", sample(model, labels, guidance=1.5, seed=0), labels)
+    nulls = torch.full((128,), model.null_label)
+    write_sheet("samples_without_label", sample(model, nulls, guidance=1.0, seed=0), nulls)
+
+
+def write_sheet(name: str, images: torch.Tensor, labels: torch.Tensor) -> None:
+    grey = ((images.mean(1) + 1) * 127.5).round().to(torch.uint8)
+    contact_sheet(DATA / "contact_sheets" / f"{name}.png", grey.numpy(), labels.numpy())
+
+
+if __name__ == "__main__":
+    main()

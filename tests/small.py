@@ -1,0 +1,57 @@
+"""A model and a task small enough for a training step of milliseconds; no file of the tiny world is read."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, DDIMScheduler
+
+from difftuning.data import Task
+from difftuning.dit import build_dit
+from difftuning.memory import MemoryBank
+from difftuning.pretrained import Pretrained
+
+SOURCE_NAMES = ["ring", "cross", "bar", "dot", "hook"]
+
+
+def small_pretrained(*, num_labels: int = 12, side: int = 4, seed: int = 0) -> Pretrained:
+    """Latents (4, side, side) of pictures twice that size; every weight is far from its start, so gradients flow everywhere."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        denoiser = build_dit(width=32, num_heads=2, num_layers=2, latent_shape=(4, side, side), num_labels=num_labels)
+        with torch.no_grad():
+            for weight in denoiser.parameters():
+                weight.add_(0.05 * torch.randn_like(weight))
+        autoencoder = AutoencoderKL(
+            block_out_channels=(8, 8), down_block_types=["DownEncoderBlock2D"] * 2, up_block_types=["UpDecoderBlock2D"] * 2,
+            layers_per_block=1, norm_num_groups=4, latent_channels=4, mid_block_add_attention=False, sample_size=2 * side,
+            scaling_factor=1.0,
+        )  # fmt: skip
+    scheduler = DDIMScheduler(beta_start=1e-4, beta_end=0.02, beta_schedule="linear", clip_sample=False)
+    return Pretrained(denoiser, autoencoder, scheduler, label_names=SOURCE_NAMES, name="small")
+
+
+def small_task(*, size: int = 40, classes: int = 3, side: int = 8, flip: bool = False, seed: int = 0) -> Task:
+    images = torch.rand(size, 3, side, side, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    return Task(
+        "shapes", [f"shape {k}" for k in range(classes)], torch.arange(size) % classes, lambda chosen: images[chosen], side,
+        fingerprint=f"{size} {classes} {side} {seed}", flip=flip,
+    )  # fmt: skip
+
+
+def small_bank(pretrained: Pretrained, folder: Path, *, size: int = 20, **options) -> MemoryBank:
+    options = {"steps": 2, "shard_size": 8, "progress": False} | options
+    return MemoryBank.sample(pretrained, size, folder=folder, **options)
+
+
+def run_python(program: str, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess:
+    """Run a program in a process of its own that can import difftuning and this file, with as many threads as here."""
+    tests = Path(__file__).parent
+    preamble = f"import sys, torch; sys.path[:0] = [{str(tests)!r}, {str(tests.parent)!r}]; torch.set_num_threads({torch.get_num_threads()})\n"
+    done = subprocess.run([sys.executable, "-c", preamble + program, *map(str, arguments)], capture_output=True, text=True, timeout=120)
+    if check and done.returncode:
+        raise AssertionError(done.stderr[-3000:])
+    return done

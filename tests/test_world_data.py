@@ -1,0 +1,89 @@
+"""The shipped pictures are what their card says: read here with numpy alone."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+CARDS = sorted((DATA / "tasks").glob("*.json"))
+SPLITS = ("train", "validation", "test")
+
+
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def unit_vectors(images: np.ndarray) -> np.ndarray:
+    """Averages of 2x2 pixels, centred, of length 1: their products are correlations."""
+    small = images.astype(np.float64).reshape(len(images), 16, 2, 16, 2).mean((2, 4)).reshape(len(images), -1)
+    small -= small.mean(1, keepdims=True)
+    return small / np.linalg.norm(small, axis=1, keepdims=True)
+
+
+def test_every_recorded_file_has_its_checksum_and_no_data_file_is_unrecorded():
+    recorded = dict(reversed(line.split(maxsplit=1)) for line in (DATA / "SHA256SUMS").read_text().splitlines())
+    for name, digest in recorded.items():
+        assert hashlib.sha256((DATA / name).read_bytes()).hexdigest() == digest, name
+    kept = {p.relative_to(DATA).as_posix() for p in DATA.rglob("*") if p.is_file() and "build" not in p.relative_to(DATA).parts}
+    assert kept - set(recorded) == {"README.md", "SHA256SUMS"}
+
+
+def test_there_are_eight_tasks_two_of_them_for_development():
+    names = {path.stem for path in CARDS}
+    assert len(names) == 8 and {"footwear", "digits"} <= names
+
+
+@pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
+def test_a_card_describes_its_task(path):
+    card, task = json.loads(path.read_text()), arrays(path.with_suffix(".npz"))
+    assert card["name"] == path.stem and card["licence"] and card["source"] and isinstance(card["flip"], bool)
+    for split in SPLITS:
+        images, labels = task[f"{split}_images"], task[f"{split}_labels"]
+        assert images.shape == (card["splits"][split], 32, 32) and images.dtype == np.uint8
+        assert labels.shape == (len(images),) and labels.dtype == np.int64
+        assert set(labels.tolist()) == set(range(len(card["class_names"]))), split
+    assert 100 <= card["splits"]["train"] <= 500
+
+
+@pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
+def test_pictures_are_bright_on_dark_and_never_blank(path):
+    task = arrays(path.with_suffix(".npz"))
+    for split in SPLITS:
+        images = task[f"{split}_images"].astype(float)
+        corners = images[:, [0, 0, -1, -1], [0, -1, 0, -1]]
+        assert np.median(corners) == 0 and (images.std((1, 2)) > 8).all()
+
+
+@pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
+def test_no_picture_stands_in_two_splits(path):
+    card, task = json.loads(path.read_text()), arrays(path.with_suffix(".npz"))
+    limit = 0.9951 if card["kind"] == "photographed" else 0.9851
+    vectors = {split: unit_vectors(task[f"{split}_images"]) for split in SPLITS}
+    for one, other in (("train", "validation"), ("train", "test"), ("validation", "test")):
+        assert (vectors[one] @ vectors[other].T).max() < limit, (one, other)
+
+
+def test_the_source_sample_shares_no_picture_with_a_task():
+    source = arrays(DATA / "source" / "source.npz")
+    for part in ("train", "heldout"):
+        vectors, kinds = unit_vectors(source[f"{part}_images"]), source[f"{part}_kinds"]
+        for path in CARDS:
+            task = arrays(path.with_suffix(".npz"))
+            others = unit_vectors(np.concatenate([task[f"{split}_images"] for split in SPLITS]))
+            nearest = np.concatenate([(rows @ others.T).max(1) for rows in np.array_split(vectors, 8)])
+            assert nearest[kinds == 0].max() < 0.9951, path.stem
+            if part == "train" and json.loads(path.read_text())["kind"] == "drawn":
+                assert nearest[kinds > 0].max() < 0.9501, path.stem
+
+
+def test_source_labels_have_names_and_held_out_pictures_are_no_training_ones():
+    card, source = json.loads((DATA / "source" / "source.json").read_text()), arrays(DATA / "source" / "source.npz")
+    assert source["train_labels"].max() < len(card["class_names"]) <= 600
+    assert set(np.unique(source["train_labels"])) == set(range(len(card["class_names"])))
+    train = unit_vectors(source["train_images"])
+    for rows in np.array_split(unit_vectors(source["heldout_images"]), 8):
+        assert (rows @ train.T).max() < 0.9951
