@@ -16,7 +16,14 @@ if TYPE_CHECKING:  # the same names for editors; at run time a name's file is im
     from .metrics import evaluate
     from .pretrained import Pretrained, load_pretrained
     from .sampling import sample
-    from .schedules import loss_weights, min_snr_weight, p2_weight, reconsolidation_weight, retention_weight, timestep_distribution
+    from .schedules import (
+        loss_weights,
+        min_snr_weight,
+        p2_weight,
+        reconsolidation_weight,
+        retention_weight,
+        timestep_distribution,
+    )
 
 __version__ = "0.1.0"
 

@@ -1,7 +1,7 @@
 """How the tiny autoencoder was made: an `AutoencoderKL` trained for plain squared error.
 
 The squared error is what PSNR measures; the Kullback-Leibler term only keeps the latents
-near a common scale.  `scaling_factor` then makes their standard deviation 1, as samplers expect.
+near a common scale.  Each latent channel is then given standard deviation 1, as samplers expect.
 """
 
 from __future__ import annotations
@@ -85,10 +85,23 @@ def _loss(autoencoder: AutoencoderKL, images: Tensor, generator: torch.Generator
 
 
 @torch.no_grad()
-def set_latent_scale(autoencoder: AutoencoderKL, pictures: Tensor) -> None:
-    """Set `scaling_factor` so that the latents of uint8 `pictures` have standard deviation 1."""
+def standardise_latents(autoencoder: AutoencoderKL, pictures: Tensor) -> None:
+    """Give each latent channel mean 0 and standard deviation 1 over uint8 `pictures`, leaving what is decoded as it is.
+
+    The change is folded into the two 1x1 convolutions around the latents, so the result is
+    an ordinary `AutoencoderKL` with scaling_factor 1.  Channels of unlike spread would meet
+    the same noise at unlike signal-to-noise ratios.
+    """
     latents = torch.cat([autoencoder.encode(as_images(part)).latent_dist.mode() for part in pictures.split(250)])
-    autoencoder.register_to_config(scaling_factor=1 / float(latents.std()))
+    mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))  # (C,)
+    into, out = autoencoder.quant_conv, autoencoder.post_quant_conv
+    channels = len(mean)
+    into.weight[:channels] /= std.reshape(-1, 1, 1, 1)
+    into.bias[:channels] = (into.bias[:channels] - mean) / std
+    into.bias[channels:] -= 2 * std.log()  # the second half is the log-variance
+    out.bias += out.weight.flatten(1) @ mean
+    out.weight *= std.reshape(1, -1, 1, 1)
+    autoencoder.register_to_config(scaling_factor=1.0)
 
 
 @torch.no_grad()

@@ -110,7 +110,8 @@ def convert_original_dit(state_dict: dict[str, Tensor], *, num_heads: int) -> Di
         if isinstance(state_dict.get(entry), dict):
             state_dict = state_dict[entry]
             break
-    missing = {"x_embedder.proj.weight", "y_embedder.embedding_table.weight", "pos_embed"} - set(state_dict)
+    needed = {f"{module}.weight" for module in _RENAMED} | {"pos_embed", "blocks.0.attn.qkv.weight"}
+    missing = needed - set(state_dict)
     if missing:
         raise ValueError(f"not an original DiT state dict: it has no {sorted(missing)[0]!r}")
     width, channels, patch_size, _ = state_dict["x_embedder.proj.weight"].shape

@@ -25,7 +25,7 @@ from .memory import MemoryBank, require_same_model
 from .objective import Objective, Stream, seeded_generator
 from .pretrained import Pretrained, load_pretrained
 from .schedules import Family, family_distribution, family_weights, min_snr_weight, p2_weight, timestep_distribution
-from .training import Callback, TrainingConfig, train
+from .training import Callback, TrainingConfig, parse_history, train
 
 if TYPE_CHECKING:
     import pandas
@@ -97,8 +97,6 @@ class FineTuned:
 
 def load_fine_tuned(folder: str | Path, *, device: str | torch.device | None = None) -> FineTuned:
     """Open what `fine_tune` left in its folder, or what `FineTuned.save` wrote."""
-    import pandas
-
     folder = Path(folder)
     if not (folder / "result.json").is_file():
         raise FileNotFoundError(f"no finished fine-tuning in {folder}: it has no result.json")
@@ -108,7 +106,7 @@ def load_fine_tuned(folder: str | Path, *, device: str | torch.device | None = N
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedFileError(f"{folder / 'result.json'} does not describe a fine-tuning ({error})") from error
     model = load_pretrained(folder / "model", device=device)
-    return FineTuned(model, pandas.read_csv(folder / "history.csv", float_precision="round_trip"), config, rows)
+    return FineTuned(model, parse_history((folder / "history.csv").read_text()), config, rows)
 
 
 def fine_tune(pretrained: Pretrained, task: Task, bank: MemoryBank | None = None, config: DiffTuningConfig | None = None, *,
@@ -143,7 +141,7 @@ def fine_tune(pretrained: Pretrained, task: Task, bank: MemoryBank | None = None
     )
     names, first_free = _names(pretrained, task, rows)
     model = pretrained.with_denoiser(
-        state.ema_model(), label_names=names, first_free_label=first_free, name=f"{pretrained.name} tuned on {task.name}"
+        state.ema_model().to(pretrained.device), label_names=names, first_free_label=first_free, name=f"{pretrained.name} tuned on {task.name}"
     )
     result = FineTuned(model, history, config, rows)
     if checkpoints.is_main_process():

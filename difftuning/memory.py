@@ -186,7 +186,7 @@ def _read_manifest(folder: Path) -> tuple[dict, BankRecipe]:
         if _digest(torch.tensor(manifest["labels"])) != recipe.labels:
             raise ValueError("its labels were altered")
         return manifest, recipe
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise DamagedFileError(f"{path} is damaged or no bank manifest ({error}); restore it, or delete the folder") from error
 
 

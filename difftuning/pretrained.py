@@ -221,7 +221,10 @@ def _load(model_class, folder: Path, dtype: torch.dtype, **options):
                 pass
         except (SafetensorError, OSError) as error:
             raise DamagedFileError(f"{path} is damaged ({error}); restore or download it again") from error
-    return model_class.from_pretrained(folder, use_safetensors=True, dtype=dtype, **options)
+    model, info = model_class.from_pretrained(folder, use_safetensors=True, dtype=dtype, output_loading_info=True, **options)
+    if info["missing_keys"]:
+        raise DamagedFileError(f"the weights in {folder} lack {sorted(info['missing_keys'])[0]!r}; save the model again or restore it")
+    return model
 
 
 def _imagenet_names(folder: Path, num_labels: int) -> list[str]:

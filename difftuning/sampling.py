@@ -106,7 +106,7 @@ def _schedule(model: Pretrained, sampler: Sampler, steps: int, start: int | None
         scheduler.set_timesteps(steps)
     elif sampler == "ddpm":
         scheduler = DDPMScheduler(**common, clip_sample=False, variance_type="learned_range")
-        scheduler.set_timesteps(steps)
+        scheduler.set_timesteps(timesteps=timesteps)  # it looks its next timestep up among them
     else:
         scheduler = DPMSolverMultistepScheduler(**common, algorithm_type="dpmsolver++", solver_order=2, final_sigmas_type="zero")
         scheduler.set_timesteps(timesteps=timesteps)

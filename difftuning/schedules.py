@@ -107,7 +107,7 @@ def min_snr_weight(snr: Tensor, *, gamma: float = 5.0) -> Tensor:
 
     min(SNR, gamma) is the weight of the x_0 loss; the eps loss carries another 1/SNR.
     """
-    return snr.clamp(max=gamma) / snr
+    return (gamma / snr).clamp(max=1)  # no 0/0 where the chain ends in pure noise
 
 
 def _timesteps(t: Tensor, num_timesteps: int) -> Tensor:

@@ -8,7 +8,7 @@ moment continues to the same bits, as every step's draws depend on its number al
 from __future__ import annotations
 
 import copy
-import io
+import csv
 import signal
 import threading
 import time
@@ -113,7 +113,7 @@ def train(module: nn.Module, objective: Objective, config: TrainingConfig, *, fo
     accelerator = _accelerator(config, device)
     module.to(accelerator.device).train()
     optimizer = torch.optim.AdamW(
-        checkpoints.trainable(module).values(), lr=config.learning_rate, weight_decay=config.weight_decay, foreach=True
+        checkpoints.trainable(module).values(), lr=config.learning_rate, weight_decay=config.weight_decay, fused=True
     )
     wrapped, optimizer = accelerator.prepare(module, optimizer)
     # accelerate patches autocast into `module` itself, where copies of it would keep it; _step has its own.
@@ -122,6 +122,7 @@ def train(module: nn.Module, objective: Objective, config: TrainingConfig, *, fo
     history = _resume(folder, state, optimizer, accelerator.scaler)
     _require_space_for_checkpoints(folder, state, config)
     names = [stream.name for stream in objective.streams]
+    columns = ["step", *(f"{name}_loss" for name in names), "seconds"]
     with _interruptible() as interrupted:
         bar = progress_bar(
             range(state.step, config.steps), "training", initial=state.step, total=config.steps,
@@ -138,12 +139,12 @@ def train(module: nn.Module, objective: Objective, config: TrainingConfig, *, fo
                 callback(state)
             stop = _in_any_process(accelerator, interrupted())
             if accelerator.is_main_process and (stop or state.step % config.checkpoint_every == 0 or state.step == config.steps):
-                _save(folder, state, optimizer, accelerator.scaler, _table(history, names), config.keep_checkpoints)
+                _save(folder, state, optimizer, accelerator.scaler, _table(history, columns), config.keep_checkpoints)
             if stop:
                 raise KeyboardInterrupt(f"stopped after step {state.step}; run the same call again to go on")
     accelerator.wait_for_everyone()
     module.eval()
-    return state, _table(history, names)
+    return state, _table(history, columns)
 
 
 def _step(accelerator, wrapped: nn.Module, optimizer, objective: Objective, config: TrainingConfig, step: int) -> dict[str, float]:
@@ -193,8 +194,6 @@ def _in_any_process(accelerator, flag: bool) -> bool:
 
 
 def _resume(folder: Path, state: TrainingState, optimizer, scaler) -> list[list[float]]:
-    import pandas
-
     found = checkpoints.load_checkpoint(folder)
     if found is None:
         return []
@@ -204,7 +203,7 @@ def _resume(folder: Path, state: TrainingState, optimizer, scaler) -> list[list[
     checkpoints.restore_optimizer(optimizer, tensors["optimizer"])
     if scaler is not None:
         scaler.load_state_dict({name: tensor.item() for name, tensor in tensors["scaler"].items()})
-    return pandas.read_csv(io.StringIO(history), float_precision="round_trip").values.tolist()
+    return parse_history(history).values.tolist()
 
 
 def _save(folder: Path, state: TrainingState, optimizer, scaler, history: pandas.DataFrame, keep: int) -> None:
@@ -226,11 +225,16 @@ def _require_space_for_checkpoints(folder: Path, state: TrainingState, config: T
         require_space(folder, 4 * weights * max(more, 1))  # weights, their average and AdamW's two moments
 
 
-def _table(history: list[list[float]], names: list[str]) -> pandas.DataFrame:
+def parse_history(text: str) -> pandas.DataFrame:
+    """A history from its CSV text, to the last bit, which not every pandas' own reader keeps."""
+    columns, *rows = csv.reader(text.splitlines())
+    return _table([[float(value) for value in row] for row in rows], columns)
+
+
+def _table(history: list[list[float]], columns: list[str]) -> pandas.DataFrame:
     import pandas
 
-    table = pandas.DataFrame(history, columns=["step", *(f"{name}_loss" for name in names), "seconds"])
-    return table.astype({"step": "int64"})
+    return pandas.DataFrame(history, columns=columns, dtype="float64").astype({"step": "int64"})
 
 
 @contextmanager

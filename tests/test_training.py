@@ -268,46 +268,42 @@ def test_a_wrong_setting_is_named_with_its_value(name, value):
 
 PROCESS = """
 import os, signal
-from pathlib import Path
 from test_training import *
-folder, stop = Path(sys.argv[1]), int(sys.argv[2])
-def interrupt(state):  # one process of two is told to stop
-    if state.step == stop:
+folder, rank = Path(sys.argv[1]), os.environ["RANK"]
+def interrupt(state):  # the main process alone is told to stop
+    if state.step == 7:
         os.kill(os.getpid(), signal.SIGINT)
 try:
-    state, history = run(folder, callbacks=[interrupt], accumulation=2)
-    torch.save([weights(state.module), history["bank_loss"].tolist()], folder / f"result-{os.environ['RANK']}.pt")
+    run(folder, callbacks=[interrupt], accumulation=2)
 except KeyboardInterrupt as error:
     print(error)
+state, history = run(folder, accumulation=2)
+torch.save([weights(state.module), history["bank_loss"].tolist()], folder / f"result-{rank}.pt")
 """
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_and_stop_together(tmp_path, straight):
-    def launch(stop: int) -> list[str]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        tests = Path(__file__).parent
-        preamble = f"import sys; sys.path[:0] = [{str(tests)!r}, {str(tests.parent)!r}]\n"
-        common = os.environ | {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
-        processes = [
-            subprocess.Popen(
-                [sys.executable, "-c", preamble + PROCESS, str(tmp_path), str(stop)], env=common | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
-                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            )
-            for rank in range(2)
-        ]  # fmt: skip
-        try:
-            done = [process.communicate(timeout=60) for process in processes]
-        finally:
-            for process in processes:
-                process.kill()
-        assert [process.returncode for process in processes] == [0, 0], done
-        return [out for out, _ in done]
-
-    assert all("after step 7" in out for out in launch(stop=7))
-    launch(stop=-1)
-    (one, losses), (two, losses_2) = (torch.load(tmp_path / f"result-{rank}.pt") for rank in range(2))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    tests = Path(__file__).parent
+    program = f"import sys; sys.path[:0] = [{str(tests)!r}, {str(tests.parent)!r}]\n" + PROCESS
+    launcher = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, str(tmp_path)], env=os.environ | launcher | {"RANK": rank, "LOCAL_RANK": rank},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank in "01"
+    ]  # fmt: skip
+    try:
+        said = [process.communicate(timeout=100) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert all("after step 7" in out for out, _ in said), said
+    (one, losses), (two, losses_2) = (torch.load(tmp_path / f"result-{rank}.pt") for rank in "01")
     assert torch.equal(one, two) and losses == losses_2
     assert torch.allclose(one, weights(straight[0].module), atol=1e-5)
     assert torch.allclose(torch.tensor(losses), torch.tensor(straight[1]["bank_loss"]).float(), rtol=1e-4)

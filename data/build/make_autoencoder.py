@@ -15,7 +15,7 @@ import torch
 from make_data import DATA, write_checksums
 from registries import CACHE
 
-from difftuning.autoencoding import build_autoencoder, psnr, set_latent_scale, train_autoencoder
+from difftuning.autoencoding import build_autoencoder, psnr, standardise_latents, train_autoencoder
 
 FOLDER = DATA / "models" / "autoencoder"
 PHOTOGRAPHS, REPEAT_TASKS = 16_000, 4  # few photographs suffice; the tasks' pictures are few
@@ -42,7 +42,7 @@ def main() -> None:
         learning_rate=options.learning_rate, decoder_only=options.decoder_only,
     )  # fmt: skip
     if not options.decoder_only:
-        set_latent_scale(autoencoder, pictures[:: max(1, len(pictures) // 5000)])
+        standardise_latents(autoencoder, pictures[:: max(1, len(pictures) // 5000)])
     autoencoder.save_pretrained(FOLDER)
     quality = {name: round(psnr(autoencoder, images), 2) for name, images in heldout.items()}
     log = (sorted((work / "checkpoints").glob("step-*"))[-1] / "history.csv").read_text()

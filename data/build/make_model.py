@@ -27,7 +27,7 @@ from difftuning.pretraining import PretrainingConfig, free_rows_as_null, untrain
 from difftuning.sampling import sample
 
 RUN = CACHE / "dit"
-BANK_SIZE = 2000
+BANK_SIZE = 1000
 CURVE_STEP = 50  # losses are averaged over so many steps
 
 

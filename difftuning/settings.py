@@ -1,0 +1,98 @@
+"""Settings as the command line sees them: a configuration class's fields as flags, TOML files, typed values.
+
+The fields are read off the classes' source (a field's comment is its help): they stand in one
+place, and neither torch nor diffusers is imported to print them.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, NamedTuple, Sequence
+
+
+class Setting(NamedTuple):
+    """One field of a configuration class, as its source has it."""
+
+    annotation: str
+    default: str | None  # None: it must be given
+    help: str
+
+
+def training_settings() -> dict[str, Setting]:
+    return read_settings("training", "TrainingConfig") | read_settings("finetuning", "DiffTuningConfig")
+
+
+def pretraining_settings() -> dict[str, Setting]:
+    return read_settings("training", "TrainingConfig") | read_settings("pretraining", "PretrainingConfig")
+
+
+def read_settings(file: str, class_name: str) -> dict[str, Setting]:
+    """The fields of one class in a file of this package, without importing it."""
+    source = Path(__file__).with_name(f"{file}.py").read_text(encoding="utf-8")
+    lines = source.splitlines()
+    found = next(node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == class_name)
+    settings = {}
+    for field in found.body:
+        if isinstance(field, ast.AnnAssign):
+            default = None if field.value is None else str(ast.literal_eval(field.value))
+            rest = lines[field.end_lineno - 1].encode()[field.end_col_offset :].decode()  # offsets count bytes
+            settings[field.target.id] = Setting(ast.unparse(field.annotation), default, rest.partition("#")[2].strip())
+    return settings
+
+
+def metavar(annotation: str) -> str:
+    """What `--help` shows for a value: N, X, the choices of a Literal, or NAME."""
+    kind = annotation.removesuffix(" | None")
+    if kind.startswith("Literal["):
+        return "{" + ",".join(ast.literal_eval(kind.removeprefix("Literal"))) + "}"
+    return {"int": "N", "float": "X"}.get(kind, "NAME")
+
+
+def gather(
+    flags: dict[str, Any], options: Sequence[str], settings: dict[str, Setting]
+) -> tuple[dict[str, str], dict[str, Any]]:
+    """Options (texts) and settings (each of its type), from the file named by `config` and from the flags, which win."""
+    values = _read_config(flags.get("config"), [*options, *settings]) | flags
+    needed = [name for name in ("task", "folder") if name in options]
+    needed += [name for name, setting in settings.items() if setting.default is None]
+    for name in needed:
+        if name not in values:
+            raise ValueError(f"--{name} is needed, as a flag or in the --config file")
+    texts = {name: _typed(name, "str", values[name]) for name in options if name in values}
+    return texts, {name: _typed(name, setting.annotation, values[name]) for name, setting in settings.items() if name in values}
+
+
+def _read_config(path: str | None, known: Sequence[str]) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is no TOML file: {error}") from error
+    for name in values:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise ValueError(f"{path} has the unknown setting {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    return values
+
+
+def _typed(name: str, annotation: str, value: Any) -> Any:
+    """A flag's text or a TOML value as the annotated type; ValueError names the setting."""
+    kind = annotation.removesuffix(" | None")
+    if kind != annotation and value == "none":
+        return None
+    number = isinstance(value, (int, float, str)) and not isinstance(value, bool)
+    try:
+        if kind == "int" and number and not isinstance(value, float):
+            return int(value)
+        if kind == "float" and number:
+            return float(value)
+    except ValueError:
+        pass
+    if kind == "bool" and isinstance(value, bool) or kind not in ("bool", "int", "float") and isinstance(value, str):
+        return value
+    wanted = {"bool": "true or false", "int": "a whole number", "float": "a number"}.get(kind, "text")
+    raise ValueError(f"{name} must be {wanted}, got {value!r}")

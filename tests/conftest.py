@@ -1,0 +1,45 @@
+"""Fixtures that every test file shares; no file of the tiny world is read here."""
+
+from __future__ import annotations
+
+import os
+
+os.environ["DIFFTUNING_PROGRESS"] = "off"
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+from difftuning.pretrained import Pretrained  # noqa: E402
+
+
+def make_model(seed: int = 0) -> Pretrained:
+    """A model of random weights for 32x32 pictures: five names, 1000 label rows, null row 1000 as stock `DiTPipeline` has it."""
+    from diffusers import AutoencoderKL, DDIMScheduler
+
+    from difftuning.dit import build_dit
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        denoiser = build_dit(width=32, num_heads=2, num_layers=2, latent_shape=(4, 8, 8), num_labels=1000)
+        with torch.no_grad():
+            for weight in denoiser.parameters():  # far from adaLN-zero: timestep and label change the output
+                weight.add_(0.2 * torch.randn_like(weight))
+        autoencoder = AutoencoderKL(
+            block_out_channels=(8, 8, 8), down_block_types=["DownEncoderBlock2D"] * 3, up_block_types=["UpDecoderBlock2D"] * 3,
+            layers_per_block=1, norm_num_groups=4, latent_channels=4, mid_block_add_attention=False, sample_size=32,
+            scaling_factor=0.5,
+        )  # fmt: skip
+    scheduler = DDIMScheduler(beta_start=1e-4, beta_end=0.02, beta_schedule="linear", clip_sample=False)
+    return Pretrained(denoiser, autoencoder, scheduler, label_names=["ring", "cross", "bar", "dot", "hook"], name="small")
+
+
+@pytest.fixture(scope="session")
+def small_model() -> Pretrained:
+    """Shared by the whole session: copy its denoiser before changing it."""
+    return make_model(seed=0)
+
+
+@pytest.fixture(scope="session")
+def other_model(small_model) -> Pretrained:
+    """Another denoiser behind the same autoencoder, as after fine-tuning."""
+    return small_model.with_denoiser(make_model(seed=1).denoiser, name="other")

@@ -1,0 +1,283 @@
+"""The command line does what the functions do, and answers mistakes in one line."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import MISSING, fields
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import difftuning as dt
+from difftuning import cli
+from difftuning.pretraining import PretrainingConfig
+from difftuning.settings import pretraining_settings, training_settings
+from small import small_bank, small_pretrained
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """Folder of a small random model."""
+    folder = tmp_path_factory.mktemp("model") / "small"
+    small_pretrained().save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """An npz file of 24 random pictures in three named classes, in two splits."""
+    path, rng = tmp_path_factory.mktemp("task") / "shapes.npz", np.random.default_rng(0)
+    arrays = {f"{split}_images": rng.integers(0, 256, (24, 8, 8), dtype=np.uint8) for split in ("train", "test")}
+    arrays |= {f"{split}_labels": np.arange(24) % 3 for split in ("train", "test")}
+    np.savez(path, class_names=np.array(["shoe", "3", "boot"]), **arrays)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tuned(model, pictures, tmp_path_factory):
+    """Folder of a two-step Diff-Tuning run, made by the command line."""
+    folder = tmp_path_factory.mktemp("tuned")
+    small_bank(dt.load_pretrained(model), folder / "bank")
+    config = folder / "run.toml"
+    config.write_text(f'''
+model = "{model}"
+task = "{pictures}"
+bank = "{folder / "bank"}"
+folder = "{folder / "ignored"}"
+steps = 5
+batch_size = 10
+learning_rate = 1  # a whole number is a number
+clip_norm = "none"
+''')
+    flags = ["--folder", str(folder / "run"), "--steps", "2", "--learning-rate", "3e-4", "--no-ema-warmup"]
+    assert cli.main(["train", "--config", str(config), "--device", "cpu", *flags]) == 0
+    assert not (folder / "ignored").exists()
+    return folder / "run"
+
+
+def run(capsys, *arguments: object) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = cli.main([str(argument) for argument in arguments])
+    return code, *capsys.readouterr()
+
+
+def test_training_takes_the_file_and_lets_flags_win(tuned):
+    result = dt.load_fine_tuned(tuned)
+    assert result.config == dt.DiffTuningConfig(steps=2, batch_size=10, learning_rate=3e-4, ema_warmup=False)
+    assert list(result.history) == ["step", "target_loss", "bank_loss", "seconds"] and len(result.history) == 2
+    assert result.rows.tolist() == [5, 6, 7]
+
+
+def test_training_equals_the_function(tuned, model, pictures, tmp_path):
+    pretrained, bank = dt.load_pretrained(model), dt.MemoryBank.load(tuned.parent / "bank")
+    config = dt.DiffTuningConfig(steps=2, batch_size=10, learning_rate=3e-4, ema_warmup=False)
+    same = dt.fine_tune(pretrained, dt.load_task(str(pictures)), bank, config, folder=tmp_path / "run", progress=False)
+    assert same.model.fingerprint == dt.load_fine_tuned(tuned).model.fingerprint
+
+
+def test_a_finished_folder_is_taken_up_unless_told_not_to(capsys, tuned, model, pictures):
+    same = ["--folder", tuned, "--model", model, "--task", pictures, "--bank", tuned.parent / "bank", "--batch-size", 10]
+    same += ["--learning-rate", 3e-4, "--no-ema-warmup", "--device", "cpu"]
+    code, out, _ = run(capsys, "train", *same, "--steps", 3)
+    assert code == 0 and "3 steps" in out
+    code, _, err = run(capsys, "train", *same, "--steps", 3, "--no-resume")
+    assert code == 2 and "already holds a run" in err
+
+
+def test_a_bank_is_sampled_finished_and_repaired(capsys, model, tmp_path):
+    options = ["--model", model, "--folder", tmp_path / "bank", "--device", "cpu"]
+    sampling = ["--size", 6, "--steps", 2, "--shard-size", 4, "--sampler", "dpm++", "--guidance", 1, "--seed", 3]
+    code, out, _ = run(capsys, "bank", *options, *sampling)
+    bank = dt.MemoryBank.load(tmp_path / "bank")
+    assert code == 0 and "6 samples" in out and len(bank) == 6
+    assert (bank.recipe.steps, bank.recipe.sampler, bank.recipe.guidance, bank.recipe.seed, bank.recipe.reencode) == (
+        2,
+        "dpm++",
+        1,
+        3,
+        False,
+    )
+    (tmp_path / "bank" / "shard-00001.safetensors").write_bytes(b"")
+    code, out, _ = run(capsys, "bank", *options, "--repair")
+    assert code == 0 and "shard-00001.safetensors sampled again" in out
+    torch.testing.assert_close(dt.MemoryBank.load(tmp_path / "bank").latents, bank.latents, rtol=0, atol=0)
+
+
+def test_samples_are_written_as_a_grid_and_as_a_task(capsys, model, tmp_path):
+    out = tmp_path / "new" / "run-0.5"
+    code, printed, _ = run(
+        capsys,
+        "sample",
+        "--model",
+        model,
+        "--labels",
+        "cross",
+        0,
+        "--count",
+        5,
+        "--steps",
+        2,
+        "--seed",
+        4,
+        "--guide",
+        model,
+        "--out",
+        out,
+    )
+    assert code == 0 and printed.split() == [f"{out}.png", f"{out}.npz"]
+    written = dt.load_task(f"{out}.npz")
+    assert written.labels.tolist() == [1, 0, 1, 0, 1]
+    pretrained = dt.load_pretrained(model)
+    expected = dt.sample(pretrained, [1, 0, 1, 0, 1], steps=2, seed=4, guide=pretrained)
+    assert (written.images - expected).abs().max() <= 1 / 127.5
+    grid = np.asarray(Image.open(f"{out}.png"))
+    assert grid.shape == (12, 52, 3)  # five pictures of 8x8, 2 white pixels around each
+    assert (grid[2:10, 12:20] == ((written.images[1] + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()).all()
+
+
+def test_a_fine_tuned_folder_is_sampled_at_its_tasks_classes(capsys, tuned, tmp_path):
+    code, _, _ = run(capsys, "sample", "--model", tuned, "--steps", 2, "--out", tmp_path / "all.png")
+    assert code == 0 and dt.load_task(str(tmp_path / "all.npz")).labels.tolist() == [5, 6, 7]
+    # a class called "3" is meant by its name, not as a row of the table
+    code, _, _ = run(capsys, "sample", "--model", tuned, "--labels", 3, 2, "--steps", 2, "--out", tmp_path / "some")
+    assert code == 0 and dt.load_task(str(tmp_path / "some.npz")).labels.tolist() == [6, 2]
+
+
+def test_evaluate_prints_json(capsys, pictures, monkeypatch):
+    monkeypatch.setattr("difftuning.metrics._extractor", lambda name, device: lambda images: images.flatten(1)[:, :4])
+    code, out, _ = run(capsys, "evaluate", "--images", pictures, "--reference", pictures)
+    task = dt.load_task(str(pictures)), dt.load_task(str(pictures), split="test")
+    assert code == 0 and json.loads(out) == dt.evaluate(task[0].images, task[1])
+
+
+def test_pretraining_learns_a_set_of_ones_own(capsys, model, pictures, tmp_path):
+    small = [
+        "--width",
+        16,
+        "--num-heads",
+        2,
+        "--num-layers",
+        1,
+        "--num-labels",
+        7,
+        "--steps",
+        2,
+        "--batch-size",
+        4,
+        "--device",
+        "cpu",
+    ]
+    for autoencoder in (model, model / "vae"):
+        folder = tmp_path / autoencoder.name
+        code, out, err = run(
+            capsys, "pretrain", "--source", pictures, "--autoencoder", autoencoder, "--folder", folder, "--name", "mine", *small
+        )
+        assert code == 0, err
+        made = dt.load_pretrained(folder / "model")
+        assert (made.name, made.label_names, made.null_label) == ("mine", ["shoe", "3", "boot"], 7)
+
+
+def test_studies_are_listed(capsys):
+    code, out, _ = run(capsys, "study")
+    assert code == 0 and "pilot: " in out
+    code, _, err = run(capsys, "study", "nope")
+    assert code == 2 and "unknown study 'nope'" in err
+
+
+MISTAKES = {
+    "": "required: command",
+    "train": "--task is needed",
+    "train --task digits --folder x": "--steps is needed",
+    "train --task digits --folder {tmp}/x --steps many": "steps must be a whole number, got 'many'",
+    "train --task digits --folder {tmp}/x --steps 2 --bank-share 2": "bank_share must be in [0, 1), got 2.0",
+    "train --task digits --folder {tmp}/x --steps 2 --family cosine": "family must be one of",
+    "train --task digits --folder {tmp}/x --stpes 2": "unrecognized arguments: --stpes",
+    "train --config {tmp}/absent.toml": "absent.toml",
+    "train --config {tmp}/broken.toml": "broken.toml is no TOML file",
+    "train --config {tmp}/unknown.toml": "unknown setting 'bank_wieght'; did you mean 'bank_weight'?",
+    "train --config {tmp}/text.toml": "steps must be a whole number, got 2.5",
+    "train --config {tmp}/flag.toml": "ema_warmup must be true or false, got 1",
+    "sample --model {tmp}/nowhere": "no model",
+    "sample --model {model} --labels shoe": "unknown label 'shoe'",
+    "sample --model {model} --labels 99 --steps 2": "label 99 is outside",
+    "sample --model {model} --count 0": "count must be at least 1",
+    "sample --model {model} --device warp": "device 'warp' is not there",
+    "bank --folder {tmp}/bank --model {model}": "--size is needed",
+    "evaluate --images {tmp}/absent.npz --reference digits": "absent.npz",
+}
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_a_mistake_is_answered_in_one_line(capsys, line, model, tmp_path):
+    for name, text in {
+        "broken": "steps = ", "unknown": "bank_wieght = 1", "text": 'steps = 2.5\ntask = "a"\nfolder = "b"',
+        "flag": 'steps = 2\nema_warmup = 1\ntask = "a"\nfolder = "b"',
+    }.items():  # fmt: skip
+        (tmp_path / f"{name}.toml").write_text(text)
+    code, out, err = run(capsys, *line.format(tmp=tmp_path, model=model).split())
+    assert code == 2 and out == ""
+    assert err.startswith("difftuning: ") and err.count("\n") == 1 and MISTAKES[line] in err
+
+
+def test_a_damaged_file_is_named(capsys, model, pictures, tuned, tmp_path):
+    bank = shutil.copytree(tuned.parent / "bank", tmp_path / "bank")
+    (bank / "shard-00000.safetensors").write_bytes(b"cut")
+    code, _, err = run(
+        capsys, "train", "--model", model, "--task", pictures, "--bank", bank, "--folder", tmp_path / "run", "--steps", 2
+    )
+    assert code == 2 and "shard-00000.safetensors is missing, cut off or altered" in err and err.count("\n") == 1
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    def broken(given):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(cli, "_study", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.main(["study"])
+
+
+def test_an_interruption_ends_quietly(capsys, monkeypatch):
+    def interrupted(given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "_study", interrupted)
+    code, _, err = run(capsys, "study")
+    assert code == 130 and "interrupted" in err
+
+
+@pytest.mark.parametrize(
+    "settings, config",
+    [(training_settings(), dt.DiffTuningConfig), (pretraining_settings(), PretrainingConfig)],
+    ids=["train", "pretrain"],
+)
+def test_settings_read_from_the_source_are_the_fields_of_the_class(settings, config):
+    actual = {field.name: (field.type, None if field.default is MISSING else str(field.default)) for field in fields(config)}
+    read = {name: (setting.annotation, setting.default) for name, setting in settings.items()}
+    assert read == actual
+
+
+def test_the_flags_of_bank_and_sample_are_parameters_of_the_functions():
+    for function in (dt.MemoryBank.sample, dt.sample):
+        assert {"steps", "sampler", "guidance", "seed"} <= set(inspect.signature(function).parameters)
+    assert {"shard_size", "reencode"} <= set(inspect.signature(dt.MemoryBank.sample).parameters)
+
+
+def test_help_comes_at_once_and_imports_nothing_heavy():
+    program = "import sys, difftuning.cli as cli\ntry: cli.main(['train', '--help'])\nexcept SystemExit: pass\n"
+    program += "heavy = {'torch', 'numpy', 'diffusers', 'pandas'} & set(sys.modules)\nassert not heavy, heavy"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "--bank-share" in done.stdout and "of the global batch, rounded down: 6 of 32" in " ".join(done.stdout.split())
+
+
+def test_python_m_difftuning_is_the_command():
+    done = subprocess.run([sys.executable, "-m", "difftuning", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"difftuning {dt.__version__}\n"
+    done = subprocess.run([sys.executable, "-m", "difftuning", "train"], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("difftuning: --task is needed")
