@@ -54,7 +54,10 @@ class Diffusion:
         if tables is None:
             tables = {key: table.float().to(like.device) for key, table in self._tables.items()}
             self._on_device[like.device] = tables
-        t = torch.as_tensor(t, device=like.device)
+        t = torch.as_tensor(t)
+        if t.device.type == "cpu" and t.numel() and not 0 <= int(t.min()) <= int(t.max()) < self.num_timesteps:
+            raise ValueError(f"timesteps must be in 0..{self.num_timesteps - 1}, got {t.flatten()[:8].tolist()}")
+        t = t.to(like.device)
         return tables[name][t].reshape(-1, *[1] * (like.ndim - 1))
 
     def q_sample(self, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:

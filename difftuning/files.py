@@ -44,10 +44,13 @@ def _world_checksums(folder: Path) -> dict[str, str]:
     return {name: digest for digest, name in (line.split(maxsplit=1) for line in lines)}
 
 
-@functools.cache
 def world_file(name: str) -> Path:
     """The path of one file of the tiny world, its checksum verified once per process."""
-    folder = data_folder()
+    return _verified(data_folder(), name)
+
+
+@functools.cache
+def _verified(folder: Path, name: str) -> Path:
     recorded = _world_checksums(folder).get(name)
     path = folder / name
     if recorded is None or not path.is_file():
@@ -67,7 +70,8 @@ def world_files(folder: str) -> list[Path]:
 def atomic_path(path: Path) -> Iterator[Path]:
     """Write to the yielded sibling path; it replaces `path` only when the block ends well.
 
-    A process killed inside the block leaves the old file (or folder) as it was.
+    A process killed inside the block leaves the old file (or folder) as it was.  Only where a
+    folder replaces another is there an instant, between two renames, without either.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

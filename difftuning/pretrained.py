@@ -213,7 +213,7 @@ def _load(model_class, folder: Path, dtype: torch.dtype, **options):
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         pickled = sorted(p.name for p in folder.glob("*.bin")) + sorted(p.name for p in folder.glob("*.pt"))
-        found = f"only {pickled[0]}, a pickle, which is never loaded" if pickled else "no weights"
+        found = f"only {pickled[0]}, a pickle, which is never loaded" if pickled else "no safetensors weights"
         raise FileNotFoundError(f"{folder} has {found}; save the model with safe_serialization=True")
     for path in weights:
         try:

@@ -67,8 +67,9 @@ def pretrain(source: Task, autoencoder: AutoencoderKL, config: PretrainingConfig
         model.denoiser, objective, config, folder=folder, device=model.device, callbacks=callbacks, progress=progress
     )
     result = model.with_denoiser(free_rows_as_null(state.ema_model(), model.first_free_label))
-    result.save(folder / "model")
-    history.to_csv(folder / "history.csv", index=False)
+    if checkpoints.is_main_process():
+        result.save(folder / "model")
+        history.to_csv(folder / "history.csv", index=False)
     return result
 
 

@@ -78,12 +78,17 @@ def sample_latents(model: Pretrained, labels: Tensor | Sequence[int] | Sequence[
 
 def label_rows(model: Pretrained, labels: Tensor | Sequence[int] | Sequence[str]) -> Tensor:
     """Labels as int64 rows (N,) of the model's table; names are looked up in `label_names`."""
+    if isinstance(labels, str):
+        labels = [labels]
     if not isinstance(labels, Tensor) and any(isinstance(label, str) for label in labels):
         unknown = [label for label in labels if label not in model.label_names]
         if unknown:
             raise ValueError(f"unknown label {unknown[0]!r}: this model's names are in label_names")
         labels = [model.label_names.index(label) for label in labels]
-    labels = torch.as_tensor(labels, dtype=torch.int64).reshape(-1).cpu()
+    labels = torch.as_tensor(labels).reshape(-1).cpu()
+    if labels.numel() and labels.is_floating_point():
+        raise ValueError(f"labels are whole numbers or names, got {labels[0].item()}")
+    labels = labels.long()
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) <= model.null_label:
         bad = int(labels.min()) if labels.min() < 0 else int(labels.max())
         raise ValueError(f"label {bad} is outside 0..{model.null_label} (the null label)")
@@ -156,6 +161,9 @@ def _check(model, labels, steps, sampler, guide, start, switch_to, switch_at) ->
         raise ValueError(f"unknown sampler {sampler!r}: choose one of {', '.join(get_args(Sampler))}")
     if not 1 <= steps <= T:
         raise ValueError(f"steps must be between 1 and {T}, got {steps}")
+    stride = T // steps
+    if steps * stride < 0.95 * T:  # the chain would begin in the middle, where x_t is not pure noise
+        raise ValueError(f"{steps} steps of {stride} do not span {T} timesteps: use {T // (stride + 1)} or {T // stride}")
     for role, other in (("guide", guide), ("switch_to", switch_to)):
         if other is not None and (other.latent_shape != model.latent_shape or other.diffusion.num_timesteps != T):
             raise ValueError(f"{role} works on latents {other.latent_shape}, the model on {model.latent_shape}")

@@ -1,7 +1,7 @@
 """The grid runner behind the result tables: methods x tasks x seeds, resumable, one process per core.
 
 A cell is one fine-tuning run, scored at several step counts under three ways of guidance.
-Its rows are written when it is done; a study that is run again does what is missing.
+Its rows are kept as they come; a study that is run again does what is missing.
 """
 
 from __future__ import annotations
@@ -19,16 +19,15 @@ import torch
 from torch import Tensor
 
 from . import __version__
-from .chain import chain_tenths, timestep_losses
+from .chain import chain_tenths, loss_ratio
 from .data import Task, load_source, load_task
 from .files import atomic_path, data_folder, world_file
-from .finetuning import DiffTuningConfig, choose_rows, fine_tune
+from .finetuning import DiffTuningConfig, FineTuned, fine_tune
 from .memory import MemoryBank
 from .metrics import evaluate
 from .pretrained import Pretrained, load_pretrained
 from .progress import progress_bar
 from .sampling import sample
-from .training import TrainingState
 
 METHODS: dict[str, dict[str, Any]] = {
     "plain": {"bank": False, "reconsolidation_power": 0.0},
@@ -53,6 +52,7 @@ class Cell:
     split: str = "validation"
     samples: int = 500
     sampling_steps: int = 25
+    loss_pictures: int = 100  # of target and of source, for the loss along the chain
     guidances: tuple[str, ...] = tuple(GUIDANCES)
 
     @property
@@ -81,104 +81,73 @@ def studies() -> dict[str, list[Cell]]:
 
 
 def run_study(cells: Sequence[Cell], *, folder: str | Path, results: str | Path, processes: int = 1) -> Path:
-    """Run the cells that have no rows yet in `folder`, then write all rows to `results` (CSV) and *_losses.csv."""
+    """Do what is missing of the cells in `folder`, then write all rows to `results` (CSV) and *_losses.csv."""
     folder, results = Path(folder), Path(results)
-    missing = [cell for cell in cells if not (folder / f"{cell.file_name}.csv").is_file()]
+    missing = [cell for cell in cells if not _is_done(cell, folder)]
     work = functools.partial(_run_cell, folder=folder)
     if processes == 1:
-        for cell in progress_bar(missing, "study"):
+        for cell in progress_bar(missing, "study", shown=bool(missing)):
             work(cell)
     elif missing:
         with multiprocessing.get_context("spawn").Pool(processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
             for _ in progress_bar(pool.imap_unordered(work, missing), "study", total=len(missing)):
                 pass
-    for suffix in ("", "_losses"):
-        parts = [folder / f"{cell.file_name}{suffix}.csv" for cell in cells]
-        rows = [row for part in parts for row in csv.DictReader(part.read_text().splitlines())]
-        _write_rows(results.with_name(f"{results.stem}{suffix}.csv"), rows)
+    for name, suffix in ((results, ""), (results.with_name(f"{results.stem}_losses.csv"), "_losses")):
+        _write_rows(name, [row for cell in cells for row in _read_rows(_table(cell, folder, suffix))])
     return results
 
 
+def _is_done(cell: Cell, folder: Path) -> bool:
+    return {str(step) for step in cell.steps} <= {row["step"] for row in _read_rows(_table(cell, folder))}
+
+
 def _run_cell(cell: Cell, folder: Path) -> None:
+    """Train from mark to mark, score at each and keep its rows at once: an interrupted cell goes on at the last mark."""
     pretrained, bank = _world()
     task, reference = load_task(cell.task), load_task(cell.task, split=cell.split)
     options = dict(METHODS[cell.method])
-    uses_bank = options.pop("bank")
-    config = DiffTuningConfig(
-        steps=cell.steps[-1], learning_rate=cell.learning_rate, seed=cell.seed, checkpoint_every=400, keep_checkpoints=1, **options
-    )
+    bank = bank if options.pop("bank") else None
     identity = {key: value for key, value in asdict(cell).items() if key not in ("steps", "guidances")}
-    identity |= {"bank_weight": config.bank_weight if uses_bank else 0.0, "world": world_version(), "code": __version__}
-    scores, losses = _Scores(cell, pretrained, task, reference), []
-
-    def score(state: TrainingState) -> None:
-        if state.step in cell.steps:
-            tuned = pretrained.with_denoiser(state.ema_model())
-            scores.rows += [identity | row for row in scores.of(tuned, state.step)]
-            losses.extend(identity | row for row in scores.losses_of(tuned, state.step))
-
+    identity |= {"world": world_version(), "code": __version__}
+    scores, losses = _read_rows(_table(cell, folder)), _read_rows(_table(cell, folder, "_losses"))
     run = folder / f"{cell.file_name}.run"
-    shutil.rmtree(run, ignore_errors=True)  # scores of the steps already done are not kept: a cell is the unit of resuming
-    fine_tune(pretrained, task, bank if uses_bank else None, config, folder=run, callbacks=[score], progress=False)
-    _write_rows(folder / f"{cell.file_name}_losses.csv", losses)
-    _write_rows(folder / f"{cell.file_name}.csv", scores.rows)
-    shutil.rmtree(run)
+    for step in cell.steps:
+        if str(step) in {str(row["step"]) for row in scores}:
+            continue
+        config = DiffTuningConfig(steps=step, learning_rate=cell.learning_rate, seed=cell.seed, keep_checkpoints=1, **options)
+        tuned = fine_tune(pretrained, task, bank, config, folder=run, progress=False)
+        target = (reference, tuned.rows)
+        source = (load_source("heldout"), torch.arange(pretrained.first_free_label))
+        for name, (pictures, rows) in {"target": target, "source": source}.items():
+            found = _losses_along_chain(cell, pretrained, tuned.model, pictures, rows)
+            losses += [identity | {"step": step, "data": name} | row for row in found]
+        scores += [identity | {"step": step} | row for row in _scores(cell, pretrained, tuned, reference)]
+        _write_rows(_table(cell, folder, "_losses"), losses)
+        _write_rows(_table(cell, folder), scores)
+    shutil.rmtree(run, ignore_errors=True)
 
 
-class _Scores:
-    """Scores and losses of a model in mid-run, on fixed labels, noise and reference pictures."""
-
-    def __init__(self, cell: Cell, pretrained: Pretrained, task: Task, reference: Task):
-        self.cell, self.pretrained, self.reference = cell, pretrained, reference
-        self.table_rows = choose_rows(pretrained, len(task.class_names))
-        self.rows: list[dict[str, Any]] = []
-        self.tenths = chain_tenths(pretrained.diffusion.num_timesteps)
-
-    def of(self, model: Pretrained, step: int) -> list[dict[str, Any]]:
-        counts = torch.arange(self.cell.samples) % len(self.table_rows)
-        rows = []
-        for name in self.cell.guidances:
-            guidance, by_source = GUIDANCES[name]
-            images = sample(
-                model, self.table_rows[counts], steps=self.cell.sampling_steps, guidance=guidance,
-                guide=self.pretrained if by_source else None, seed=self.cell.seed,
-            )  # fmt: skip
-            scores = evaluate(images, self.reference)
-            rows.append({"step": step, "guidance": name, **{key: scores[key] for key in ("fid", "kid", "precision", "recall")}})
-        return rows
-
-    def losses_of(self, model: Pretrained, step: int) -> list[dict[str, Any]]:
-        source = load_source("heldout")
-        sets = {
-            "target": (self.reference.images[:200], self.table_rows[self.reference.labels[:200]]),
-            "source": _spread(source, 200),
-        }
-        rows = []
-        for name, (images, labels) in sets.items():
-            before = _losses_before(self.pretrained, name, self.cell, images, labels, self.tenths)
-            after = timestep_losses(model, images, labels, self.tenths.flatten()).reshape(self.tenths.shape).mean(1)
-            rows += [
-                {"step": step, "data": name, "tenth": tenth + 1, "before": float(before[tenth]), "after": float(after[tenth])}
-                for tenth in range(len(after))
-            ]
-        return rows
+def _scores(cell: Cell, pretrained: Pretrained, tuned: FineTuned, reference: Task) -> list[dict[str, Any]]:
+    """A row for each way of guidance; the same labels and noise for every method."""
+    labels = tuned.rows[torch.arange(cell.samples) % len(tuned.rows)]
+    rows = []
+    for name in cell.guidances:
+        guidance, by_source = GUIDANCES[name]
+        images = sample(
+            tuned.model, labels, steps=cell.sampling_steps, guidance=guidance, guide=pretrained if by_source else None, seed=cell.seed
+        )
+        scores = evaluate(images, reference)
+        rows.append({"guidance": name, **{key: scores[key] for key in ("fid", "kid", "precision", "recall")}})
+    return rows
 
 
-_before: dict[tuple[str, str], Tensor] = {}
-
-
-def _losses_before(pretrained: Pretrained, name: str, cell: Cell, images: Tensor, labels: Tensor, tenths: Tensor) -> Tensor:
-    """The untouched model's losses, once per process and task: every cell compares with the same ones."""
-    key = (name, cell.task if name == "target" else "")
-    if key not in _before:
-        _before[key] = timestep_losses(pretrained, images, labels, tenths.flatten()).reshape(tenths.shape).mean(1)
-    return _before[key]
-
-
-def _spread(task: Task, count: int) -> tuple[Tensor, Tensor]:
-    """`count` pictures spread evenly over a set, with their labels."""
-    chosen = torch.linspace(0, len(task) - 1, count).long()
-    return task.read(chosen), task.labels[chosen]
+def _losses_along_chain(cell: Cell, pretrained: Pretrained, tuned: Pretrained, pictures: Task, rows: Tensor) -> list[dict[str, Any]]:
+    """A row for each tenth of the chain: the loss before and after tuning, on pictures spread evenly over a set."""
+    chosen = torch.linspace(0, len(pictures) - 1, cell.loss_pictures).long()
+    tenths = chain_tenths(pretrained.diffusion.num_timesteps)
+    found = loss_ratio(pretrained, tuned, pictures.read(chosen), rows[pictures.labels[chosen]], tenths.flatten())
+    before, after = (found[key].reshape(tenths.shape).mean(1).tolist() for key in ("before", "after"))
+    return [{"tenth": tenth + 1, "before": before[tenth], "after": after[tenth]} for tenth in range(len(tenths))]
 
 
 @functools.cache
@@ -189,6 +158,17 @@ def _world() -> tuple[Pretrained, MemoryBank]:
 def world_version() -> str:
     """The tiny world's version, data/VERSION; results of different versions are never mixed."""
     return world_file("VERSION").read_text().strip()
+
+
+def _table(cell: Cell, folder: Path, suffix: str = "") -> Path:
+    return folder / f"{cell.file_name}{suffix}.csv"
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
+    if not path.is_file():
+        return []
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:

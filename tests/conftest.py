@@ -12,6 +12,13 @@ import torch  # noqa: E402
 from difftuning.pretrained import Pretrained  # noqa: E402
 
 
+@pytest.fixture(autouse=True)
+def bars_where_output_is_looked_at(request, monkeypatch) -> None:
+    """No progress bars, except in a test that captures what is printed."""
+    if {"capfd", "capsys"} & set(request.fixturenames):
+        monkeypatch.delenv("DIFFTUNING_PROGRESS", raising=False)
+
+
 def make_model(seed: int = 0) -> Pretrained:
     """A model of random weights for 32x32 pictures: five names, 1000 label rows, null row 1000 as stock `DiTPipeline` has it."""
     from diffusers import AutoencoderKL, DDIMScheduler

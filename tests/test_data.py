@@ -36,7 +36,7 @@ def write_checksums(folder: Path) -> None:
 @pytest.fixture
 def fresh_checksums():
     """Each world is verified once per process: forget it before and after a made-up one."""
-    caches = (files.world_file, files._world_checksums)
+    caches = (files._verified, files._world_checksums)
     for cache in caches:
         cache.cache_clear()
     yield
@@ -601,6 +601,7 @@ def test_small_tasks_touch_no_disk_and_large_ones_use_the_default_cache(world, e
 
 
 def test_progress_shows_only_for_large_tasks(world, encoder, cache, monkeypatch, capfd):
+    monkeypatch.delenv("DIFFTUNING_PROGRESS", raising=False)
     task = load_task("digits")
     encode_latents(encoder, task)
     monkeypatch.setattr(latents, "SMALL_TASK", 10)

@@ -216,7 +216,7 @@ def test_a_pickle_is_never_loaded(copied):
 
 def test_missing_weights_are_named(copied):
     (copied / "vae" / "diffusion_pytorch_model.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match="vae has no weights"):
+    with pytest.raises(FileNotFoundError, match="vae has no safetensors weights"):
         load_pretrained(copied)
 
 

@@ -42,11 +42,12 @@ SIGNATURES = {
     "load_fine_tuned": "folder",
     "sample": "model, labels, *, steps=50, sampler='ddim', guidance=1.5, guide=None, start=None, switch_to=None, switch_at=None, seed=0, generator=None",
     "evaluate": "images, reference, *, features='tiny'",
+    "loss_ratio": "before, after, images, labels, timesteps, *, seed=0",
 }
 TYPES = {"Diffusion", "Pretrained", "Task", "MemoryBank", "DiffTuningConfig", "FineTuned"}
 # Parts that are still to be written; a name moves into the table above when it arrives.
 LATER = {
-    "zero_shot_denoising", "denoiser_replacement", "loss_ratio", "apply_adapter", "annotate", "condition_agreement",
+    "zero_shot_denoising", "denoiser_replacement", "apply_adapter", "annotate", "condition_agreement",
     "fine_tune_controlnet", "sample_controlnet", "sudden_convergence_step",
 }  # fmt: skip
 CONFIG_DEFAULTS = {

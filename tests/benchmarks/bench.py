@@ -36,7 +36,7 @@ def stepper(pretrained: dt.Pretrained, task: dt.Task, bank: dt.MemoryBank | None
     rows = choose_rows(pretrained, len(task.class_names))
     streams = training_streams(pretrained, task, bank, config, rows, split_batch(config, bank))
     objective, model = Objective(streams, pretrained.diffusion, config.seed), pretrained.copy_denoiser().train()
-    optimizer = torch.optim.AdamW(trainable(model).values(), lr=config.learning_rate, weight_decay=0, foreach=True)
+    optimizer = torch.optim.AdamW(trainable(model).values(), lr=config.learning_rate, weight_decay=0, fused=True)
 
     def step(number: int) -> None:
         objective.total(objective.losses(model, number, torch.device("cpu"))).backward()
