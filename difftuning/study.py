@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,6 +38,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "Diff-Tuning, weight 1": {"bank": True, "bank_weight": 1.0},
 }
 DEVELOPMENT = ("footwear", "digits")
+SHOWN = 20  # samples kept of each run
 GUIDANCES = {"1": (1.0, False), "1.5": (1.5, False), "domain 1.5": (1.5, True)}  # guidance, by the source model
 
 
@@ -81,7 +83,7 @@ def studies() -> dict[str, list[Cell]]:
 
 
 def run_study(cells: Sequence[Cell], *, folder: str | Path, results: str | Path, processes: int = 1) -> Path:
-    """Do what is missing of the cells in `folder`, then write all rows to `results` (CSV) and *_losses.csv."""
+    """Do what is missing of the cells in `folder`, then write all rows to `results` (CSV), *_losses.csv and *_samples.npz."""
     folder, results = Path(folder), Path(results)
     missing = [cell for cell in cells if not _is_done(cell, folder)]
     work = functools.partial(_run_cell, folder=folder)
@@ -94,6 +96,9 @@ def run_study(cells: Sequence[Cell], *, folder: str | Path, results: str | Path,
                 pass
     for name, suffix in ((results, ""), (results.with_name(f"{results.stem}_losses.csv"), "_losses")):
         _write_rows(name, [row for cell in cells for row in _read_rows(_table(cell, folder, suffix))])
+    kept = {cell.file_name: _samples_file(cell, folder) for cell in cells if cell.seed == min(cell.seed for cell in cells)}
+    with atomic_path(results.with_name(f"{results.stem}_samples.npz")) as scratch:
+        np.savez_compressed(scratch, **{name: np.load(path, allow_pickle=False)["images"] for name, path in kept.items()})
     return results
 
 
@@ -122,6 +127,7 @@ def _run_cell(cell: Cell, folder: Path) -> None:
             found = _losses_along_chain(cell, pretrained, tuned.model, pictures, rows)
             losses += [identity | {"step": step, "data": name} | row for row in found]
         scores += [identity | {"step": step} | row for row in _scores(cell, pretrained, tuned, reference)]
+        _keep_samples(_samples_file(cell, folder), cell, tuned)
         _write_rows(_table(cell, folder, "_losses"), losses)
         _write_rows(_table(cell, folder), scores)
     shutil.rmtree(run, ignore_errors=True)
@@ -141,6 +147,14 @@ def _scores(cell: Cell, pretrained: Pretrained, tuned: FineTuned, reference: Tas
     return rows
 
 
+def _keep_samples(path: Path, cell: Cell, tuned: FineTuned) -> None:
+    """A few pictures of the latest mark at guidance 1.5, to look at: grey uint8 (SHOWN, H, W)."""
+    labels = tuned.rows[torch.arange(SHOWN) % len(tuned.rows)]
+    images = sample(tuned.model, labels, steps=cell.sampling_steps, guidance=1.5, seed=cell.seed)
+    with atomic_path(path) as scratch:
+        np.savez_compressed(scratch, images=((images.mean(1) + 1) * 127.5).round().to(torch.uint8).numpy())
+
+
 def _losses_along_chain(cell: Cell, pretrained: Pretrained, tuned: Pretrained, pictures: Task, rows: Tensor) -> list[dict[str, Any]]:
     """A row for each tenth of the chain: the loss before and after tuning, on pictures spread evenly over a set."""
     chosen = torch.linspace(0, len(pictures) - 1, cell.loss_pictures).long()
@@ -158,6 +172,10 @@ def _world() -> tuple[Pretrained, MemoryBank]:
 def world_version() -> str:
     """The tiny world's version, data/VERSION; results of different versions are never mixed."""
     return world_file("VERSION").read_text().strip()
+
+
+def _samples_file(cell: Cell, folder: Path) -> Path:
+    return folder / f"{cell.file_name}_samples.npz"
 
 
 def _table(cell: Cell, folder: Path, suffix: str = "") -> Path:

@@ -1,0 +1,37 @@
+"""Run lessons and keep their outputs in the committed notebooks, without traces of the execution.
+
+    python -m tests.notebooks.publish notebooks/00_quickstart.ipynb
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+import nbformat
+
+from tests.notebooks.runner import run
+
+
+def publish(path: Path) -> None:
+    """Execute a notebook strictly and write its outputs back; tags stay, all other metadata of the run goes."""
+    with tempfile.TemporaryDirectory() as folder:
+        executed = run(path, Path(folder) / path.name, seconds=1800)
+    executed.metadata = {"kernelspec": executed.metadata.kernelspec, "language_info": {"name": "python"}}
+    for cell in executed.cells:
+        tags = [tag for tag in cell.metadata.get("tags", []) if tag == "parameters"]
+        cell.metadata = {"tags": tags} if tags else {}
+        if cell.cell_type == "code":
+            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            for output in cell.outputs:
+                output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+                output.pop("metadata", None) if output.output_type == "stream" else output.update(metadata={})
+    nbformat.write(executed, path)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("DIFFTUNING_PROGRESS", "off")
+    for name in sys.argv[1:]:
+        publish(Path(name))
