@@ -35,6 +35,7 @@ PRETRAIN_OPTIONS = {
     "source": "what to learn: a task, folder, npz file or hub data set (default: the tiny world's sample)",
     "autoencoder": "'tiny' (default), a folder of an AutoencoderKL or of a DiTPipeline",
     "name": "of the model (default: tiny)",
+    "start": "model whose weights to begin with (default: none, from nothing)",
     "device": TRAIN_OPTIONS["device"],
 }
 
@@ -157,8 +158,9 @@ def _pretrain(given: dict[str, Any]) -> None:
     config = PretrainingConfig(**settings)
     source = load_task(options["source"]) if "source" in options else load_source()
     autoencoder = _autoencoder(options.get("autoencoder", "tiny"))
-    folder = options["folder"]
-    pretrain(source, autoencoder, config, folder=folder, name=options.get("name", "tiny"), device=_device(options))
+    folder, device = options["folder"], _device(options)
+    start = _model(options["start"], device)[0] if "start" in options else None
+    pretrain(source, autoencoder, config, folder=folder, name=options.get("name", "tiny"), start=start, device=device)
     print(f"{folder}: the model is in {Path(folder) / 'model'}")
 
 

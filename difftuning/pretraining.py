@@ -47,13 +47,19 @@ class PretrainingConfig(TrainingConfig):
 
 
 def pretrain(source: Task, autoencoder: AutoencoderKL, config: PretrainingConfig, *, folder: str | Path, name: str = "tiny",
-             device: str | torch.device = "cpu", callbacks: Sequence[Callback] = (), progress: bool = True) -> Pretrained:  # fmt: skip
-    """Train a DiT on `source`'s latents, resumable from `folder`; the result is the EMA model."""
+             start: Pretrained | None = None, device: str | torch.device = "cpu", callbacks: Sequence[Callback] = (), progress: bool = True) -> Pretrained:  # fmt: skip
+    """Train a DiT on `source`'s latents, resumable from `folder`; the result is the EMA model.
+
+    `start` gives the first weights where its optimizer's state is gone; None starts from nothing.
+    """
     if len(source.class_names) > config.num_labels:
         raise ValueError(f"{source.name} has {len(source.class_names)} classes, the label table {config.num_labels} rows: raise num_labels")
     folder = Path(folder)
     model = untrained(source, autoencoder, config, name=name).to(checked_device(device))
     record = {"source": source.fingerprint, "encoder": model.encoder_fingerprint, **asdict(config)}
+    if start is not None:
+        checkpoints.copy_into(checkpoints.trainable(model.denoiser), checkpoints.trainable(start.denoiser))
+        record["start"] = start.fingerprint
     may_differ = ("checkpoint_every", "keep_checkpoints", *(["steps"] if config.cooldown_steps == 0 else []))
     checkpoints.open_run(folder, record, resume=True, may_differ=may_differ)
     encoded = encode_latents(model, source)

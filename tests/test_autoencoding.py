@@ -1,0 +1,74 @@
+import copy
+import math
+
+import pytest
+import torch
+
+from difftuning.autoencoding import as_images, build_autoencoder, psnr, standardise_latents, train_autoencoder
+from difftuning.pretrained import weights_digest
+
+PICTURES = torch.randint(0, 256, (24, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+def fresh():
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return build_autoencoder(channels=(8, 8, 8))
+
+
+def latents_of(autoencoder):
+    with torch.no_grad():
+        return autoencoder.encode(as_images(PICTURES)).latent_dist
+
+
+def test_psnr_of_known_pictures():
+    """A decoder that always answers black is off by exactly the pictures' own values."""
+    autoencoder = fresh().eval()
+    with torch.no_grad():
+        autoencoder.decoder.conv_out.weight.zero_()
+        autoencoder.decoder.conv_out.bias.fill_(-1)
+    error = (PICTURES.double() / 255).square().mean().item()
+    assert psnr(autoencoder, PICTURES) == pytest.approx(-10 * math.log10(error), abs=1e-3)
+
+
+def test_standardising_gives_unit_latents_and_changes_nothing_that_is_decoded():
+    before = fresh().eval()
+    after = copy.deepcopy(before)
+    standardise_latents(after, PICTURES)
+    old, new = latents_of(before), latents_of(after)
+    torch.testing.assert_close(new.mode().mean((0, 2, 3)), torch.zeros(4), atol=1e-4, rtol=0)
+    torch.testing.assert_close(new.mode().std((0, 2, 3)), torch.ones(4), atol=1e-4, rtol=0)
+    # the posterior's spread is scaled along with its mean
+    ratio = old.mode().std((0, 2, 3)).reshape(1, 4, 1, 1)
+    torch.testing.assert_close(new.std * ratio, old.std, atol=1e-5, rtol=1e-3)
+    with torch.no_grad():
+        torch.testing.assert_close(after.decode(new.mode()).sample, before.decode(old.mode()).sample, atol=1e-4, rtol=0)
+    assert after.config.scaling_factor == 1
+
+
+def test_training_the_decoder_alone_leaves_the_latents_as_they_are(tmp_path):
+    autoencoder = fresh()
+    encoder, latents = weights_digest(autoencoder.encoder), latents_of(autoencoder.eval()).mode()
+    decoder = weights_digest(autoencoder.decoder)
+    train_autoencoder(autoencoder, PICTURES, folder=tmp_path, steps=3, decoder_only=True)
+    assert weights_digest(autoencoder.encoder) == encoder and weights_digest(autoencoder.decoder) != decoder
+    torch.testing.assert_close(latents_of(autoencoder).mode(), latents)
+
+
+def test_interrupted_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
+    whole = train_autoencoder(fresh(), PICTURES, folder=tmp_path / "whole", steps=4, checkpoint_every=2)
+    import difftuning.autoencoding as module
+
+    honest, calls = module._loss, []
+
+    def stops(*arguments):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return honest(*arguments)
+
+    monkeypatch.setattr(module, "_loss", stops)
+    with pytest.raises(KeyboardInterrupt):
+        train_autoencoder(fresh(), PICTURES, folder=tmp_path / "cut", steps=4, checkpoint_every=2)
+    resumed = train_autoencoder(fresh(), PICTURES, folder=tmp_path / "cut", steps=4, checkpoint_every=2)
+    assert weights_digest(resumed) == weights_digest(whole)

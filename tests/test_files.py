@@ -1,0 +1,72 @@
+import pytest
+import torch
+
+from difftuning import files
+from difftuning.files import DamagedFileError, atomic_path, load_tensors, read_json, require_space, save_tensors, world_file
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "kept.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), atomic_path(path) as scratch:
+        scratch.write_text("half of the n")
+        raise RuntimeError("killed")
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_replaced_whole(tmp_path):
+    folder = tmp_path / "model"
+    for name in ("one", "two"):
+        with atomic_path(folder) as scratch:
+            scratch.mkdir()
+            (scratch / name).write_text(name)
+    assert [path.name for path in folder.iterdir()] == ["two"] and list(tmp_path.iterdir()) == [folder]
+
+
+def test_tensors_come_back_bit_for_bit(tmp_path):
+    tensors = {"a": torch.randn(3, 4), "b": torch.arange(5)}
+    save_tensors(tmp_path / "t.safetensors", tensors)
+    loaded = load_tensors(tmp_path / "t.safetensors")
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in tensors.items())
+
+
+def test_a_pickle_and_a_cut_file_are_refused_by_name(tmp_path):
+    torch.save({"a": torch.ones(2)}, tmp_path / "pickle.safetensors")
+    save_tensors(tmp_path / "cut.safetensors", {"a": torch.ones(100)})
+    data = (tmp_path / "cut.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(data[: len(data) // 2])
+    for name in ("pickle", "cut"):
+        with pytest.raises(DamagedFileError, match=f"{name}.safetensors"):
+            load_tensors(tmp_path / f"{name}.safetensors")
+
+
+def test_broken_json_is_named(tmp_path):
+    (tmp_path / "card.json").write_text('{"half": ')
+    with pytest.raises(DamagedFileError, match="card.json"):
+        read_json(tmp_path / "card.json")
+
+
+def test_too_little_space_is_said_before_anything_is_written(tmp_path):
+    with pytest.raises(OSError, match="free some space"):
+        require_space(tmp_path / "not" / "there", 2**62)
+    assert list(tmp_path.iterdir()) == []
+    require_space(tmp_path, 1)
+
+
+def test_an_altered_file_of_the_world_is_named_and_an_unknown_one_too(tmp_path, monkeypatch):
+    (tmp_path / "VERSION").write_text("1\n")
+    (tmp_path / "SHA256SUMS").write_text(f"{files.sha256(tmp_path / 'VERSION')}  VERSION\n")
+    monkeypatch.setenv("DIFFTUNING_DATA", str(tmp_path))
+    assert world_file("VERSION").read_text() == "1\n"
+    files._verified.cache_clear()
+    (tmp_path / "VERSION").write_text("2\n")
+    with pytest.raises(DamagedFileError, match="VERSION does not match its checksum"):
+        world_file("VERSION")
+    with pytest.raises(FileNotFoundError, match="has no file 'models/none'"):
+        world_file("models/none")
+
+
+def test_a_wrong_place_for_the_world_is_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("DIFFTUNING_DATA", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="DIFFTUNING_DATA="):
+        files.data_folder()

@@ -1,0 +1,76 @@
+import pytest
+import torch
+from small import run_python, small_pretrained, small_task
+
+from difftuning.files import load_tensors
+from difftuning.pretraining import PretrainingConfig, balanced_law, pretrain
+
+TINY = {"width": 32, "num_heads": 2, "num_layers": 1, "num_labels": 20, "batch_size": 8, "warmup_steps": 2}
+KILLED = """
+import os, signal
+from pathlib import Path
+from small import small_pretrained, small_task
+from difftuning.pretraining import PretrainingConfig, pretrain
+folder, kill_at = Path(sys.argv[1]), int(sys.argv[2])
+kill = lambda state: os.kill(os.getpid(), signal.SIGKILL) if state.step == kill_at else None
+pretrain(small_task(), small_pretrained().autoencoder, PretrainingConfig(steps=7, checkpoint_every=2, width=32, num_heads=2,
+         num_layers=1, num_labels=20, batch_size=8, warmup_steps=2), folder=folder, callbacks=[kill], progress=False)
+"""
+
+
+@pytest.fixture(scope="module")
+def autoencoder():
+    return small_pretrained().autoencoder
+
+
+def weights(folder):
+    return load_tensors(folder / "model" / "transformer" / "diffusion_pytorch_model.safetensors")
+
+
+def test_pretraining_killed_and_resumed_gives_the_same_bits(tmp_path):
+    run_python(KILLED, tmp_path / "whole", 99)
+    for kill_at in (3, 5, 6):
+        run_python(KILLED, tmp_path / "killed", kill_at, check=False)
+    run_python(KILLED, tmp_path / "killed", 99)
+    whole, resumed = weights(tmp_path / "whole"), weights(tmp_path / "killed")
+    assert whole.keys() == resumed.keys() and all(torch.equal(whole[name], resumed[name]) for name in whole)
+    losses = [(tmp_path / name / "history.csv").read_text().splitlines() for name in ("whole", "killed")]
+    assert [line.split(",")[:2] for line in losses[0]] == [line.split(",")[:2] for line in losses[1]]
+
+
+def test_training_lowers_the_loss_from_that_of_predicting_nothing(autoencoder, tmp_path):
+    """At its start the network predicts zero noise, so the loss is the noise's variance, 1 and a little for the bound."""
+    config = PretrainingConfig(steps=60, learning_rate=3e-3, **TINY)
+    pretrain(small_task(), autoencoder, config, folder=tmp_path, progress=False)
+    losses = [float(line.split(",")[1]) for line in (tmp_path / "history.csv").read_text().splitlines()[1:]]
+    assert losses[0] == pytest.approx(1, abs=0.15)
+    assert sum(losses[-10:]) / 10 < 0.9 * losses[0]
+
+
+def test_rows_without_a_class_act_as_no_label(autoencoder, tmp_path):
+    model = pretrain(small_task(), autoencoder, PretrainingConfig(steps=3, **TINY), folder=tmp_path, progress=False)
+    x, t = torch.randn(2, *model.latent_shape), torch.tensor([10, 900])
+    with torch.no_grad():
+        free = model.denoiser(x, t, torch.tensor([model.first_free_label, model.null_label - 1]))
+        null = model.denoiser(x, t, torch.full((2,), model.null_label))
+    assert torch.equal(free, null) and model.first_free_label == 3
+
+
+def test_a_start_is_where_training_begins(autoencoder, tmp_path):
+    first = pretrain(small_task(), autoencoder, PretrainingConfig(steps=3, **TINY), folder=tmp_path / "a", progress=False)
+    still = PretrainingConfig(steps=1, learning_rate=1e-12, **TINY)
+    second = pretrain(small_task(), autoencoder, still, folder=tmp_path / "b", start=first, progress=False)
+    for one, other in zip(first.denoiser.parameters(), second.denoiser.parameters()):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+
+
+def test_a_class_of_n_pictures_is_drawn_in_proportion_to_a_power_of_n():
+    labels = torch.tensor([0] * 16 + [1] * 4)
+    shares = {power: balanced_law(labels, power)[labels == 0].sum() for power in (0.0, 0.5, 1.0)}
+    assert shares[0.0] == pytest.approx(1 / 2) and shares[0.5] == pytest.approx(4 / 6) and shares[1.0] == pytest.approx(16 / 20)
+
+
+def test_more_classes_than_label_rows_is_an_error(autoencoder, tmp_path):
+    with pytest.raises(ValueError, match="has 3 classes, the label table 2 rows"):
+        pretrain(small_task(), autoencoder, PretrainingConfig(steps=1, **(TINY | {"num_labels": 2})), folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
