@@ -79,7 +79,10 @@ def studies() -> dict[str, list[Cell]]:
         steps=(400, 800, 1600), guidances=("1", "1.5"),
     )  # fmt: skip
     pilot = grid(DEVELOPMENT, list(METHODS), range(5), [3e-4], steps=(200, 400, 800, 1600, 3200))
-    return {"learning_rates": rates, "pilot": pilot}
+    preview = grid(
+        ["digits"], ["plain", "Diff-Tuning"], [0], [3e-4], steps=(200, 400, 800, 1600), samples=300, guidances=("1", "1.5")
+    )  # one seed, in minutes: to see whether a new world works at all, never to compare methods
+    return {"preview": preview, "learning_rates": rates, "pilot": pilot}
 
 
 def run_study(cells: Sequence[Cell], *, folder: str | Path, results: str | Path, processes: int = 1) -> Path:

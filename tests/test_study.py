@@ -74,5 +74,5 @@ def test_an_unknown_method_is_named():
 
 def test_studies_touch_the_development_tasks_and_their_validation_splits_alone():
     for cells in studies().values():
-        assert {cell.task for cell in cells} == {"footwear", "digits"}
+        assert {cell.task for cell in cells} <= {"footwear", "digits"}
         assert {cell.split for cell in cells} == {"validation"}
