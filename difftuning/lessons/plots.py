@@ -5,15 +5,16 @@ Every figure carries a description for readers who cannot see it (`describe`).
 
 from __future__ import annotations
 
+import io
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Iterator, Mapping
 
+import matplotlib.figure
 import numpy as np
 from torch import Tensor
 
 if TYPE_CHECKING:
     import pandas
-    from matplotlib.figure import Figure
 
 # Okabe and Ito's palette: one colour per method, the same in every lesson.
 COLOURS = {
@@ -24,6 +25,15 @@ COLOURS = {
     "reconsolidation only": "#009E73",
     "retention only": "#CC79A7",
 }
+
+
+class Figure(matplotlib.figure.Figure):
+    """A figure that shows itself in a notebook, whatever the backend; its description goes along as metadata."""
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png", dpi=90, bbox_inches="tight", metadata={"Description": self.get_label()})
+        return file.getvalue()
 
 
 @contextmanager
@@ -37,8 +47,6 @@ def theme() -> Iterator[None]:
 
 def picture_rows(rows: Mapping[str, Tensor], *, title: str = "", columns: int = 12) -> Figure:
     """One labelled row of pictures for each entry; images (N, 3, H, W) in [-1, 1]."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(0.62 * columns + 2.2, 0.68 * len(rows) + (0.5 if title else 0.1)), layout="constrained")
     axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     for axis, (name, images) in zip(axes, rows.items()):
@@ -59,8 +67,6 @@ def score_curves(table: pandas.DataFrame, live: pandas.DataFrame | None = None, 
 
     `table` and `live` have the columns method, step, fid; `table` one row for each seed.
     """
-    from matplotlib.figure import Figure
-
     with theme():
         figure = Figure(figsize=(7.2, 4.2), layout="constrained")
         axis = figure.subplots()

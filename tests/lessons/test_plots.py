@@ -32,6 +32,8 @@ def test_curves_pass_through_the_means_and_stars_stand_on_the_live_scores():
 @pytest.mark.parametrize("figure", [score_curves(table()), picture_rows({"real": torch.zeros(2, 3, 32, 32)})], ids=["curves", "rows"])
 def test_figures_carry_alt_text(figure):
     assert len(figure.get_label()) > 15
+    png = figure._repr_png_()
+    assert png.startswith(b"\x89PNG") and figure.get_label().encode() in png
 
 
 def test_axes_have_labels_with_units():

@@ -100,6 +100,13 @@ def test_a_notebook_keeps_the_rules(path):
     assert list(problems(notebook, path.parent)) == []
 
 
+@pytest.mark.parametrize("path", [p for p in NOTEBOOKS if "solutions" not in p.parts], ids=lambda path: path.stem)
+def test_a_lesson_shows_its_figures_to_readers_who_do_not_run_it(path):
+    outputs = [output for cell in nbformat.read(path, as_version=4).cells for output in cell.get("outputs", [])]
+    assert any("image/png" in output.get("data", {}) for output in outputs), "run tests.notebooks.publish on it"
+    assert path.stat().st_size < 1_000_000
+
+
 @pytest.fixture
 def good():
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": KERNEL, "language_info": {"name": "python"}})
