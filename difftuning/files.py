@@ -34,6 +34,7 @@ def data_folder() -> Path:
 
 
 def sha256(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -103,11 +104,13 @@ def _flush_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
+    """Write JSON whole or not at all."""
     with atomic_path(path) as scratch:
         scratch.write_text(json.dumps(value, indent=1) + "\n")
 
 
 def read_json(path: Path) -> dict:
+    """The JSON in a file; DamagedFileError, naming it, where there is none."""
     try:
         return json.loads(Path(path).read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -115,6 +118,7 @@ def read_json(path: Path) -> dict:
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors as one safetensors file, whole or not at all."""
     from safetensors.torch import save_file
 
     with atomic_path(path) as scratch:

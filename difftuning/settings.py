@@ -22,10 +22,12 @@ class Setting(NamedTuple):
 
 
 def training_settings() -> dict[str, Setting]:
+    """The fields of `DiffTuningConfig`."""
     return read_settings("training", "TrainingConfig") | read_settings("finetuning", "DiffTuningConfig")
 
 
 def pretraining_settings() -> dict[str, Setting]:
+    """The fields of `PretrainingConfig`."""
     return read_settings("training", "TrainingConfig") | read_settings("pretraining", "PretrainingConfig")
 
 

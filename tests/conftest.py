@@ -40,6 +40,10 @@ def make_model(seed: int = 0) -> Pretrained:
     return Pretrained(denoiser, autoencoder, scheduler, label_names=["ring", "cross", "bar", "dot", "hook"], name="small")
 
 
+# Nets this small gain nothing from a second thread, and the processes that some tests fork cannot use a pool of threads.
+torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def small_model() -> Pretrained:
     """Shared by the whole session: copy its denoiser before changing it."""
