@@ -262,10 +262,10 @@ def _autoencoder(source: str) -> AutoencoderKL:
     import torch
     from diffusers import AutoencoderKL
 
-    from .pretrained import _load, load_pretrained
+    from .pretrained import load_component, load_pretrained
 
     if (Path(source) / "config.json").is_file():
-        return _load(AutoencoderKL, Path(source), torch.float32)
+        return load_component(AutoencoderKL, Path(source), torch.float32)
     return load_pretrained(source).autoencoder
 
 

@@ -131,8 +131,7 @@ def fine_tune(pretrained: Pretrained, task: Task, bank: MemoryBank | None = None
         "bank": None if bank is None else bank.fingerprint,
         **asdict(config),
     }
-    may_differ = ("checkpoint_every", "keep_checkpoints", *(["steps"] if config.cooldown_steps == 0 else []))
-    checkpoints.open_run(folder, record, resume=resume, may_differ=may_differ)
+    checkpoints.open_run(folder, record, resume=resume, may_differ=config.may_differ)
     denoiser = pretrained.copy_denoiser().float()  # small steps and the moving average need float32
     add_rows(denoiser, pretrained, rows, config.seed)
     objective = Objective(streams, pretrained.diffusion, config.seed)

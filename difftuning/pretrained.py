@@ -146,8 +146,8 @@ def load_pretrained(source: str | Path, *, device: str | torch.device | None = N
         published = config.get("num_attention_heads") == 16 and config.get("num_layers") == 28
         card["frequency_shift"] = 0 if published else 1
         options = {"norm_eps": 1e-6} if published else {}
-    transformer = _load(DiTTransformer2DModel, folder / "transformer", dtype, **options)
-    autoencoder = _load(AutoencoderKL, folder / "vae", dtype)
+    transformer = load_component(DiTTransformer2DModel, folder / "transformer", dtype, **options)
+    autoencoder = load_component(AutoencoderKL, folder / "vae", dtype)
     scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
     denoiser = DiT(transformer, frequency_shift=card["frequency_shift"])
     names = card.get("label_names") or _imagenet_names(folder, len(denoiser.label_table) - 1)
@@ -206,7 +206,7 @@ def _model_folder(source: str | Path) -> Path:
         raise FileNotFoundError(f"no folder {str(source)!r} here, and the hub did not give one ({type(error).__name__})") from error
 
 
-def _load(model_class, folder: Path, dtype: torch.dtype, **options):
+def load_component(model_class, folder: Path, dtype: torch.dtype, **options):
     """diffusers' `from_pretrained`, safetensors only, with errors that name the file."""
     from safetensors import SafetensorError, safe_open
 

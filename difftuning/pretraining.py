@@ -60,8 +60,7 @@ def pretrain(source: Task, autoencoder: AutoencoderKL, config: PretrainingConfig
     if start is not None:
         checkpoints.copy_into(checkpoints.trainable(model.denoiser), checkpoints.trainable(start.denoiser))
         record["start"] = start.fingerprint
-    may_differ = ("checkpoint_every", "keep_checkpoints", *(["steps"] if config.cooldown_steps == 0 else []))
-    checkpoints.open_run(folder, record, resume=True, may_differ=may_differ)
+    checkpoints.open_run(folder, record, resume=True, may_differ=config.may_differ)
     encoded = encode_latents(model, source)
     stream = Stream(
         "source", encoded["latents"], source.labels, config.batch_size, timestep_distribution(model.diffusion.num_timesteps, 0),

@@ -98,15 +98,16 @@ def run_study(cells: Sequence[Cell], *, folder: str | Path, results: str | Path,
             for _ in progress_bar(pool.imap_unordered(work, missing), "study", total=len(missing)):
                 pass
     for name, suffix in ((results, ""), (results.with_name(f"{results.stem}_losses.csv"), "_losses")):
-        _write_rows(name, [row for cell in cells for row in _read_rows(_table(cell, folder, suffix))])
-    kept = {cell.file_name: _samples_file(cell, folder) for cell in cells if cell.seed == min(cell.seed for cell in cells)}
+        _write_rows(name, [row for cell in cells for row in _kept_rows(cell, folder, suffix)])
+    first = min((cell.seed for cell in cells), default=0)
+    kept = {cell.file_name: _samples_file(cell, folder) for cell in cells if cell.seed == first}
     with atomic_path(results.with_name(f"{results.stem}_samples.npz")) as scratch:
         np.savez_compressed(scratch, **{name: np.load(path, allow_pickle=False)["images"] for name, path in kept.items()})
     return results
 
 
 def _is_done(cell: Cell, folder: Path) -> bool:
-    return {str(step) for step in cell.steps} <= {row["step"] for row in _read_rows(_table(cell, folder))}
+    return {str(step) for step in cell.steps} <= {row["step"] for row in _kept_rows(cell, folder)}
 
 
 def _run_cell(cell: Cell, folder: Path) -> None:
@@ -117,10 +118,12 @@ def _run_cell(cell: Cell, folder: Path) -> None:
     bank = bank if options.pop("bank") else None
     identity = {key: value for key, value in asdict(cell).items() if key not in ("steps", "guidances")}
     identity |= {"world": world_version(), "code": __version__}
-    scores, losses = _read_rows(_table(cell, folder)), _read_rows(_table(cell, folder, "_losses"))
+    scores = _kept_rows(cell, folder)
+    done = {row["step"] for row in scores}
+    losses = [row for row in _kept_rows(cell, folder, "_losses") if row["step"] in done]  # a kill may fall between the two tables
     run = folder / f"{cell.file_name}.run"
     for step in cell.steps:
-        if str(step) in {str(row["step"]) for row in scores}:
+        if str(step) in done:
             continue
         config = DiffTuningConfig(steps=step, learning_rate=cell.learning_rate, seed=cell.seed, keep_checkpoints=1, **options)
         tuned = fine_tune(pretrained, task, bank, config, folder=run, progress=False)
@@ -185,11 +188,13 @@ def _table(cell: Cell, folder: Path, suffix: str = "") -> Path:
     return folder / f"{cell.file_name}{suffix}.csv"
 
 
-def _read_rows(path: Path) -> list[dict[str, Any]]:
+def _kept_rows(cell: Cell, folder: Path, suffix: str = "") -> list[dict[str, Any]]:
+    """The rows a cell has already; those of another world do not count."""
+    path = _table(cell, folder, suffix)
     if not path.is_file():
         return []
     with open(path, newline="") as file:
-        return list(csv.DictReader(file))
+        return [row for row in csv.DictReader(file) if row["world"] == world_version()]
 
 
 def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:

@@ -63,6 +63,11 @@ class TrainingConfig:
         if self.mixed_precision not in ("no", "bf16", "fp16"):
             raise ValueError(f"mixed_precision must be 'no', 'bf16' or 'fp16', got {self.mixed_precision!r}")
 
+    @property
+    def may_differ(self) -> tuple[str, ...]:
+        """Fields that a resumed run may have otherwise; a cool-down is planned towards its last step."""
+        return ("checkpoint_every", "keep_checkpoints", *(["steps"] if self.cooldown_steps == 0 else []))
+
     def learning_rate_at(self, step: int) -> float:
         rise = (step + 1) / (self.warmup_steps + 1)
         fall = (self.steps - step) / (self.cooldown_steps + 1)

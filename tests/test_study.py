@@ -3,7 +3,7 @@ import dataclasses
 
 import pytest
 
-from difftuning.study import GUIDANCES, METHODS, grid, run_study, studies, world_version
+from difftuning.study import GUIDANCES, METHODS, _is_done, grid, run_study, studies, world_version
 
 STEPS = (1, 2)
 slow = pytest.mark.slow  # they train and score with the shipped model
@@ -65,6 +65,13 @@ def test_a_grid_goes_seed_by_seed_so_that_an_unfinished_one_is_balanced():
     cells = grid(["a", "b"], list(METHODS), [0, 1], [1e-4], steps=(1,))
     assert [cell.seed for cell in cells] == [0] * 2 * len(METHODS) + [1] * 2 * len(METHODS)
     assert len({cell.file_name for cell in cells}) == len(cells)
+
+
+@pytest.mark.parametrize(("world", "done"), [(world_version(), True), ("another", False)])
+def test_rows_of_another_world_do_not_count_as_done(tmp_path, world, done):
+    (cell,) = grid(["digits"], ["plain"], [0], [3e-4], steps=(1, 2))
+    (tmp_path / f"{cell.file_name}.csv").write_text(f"step,world\n1,{world}\n2,{world}\n")
+    assert _is_done(cell, tmp_path) == done
 
 
 def test_an_unknown_method_is_named():
