@@ -6,6 +6,7 @@ import numpy as np
 
 DRAWN = 0.95  # icons, letters, flags: a thicker stroke or a shift by a pixel still counts as the same picture
 PHOTOGRAPHED = 0.995  # garments and handwriting of one class are honestly alike: only the same picture counts
+SAME_DRAWING = 0.99  # inside a class or a split: of one icon in five sizes, or one font in two packages, one stays
 BLOCK = 4096
 
 

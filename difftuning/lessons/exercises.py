@@ -1,0 +1,88 @@
+"""Exercises that grade themselves: exact, close, or where it is wrong and by how much.
+
+    grade("retention law", my_law)      # -> "exact", or "timestep 0: 0.001 instead of 0.002 ..."
+
+Every exercise is a function that calls the reader's own and compares it with the truth; it may
+be asked as often as one likes, and an answer that is not there yet is a message, not an error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Callable
+
+import torch
+from torch import Tensor
+
+CLOSE = 1e-3  # relative: as near as float32 or another order of sums may lead
+EXACT = 1e-6
+
+
+@dataclass(frozen=True)
+class Grade:
+    """What became of an answer; shows itself as one line."""
+
+    passed: bool
+    message: str
+
+    def __repr__(self) -> str:
+        return f"{'✓' if self.passed else '✗'} {self.message}"
+
+
+EXERCISES: dict[str, Callable[[Callable], Grade]] = {}
+
+
+def exercise(name: str) -> Callable[[Callable[[Callable], Grade]], Callable[[Callable], Grade]]:
+    """Register a checker under the name that lessons call it by."""
+
+    def register(checker: Callable[[Callable], Grade]) -> Callable[[Callable], Grade]:
+        EXERCISES[name] = checker
+        return checker
+
+    return register
+
+
+def grade(name: str, answer: Callable) -> Grade:
+    """Grade the reader's function `answer` for the exercise `name`."""
+    if name not in EXERCISES:
+        raise ValueError(f"no exercise is called {name!r}: there are {', '.join(EXERCISES)}")
+    if not callable(answer):
+        return Grade(False, f"hand over your function itself, not its value ({type(answer).__name__})")
+    try:
+        return EXERCISES[name](answer)
+    except NotImplementedError:
+        return Grade(False, "not written yet: replace the last line of the function by your own")
+    except Exception as error:  # whatever the reader's code raises is theirs to read, on one line
+        return Grade(False, f"your function raised {type(error).__name__}: {error}")
+
+
+def compare(found: Any, expected: Tensor, *, place: Callable[[int], str] = "timestep {}".format) -> Grade:
+    """Number by number: exact, close, or the worst place with both values there.
+
+    `place` names an index of the flattened numbers, such as "timestep 40".
+    """
+    if found is None or found is ...:
+        raise NotImplementedError
+    found = torch.as_tensor(found).detach().double()
+    expected = expected.double()
+    if found.shape != expected.shape:
+        return Grade(False, f"the shape is {tuple(found.shape)}, it should be {tuple(expected.shape)}")
+    wrong = ~found.isfinite()
+    if wrong.any():
+        index = int(wrong.flatten().nonzero()[0])
+        return Grade(False, f"{place(index)} is {float(found.flatten()[index])}")
+    scale = expected.abs().max().clamp(min=1e-12)
+    errors = ((found - expected).abs() / scale).flatten()
+    worst = int(errors.argmax())
+    if errors[worst] <= EXACT:
+        return Grade(True, "exact")
+    here = f"{place(worst)} is {float(found.flatten()[worst]):.6g}, it should be {float(expected.flatten()[worst]):.6g}"
+    if errors[worst] <= CLOSE:
+        return Grade(True, f"close: at worst {here}")
+    ratio = found.sum() / expected.sum() if expected.sum() else torch.tensor(torch.nan)
+    hint = ""
+    if torch.allclose(found, expected * ratio, rtol=1e-4, atol=1e-12 * float(scale)):
+        hint = f"; every number is {float(ratio):.4g} times too large" if ratio > 1 else f"; every number is {float(1 / ratio):.4g} times too small"
+    elif torch.allclose(found, expected.flip(0), rtol=1e-4):
+        hint = "; it is the mirror image of what it should be"
+    return Grade(False, f"{int((errors > CLOSE).sum())} of {errors.numel()} are wrong; {here}{hint}")
