@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same names for editors; at run time a name's file is imported when it is first used
-    from .chain import loss_ratio
+    from .chain import denoiser_replacement, loss_ratio, zero_shot_denoising
     from .data import Task, list_tasks, load_task
     from .diffusion import Diffusion, hybrid_loss, ideal_denoiser
     from .dit import convert_original_dit
@@ -40,7 +40,7 @@ _NAMES = {
     "finetuning": ("DiffTuningConfig", "FineTuned", "fine_tune", "load_fine_tuned"),
     "sampling": ("sample",),
     "metrics": ("evaluate",),
-    "chain": ("loss_ratio",),
+    "chain": ("zero_shot_denoising", "denoiser_replacement", "loss_ratio"),
 }  # fmt: skip
 _FILES = {name: file for file, names in _NAMES.items() for name in names}
 

@@ -1,7 +1,12 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from difftuning.chain import chain_tenths, loss_ratio, timestep_losses
+from difftuning.chain import chain_tenths, denoiser_replacement, loss_ratio, timestep_losses, zero_shot_denoising
+from difftuning.metrics import evaluate
+from difftuning.objective import seeded_generator
+from difftuning.sampling import sample
 
 
 def test_timestep_losses_equal_a_loop_over_single_pictures(small_model):
@@ -9,8 +14,6 @@ def test_timestep_losses_equal_a_loop_over_single_pictures(small_model):
     labels = torch.tensor([0, 1, 2, 3, small_model.null_label])
     timesteps = [0, 40, 700]
     losses = timestep_losses(small_model, images, labels, timesteps, seed=3, batch_size=2)
-    from difftuning.objective import seeded_generator
-
     for t, loss in zip(timesteps, losses):
         noise = torch.randn(5, *small_model.latent_shape, generator=seeded_generator(3, "timestep loss", t))
         a = small_model.diffusion.alphas_cumprod[t]
@@ -49,3 +52,84 @@ def test_tenths_cover_the_chain_evenly():
 def test_labels_and_images_must_match_in_number(small_model):
     with pytest.raises(ValueError, match="got 2 labels and 3 images"):
         timestep_losses(small_model, torch.zeros(3, 3, 32, 32), torch.tensor([0, 1]), [1])
+
+
+def pictures(count, seed=0):
+    """Grey noise, (count, 3, 32, 32)."""
+    return (torch.rand(count, 1, 32, 32, generator=torch.Generator().manual_seed(seed)) * 2 - 1).expand(-1, 3, -1, -1)
+
+
+def test_zero_shot_denoising_without_a_step_left_is_the_models_own_estimate(small_model):
+    """From t = 0 the chain has one step, which returns the estimate of x_0."""
+    images = pictures(3)
+    found = zero_shot_denoising(small_model, images, [0], seed=4)
+    latents = small_model.encode(images)
+    noise = torch.randn(latents.shape, generator=seeded_generator(4, "zero-shot denoising", 0))
+    t = torch.zeros(3, dtype=torch.int64)
+    x_t = small_model.diffusion.q_sample(latents, t, noise)
+    with torch.no_grad():
+        eps = small_model.denoiser(x_t, t, torch.full((3,), small_model.null_label)).chunk(2, 1)[0]
+    expected = small_model.decode(small_model.diffusion.predict_x0(x_t, t, eps))
+    torch.testing.assert_close(found["denoised"][0], expected, atol=1e-3, rtol=0)  # two orders of float32 sums
+    torch.testing.assert_close(found["noisy"][0], small_model.decode(x_t))
+
+
+def test_zero_shot_errors_are_pixel_means_against_the_reconstruction(small_model):
+    images = pictures(2)
+    found = zero_shot_denoising(small_model, images, [10, 600], steps=5)
+    shapes = {name: tuple(value.shape) for name, value in found.items()}
+    assert shapes == {"timesteps": (2,), "noisy": (2, 2, 3, 32, 32), "denoised": (2, 2, 3, 32, 32), "error": (2, 2)}
+    reached = small_model.decode(small_model.encode(images))
+    for level in range(2):
+        for picture in range(2):
+            gap = (found["denoised"][level, picture] - reached[picture]).double()
+            assert float(found["error"][level, picture]) == pytest.approx(float((gap * gap).mean()), rel=1e-6)
+    assert torch.equal(found["denoised"], zero_shot_denoising(small_model, images, [10, 600], steps=5)["denoised"])
+
+
+# an untrained decoder draws colours
+colours = pytest.mark.filterwarnings("ignore:the tiny feature net sees brightness only")
+
+
+@pytest.fixture
+def tuned(other_model):
+    """Another network under the same autoencoder, with two of the labels as its task's classes."""
+    return SimpleNamespace(model=other_model, rows=torch.tensor([3, 1]))
+
+
+@colours
+def test_replacement_scores_are_those_of_samples_that_switch_denoisers(small_model, tuned):
+    """The shared chain gives what `sample(switch_to=...)`, written independently, gives one by one."""
+    reference = pictures(12)
+    fractions = [0, 0.2, 0.5, 1]
+    found = denoiser_replacement(tuned, small_model, fractions, reference, seed=2, samples=9, steps=10)
+    assert found["fractions"].tolist() == fractions and found["switch_at"].tolist() == [0, 200, 500, 1000]
+    labels = torch.tensor([3, 1] * 4 + [3])
+    for index, switch_at in enumerate([0, 200, 500, 1000]):
+        images = sample(tuned.model, labels, steps=10, guidance=1.5, seed=2, switch_to=small_model, switch_at=switch_at)
+        scores = evaluate(images, reference)
+        for name in ("fid", "kid", "precision", "recall"):
+            assert float(found[name][index]) == pytest.approx(scores[name], rel=1e-4, abs=1e-6), (name, switch_at)
+
+
+@colours
+def test_replacing_by_the_same_model_unguided_under_the_null_label_changes_nothing(small_model):
+    same = SimpleNamespace(model=small_model, rows=torch.tensor([small_model.null_label]))
+    found = denoiser_replacement(same, small_model, [0, 0.4, 1], pictures(8), samples=8, steps=5, guidance=1)
+    torch.testing.assert_close(found["fid"], found["fid"][:1].expand(3), rtol=1e-6, atol=1e-9)
+
+
+@colours
+def test_a_tuned_model_alone_finds_its_labels_by_the_tasks_names(small_model):
+    model = small_model.with_denoiser(small_model.denoiser, label_names=[*small_model.label_names, "ring (shapes)", "wave"])
+    reference = SimpleNamespace(images=pictures(8), class_names=["ring", "wave"], name="shapes")
+    by_names = denoiser_replacement(model, small_model, [0.5], reference, samples=8, steps=2)
+    by_rows = denoiser_replacement(SimpleNamespace(model=model, rows=torch.tensor([5, 6])), small_model, [0.5], reference, samples=8, steps=2)
+    assert by_names["fid"].tolist() == by_rows["fid"].tolist()
+    with pytest.raises(ValueError, match="pass what fine_tune returned"):
+        denoiser_replacement(model, small_model, [0.5], reference.images)
+
+
+def test_a_fraction_outside_the_chain_is_named(small_model, tuned):
+    with pytest.raises(ValueError, match="got 1.5"):
+        denoiser_replacement(tuned, small_model, [0, 1.5], pictures(8))

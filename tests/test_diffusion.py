@@ -10,7 +10,7 @@ from diffusers import DDIMScheduler, DDPMScheduler
 from torch import Tensor
 from torch.distributions import Normal, kl_divergence
 
-from difftuning.diffusion import Diffusion, eps_loss, hybrid_loss, ideal_denoiser
+from difftuning.diffusion import Diffusion, eps_loss, hybrid_loss, ideal_denoiser, patch_denoiser, posterior_weights
 
 SOME_T = torch.tensor([0, 1, 7, 250, 999])
 
@@ -276,6 +276,47 @@ def test_ideal_denoiser_of_one_image_is_that_image(diffusion):
 
 
 @pytest.mark.parametrize("betas", [[], [[0.1, 0.2]], [0.1, 0.0], [0.1, -0.2], [1.1], [float("nan")]])
+@pytest.mark.parametrize("size", [1, 3])
+def test_patch_denoiser_is_the_posterior_mean_given_the_window_by_brute_force(diffusion, size):
+    """Cell by cell in plain loops, with the Gaussian densities of torch.distributions."""
+    data, x_t = draws(6, (2, 4, 3))[0], draws(3, (2, 4, 3))[1]
+    t = torch.tensor([40, 300, 900])
+    found = patch_denoiser(x_t, t, data, diffusion.alphas_cumprod, size)
+    for n in range(3):
+        a = float(diffusion.alphas_cumprod[t[n]])
+        for row in range(4):
+            for column in range(3):
+                window = [(i, j) for i in range(4) for j in range(3) if abs(i - row) <= size // 2 and abs(j - column) <= size // 2]
+                densities = [
+                    sum(float(Normal(math.sqrt(a) * x[:, i, j], math.sqrt(1 - a)).log_prob(x_t[n, :, i, j]).sum()) for i, j in window)
+                    for x in data
+                ]
+                weights = torch.tensor(densities, dtype=torch.float64).softmax(0)
+                expected = sum(w * x[:, row, column].double() for w, x in zip(weights, data))
+                assert found[n, :, row, column].tolist() == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize("size", [7, 9, 101])
+def test_windows_that_see_everything_give_the_ideal_denoiser(diffusion, size):
+    data, x_t = draws(6, (2, 4, 4))[0], draws(3, (2, 4, 4))[1]
+    whole = ideal_denoiser(x_t, 500, data, diffusion.alphas_cumprod)
+    torch.testing.assert_close(patch_denoiser(x_t, 500, data, diffusion.alphas_cumprod, size), whole)
+
+
+@pytest.mark.parametrize("size", [0, 2, -3])
+def test_a_window_without_a_middle_is_refused(diffusion, size):
+    with pytest.raises(ValueError, match=f"got {size}"):
+        patch_denoiser(torch.zeros(1, 1, 2, 2), 5, torch.zeros(1, 1, 2, 2), diffusion.alphas_cumprod, size)
+
+
+def test_posterior_weights_are_probabilities_that_favour_the_nearest(diffusion):
+    data, x_t = draws(6, (2, 4, 4))[0], draws(3, (2, 4, 4))[1]
+    weights = posterior_weights(x_t, 100, data, diffusion.alphas_cumprod)
+    assert weights.sum(1).tolist() == pytest.approx([1] * 3)
+    nearest = (x_t.flatten(1)[:, None] - float(diffusion.alphas_cumprod[100]) ** 0.5 * data.flatten(1)).square().sum(2).argmin(1)
+    assert weights.argmax(1).tolist() == nearest.tolist()
+
+
 def test_bad_betas_are_refused(betas):
     with pytest.raises(ValueError, match="betas must be a non-empty row of numbers in"):
         Diffusion(torch.tensor(betas))

@@ -42,13 +42,15 @@ SIGNATURES = {
     "load_fine_tuned": "folder",
     "sample": "model, labels, *, steps=50, sampler='ddim', guidance=1.5, guide=None, start=None, switch_to=None, switch_at=None, seed=0, generator=None",
     "evaluate": "images, reference, *, features='tiny'",
+    "zero_shot_denoising": "model, images, timesteps, *, seed=0",
+    "denoiser_replacement": "tuned, pretrained, fractions, reference, *, seed=0",
     "loss_ratio": "before, after, images, labels, timesteps, *, seed=0",
 }
 TYPES = {"Diffusion", "Pretrained", "Task", "MemoryBank", "DiffTuningConfig", "FineTuned"}
 # Parts that are still to be written; a name moves into the table above when it arrives.
 LATER = {
-    "zero_shot_denoising", "denoiser_replacement", "apply_adapter", "annotate", "condition_agreement",
-    "fine_tune_controlnet", "sample_controlnet", "sudden_convergence_step",
+    "apply_adapter", "annotate", "condition_agreement", "fine_tune_controlnet", "sample_controlnet",
+    "sudden_convergence_step",
 }  # fmt: skip
 CONFIG_DEFAULTS = {
     "batch_size": 32, "bank_share": 0.2, "bank_weight": 0.1, "reconsolidation_power": 1.0, "retention_power": 1.0,
