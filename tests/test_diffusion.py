@@ -275,7 +275,6 @@ def test_ideal_denoiser_of_one_image_is_that_image(diffusion):
 # Errors
 
 
-@pytest.mark.parametrize("betas", [[], [[0.1, 0.2]], [0.1, 0.0], [0.1, -0.2], [1.1], [float("nan")]])
 @pytest.mark.parametrize("size", [1, 3])
 def test_patch_denoiser_is_the_posterior_mean_given_the_window_by_brute_force(diffusion, size):
     """Cell by cell in plain loops, with the Gaussian densities of torch.distributions."""
@@ -317,6 +316,7 @@ def test_posterior_weights_are_probabilities_that_favour_the_nearest(diffusion):
     assert weights.argmax(1).tolist() == nearest.tolist()
 
 
+@pytest.mark.parametrize("betas", [[], [[0.1, 0.2]], [0.1, 0.0], [0.1, -0.2], [1.1], [float("nan")]])
 def test_bad_betas_are_refused(betas):
     with pytest.raises(ValueError, match="betas must be a non-empty row of numbers in"):
         Diffusion(torch.tensor(betas))
