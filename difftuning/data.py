@@ -23,7 +23,17 @@ import torch
 from torch import Tensor
 
 from .files import DamagedFileError, data_folder, read_json, world_file
-from .folders import SPLITS, Pictures, digest, find_folder_pictures, find_split, fit, load_hub_pictures, require_on_hub, to_images
+from .folders import (
+    SPLITS,
+    Pictures,
+    digest,
+    find_folder_pictures,
+    find_split,
+    fit,
+    load_hub_pictures,
+    require_on_hub,
+    to_images,
+)
 
 READ_ALL_LIMIT = 8e9  # bytes of float32 that `Task.images` may fill
 

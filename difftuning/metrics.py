@@ -129,6 +129,19 @@ def precision_recall(a: Tensor, reference: Tensor, k: int = NEIGHBOURS) -> tuple
     return _share_inside(a, reference, k), _share_inside(reference, a, k)
 
 
+def copied_share(images: Tensor, training: Tensor) -> float:
+    """The share of images (N, 3, H, W) that repeat a training picture (M, 3, H, W).
+
+    An image counts as a copy when its nearest training picture is less than a third as far
+    as the second nearest, in pixels (Yoon et al., ICML 2023 workshop).  Scores against a reference do not
+    see copying: a copy of a training picture is as good a picture as any.
+    """
+    if len(training) < 2:
+        raise ValueError(f"copies are told by the second nearest of the training pictures, got {len(training)}")
+    near = torch.cat([part.topk(2, dim=1, largest=False).values for part in _distances(images.flatten(1), training.flatten(1))])
+    return float((near[:, 0] < near[:, 1] / 3).double().mean())
+
+
 def _share_inside(points: Tensor, manifold: Tensor, k: int) -> float:
     # the k+1 smallest of a point's distances include its own 0
     radii = torch.cat([block.kthvalue(k + 1, dim=1).values for block in _distances(manifold, manifold)])  # (M,)

@@ -6,7 +6,6 @@ Its rows are kept as they come; a study that is run again does what is missing.
 
 from __future__ import annotations
 
-import csv
 import functools
 import itertools
 import multiprocessing
@@ -15,19 +14,28 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Sequence
 
-import numpy as np
 import torch
-from torch import Tensor
 
 from . import __version__
-from .chain import chain_tenths, loss_ratio
+from .chain import SCORES, chain_tenths, denoiser_replacement, loss_ratio
 from .data import Task, load_source, load_task
-from .files import atomic_path, data_folder, world_file
+from .files import data_folder
 from .finetuning import DiffTuningConfig, FineTuned, fine_tune
 from .memory import MemoryBank
-from .metrics import evaluate
+from .metrics import copied_share, evaluate
 from .pretrained import Pretrained, load_pretrained
 from .progress import progress_bar
+from .result_tables import (
+    join,
+    join_arrays,
+    kept_rows,
+    restore,
+    restore_arrays,
+    save_array,
+    with_suffix,
+    world_version,
+    write_rows,
+)
 from .sampling import sample
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -37,6 +45,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "Diff-Tuning": {"bank": True},
     "Diff-Tuning, weight 1": {"bank": True, "bank_weight": 1.0},
 }
+# Chosen by the study `learning_rates`, on the development tasks' validation splits; a test holds them to its table.
+LEARNING_RATES = {"plain": 3e-4, "reconsolidation only": 3e-4, "retention only": 3e-4, "Diff-Tuning": 3e-4, "Diff-Tuning, weight 1": 3e-4}
 DEVELOPMENT = ("footwear", "digits")
 SHOWN = 20  # samples kept of each run
 GUIDANCES = {"1": (1.0, False), "1.5": (1.5, False), "domain 1.5": (1.5, True)}  # guidance, by the source model
@@ -52,62 +62,76 @@ class Cell:
     learning_rate: float
     steps: tuple[int, ...]  # where it is scored; the last is where it ends
     split: str = "validation"
-    samples: int = 500
+    samples: int = 400
     sampling_steps: int = 25
     loss_pictures: int = 100  # of target and of source, for the loss along the chain
     guidances: tuple[str, ...] = tuple(GUIDANCES)
+    replaced: tuple[float, ...] = ()  # fractions of the last reverse steps left to the source model, after the last step
 
     @property
     def file_name(self) -> str:
         name = f"{self.task}-{self.method}-lr{self.learning_rate:g}-seed{self.seed}"
         return name.replace(" ", "_").replace(",", "")
 
+    @property
+    def identity(self) -> dict[str, Any]:
+        """The columns that every row of this run begins with."""
+        own = {key: value for key, value in asdict(self).items() if key not in ("steps", "guidances", "replaced")}
+        return own | {"world": world_version(), "code": __version__}
 
-def grid(tasks: Sequence[str], methods: Sequence[str], seeds: Sequence[int], learning_rates: Sequence[float], **options: Any) -> list[Cell]:
-    """Every combination, seed by seed, so that an unfinished study is balanced."""
+
+def grid(tasks: Sequence[str], methods: Sequence[str], seeds: Sequence[int], learning_rates: Sequence[float] | None = None,
+         **options: Any) -> list[Cell]:  # fmt: skip
+    """Every combination, seed by seed, so that an unfinished study is balanced; each method at its own learning rate by default."""
     unknown = set(methods) - set(METHODS)
     if unknown:
         raise ValueError(f"unknown method {sorted(unknown)[0]!r}: choose among {', '.join(METHODS)}")
-    rows = itertools.product(seeds, tasks, methods, learning_rates)
-    return [Cell(task, method, seed, rate, **options) for seed, task, method, rate in rows]
+    rows = itertools.product(seeds, tasks, methods)
+    return [
+        Cell(task, method, seed, rate, **options)
+        for seed, task, method in rows
+        for rate in learning_rates or [LEARNING_RATES[method]]
+    ]
 
 
 def studies() -> dict[str, list[Cell]]:
     """The studies by name.  The development tasks are scored on their validation splits, and choose everything."""
-    rates = grid(
-        DEVELOPMENT, ["plain", "Diff-Tuning", "Diff-Tuning, weight 1"], [0], [1e-4, 3e-4, 1e-3],
-        steps=(400, 800, 1600), guidances=("1", "1.5"),
-    )  # fmt: skip
-    pilot = grid(DEVELOPMENT, list(METHODS), range(5), [3e-4], steps=(200, 400, 800, 1600, 3200))
-    preview = grid(
-        ["digits"], ["plain", "Diff-Tuning"], [0], [3e-4], steps=(200, 400, 800, 1600), samples=300, guidances=("1", "1.5")
-    )  # one seed, in minutes: to see whether a new world works at all, never to compare methods
-    return {"preview": preview, "learning_rates": rates, "pilot": pilot}
+    rates = grid(DEVELOPMENT, list(METHODS), [0], [1e-4, 3e-4, 1e-3], steps=(400, 1600), samples=300, guidances=("1", "1.5"))
+    pilot = grid(
+        DEVELOPMENT, list(METHODS), range(5), steps=(400, 800, 1600, 3200), replaced=(0, 0.04, 0.08, 0.12, 0.2, 0.4, 0.6, 0.8, 1)
+    )
+    return {"learning_rates": rates, "pilot": pilot}
 
 
 def run_study(cells: Sequence[Cell], *, folder: str | Path, results: str | Path, processes: int = 1) -> Path:
-    """Do what is missing of the cells in `folder`, then write all rows to `results` (CSV), *_losses.csv and *_samples.npz."""
+    """Do what is missing of the cells, in `folder` and in the table `results` (CSV), then write the table and its siblings.
+
+    Those are *_losses.csv, *_replacement.csv and *_samples.npz (a few pictures of each run of the first seed).
+    """
     folder, results = Path(folder), Path(results)
-    missing = [cell for cell in cells if not _is_done(cell, folder)]
-    work = functools.partial(_run_cell, folder=folder)
-    if processes == 1:
-        for cell in progress_bar(missing, "study", shown=bool(missing)):
-            work(cell)
-    elif missing:
-        with multiprocessing.get_context("spawn").Pool(processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            for _ in progress_bar(pool.imap_unordered(work, missing), "study", total=len(missing)):
-                pass
-    for name, suffix in ((results, ""), (results.with_name(f"{results.stem}_losses.csv"), "_losses")):
-        _write_rows(name, [row for cell in cells for row in _kept_rows(cell, folder, suffix)])
+    tables = {cell: folder / f"{cell.file_name}.csv" for cell in cells}
     first = min((cell.seed for cell in cells), default=0)
-    kept = {cell.file_name: _samples_file(cell, folder) for cell in cells if cell.seed == first}
-    with atomic_path(results.with_name(f"{results.stem}_samples.npz")) as scratch:
-        np.savez_compressed(scratch, **{name: np.load(path, allow_pickle=False)["images"] for name, path in kept.items()})
+    pictures = {cell.file_name: _samples_file(cell, folder) for cell in cells if cell.seed == first}
+    restore({table: cell.identity for cell, table in tables.items()}, results)
+    restore_arrays(pictures, with_suffix(results, "_samples", ".npz"))
+    missing = [cell for cell in cells if not _is_done(cell, tables[cell])]
+    work = functools.partial(_run_cell, folder=folder)
+    try:
+        if processes == 1:
+            for cell in progress_bar(missing, "study", shown=bool(missing)):
+                work(cell)
+        elif missing:
+            with multiprocessing.get_context("spawn").Pool(processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+                for _ in progress_bar(pool.imap_unordered(work, missing), "study", total=len(missing)):
+                    pass
+    finally:  # an interrupted study leaves a table, too
+        join(tables.values(), results)
+        join_arrays(pictures, with_suffix(results, "_samples", ".npz"))
     return results
 
 
-def _is_done(cell: Cell, folder: Path) -> bool:
-    return {str(step) for step in cell.steps} <= {row["step"] for row in _kept_rows(cell, folder)}
+def _is_done(cell: Cell, table: Path) -> bool:
+    return {str(step) for step in cell.steps} <= {row["step"] for row in kept_rows(table)}
 
 
 def _run_cell(cell: Cell, folder: Path) -> None:
@@ -116,30 +140,29 @@ def _run_cell(cell: Cell, folder: Path) -> None:
     task, reference = load_task(cell.task), load_task(cell.task, split=cell.split)
     options = dict(METHODS[cell.method])
     bank = bank if options.pop("bank") else None
-    identity = {key: value for key, value in asdict(cell).items() if key not in ("steps", "guidances")}
-    identity |= {"world": world_version(), "code": __version__}
-    scores = _kept_rows(cell, folder)
+    table, run = folder / f"{cell.file_name}.csv", folder / f"{cell.file_name}.run"
+    scores = kept_rows(table)
     done = {row["step"] for row in scores}
-    losses = [row for row in _kept_rows(cell, folder, "_losses") if row["step"] in done]  # a kill may fall between the two tables
-    run = folder / f"{cell.file_name}.run"
+    # a kill may fall between two tables, of which the scores are written last
+    losses, replacement = ([row for row in kept_rows(with_suffix(table, name)) if row["step"] in done] for name in ("_losses", "_replacement"))
     for step in cell.steps:
         if str(step) in done:
             continue
         config = DiffTuningConfig(steps=step, learning_rate=cell.learning_rate, seed=cell.seed, keep_checkpoints=1, **options)
         tuned = fine_tune(pretrained, task, bank, config, folder=run, progress=False)
-        target = (reference, tuned.rows)
-        source = (load_source("heldout"), torch.arange(pretrained.first_free_label))
-        for name, (pictures, rows) in {"target": target, "source": source}.items():
-            found = _losses_along_chain(cell, pretrained, tuned.model, pictures, rows)
-            losses += [identity | {"step": step, "data": name} | row for row in found]
-        scores += [identity | {"step": step} | row for row in _scores(cell, pretrained, tuned, reference)]
+        here = cell.identity | {"step": step}
+        losses += [here | row for row in _losses_along_chain(cell, pretrained, tuned, reference)]
+        if cell.replaced and step == max(cell.steps):
+            replacement += [here | row for row in _replacement(cell, pretrained, tuned, reference)]
+        scores += [here | row for row in _scores(cell, pretrained, tuned, task, reference)]
         _keep_samples(_samples_file(cell, folder), cell, tuned)
-        _write_rows(_table(cell, folder, "_losses"), losses)
-        _write_rows(_table(cell, folder), scores)
+        write_rows(with_suffix(table, "_losses"), losses)
+        write_rows(with_suffix(table, "_replacement"), replacement)
+        write_rows(table, scores)
     shutil.rmtree(run, ignore_errors=True)
 
 
-def _scores(cell: Cell, pretrained: Pretrained, tuned: FineTuned, reference: Task) -> list[dict[str, Any]]:
+def _scores(cell: Cell, pretrained: Pretrained, tuned: FineTuned, task: Task, reference: Task) -> list[dict[str, Any]]:
     """A row for each way of guidance; the same labels and noise for every method."""
     labels = tuned.rows[torch.arange(cell.samples) % len(tuned.rows)]
     rows = []
@@ -149,25 +172,38 @@ def _scores(cell: Cell, pretrained: Pretrained, tuned: FineTuned, reference: Tas
             tuned.model, labels, steps=cell.sampling_steps, guidance=guidance, guide=pretrained if by_source else None, seed=cell.seed
         )
         scores = evaluate(images, reference)
-        rows.append({"guidance": name, **{key: scores[key] for key in ("fid", "kid", "precision", "recall")}})
+        copied = copied_share(images, task.images)
+        rows.append({"guidance": name, **{key: scores[key] for key in SCORES}, "copied": copied})
     return rows
+
+
+def _replacement(cell: Cell, pretrained: Pretrained, tuned: FineTuned, reference: Task) -> list[dict[str, Any]]:
+    """A row for each fraction of the last reverse steps that the source model takes over."""
+    found = denoiser_replacement(
+        tuned, pretrained, cell.replaced, reference, seed=cell.seed, samples=cell.samples, steps=cell.sampling_steps
+    )
+    columns = ("fractions", "switch_at", *SCORES)
+    return [dict(zip(("fraction", *columns[1:]), row)) for row in zip(*(found[name].tolist() for name in columns))]
 
 
 def _keep_samples(path: Path, cell: Cell, tuned: FineTuned) -> None:
     """A few pictures of the latest mark at guidance 1.5, to look at: grey uint8 (SHOWN, H, W)."""
     labels = tuned.rows[torch.arange(SHOWN) % len(tuned.rows)]
     images = sample(tuned.model, labels, steps=cell.sampling_steps, guidance=1.5, seed=cell.seed)
-    with atomic_path(path) as scratch:
-        np.savez_compressed(scratch, images=((images.mean(1) + 1) * 127.5).round().to(torch.uint8).numpy())
+    save_array(path, ((images.mean(1) + 1) * 127.5).round().to(torch.uint8).numpy())
 
 
-def _losses_along_chain(cell: Cell, pretrained: Pretrained, tuned: Pretrained, pictures: Task, rows: Tensor) -> list[dict[str, Any]]:
-    """A row for each tenth of the chain: the loss before and after tuning, on pictures spread evenly over a set."""
-    chosen = torch.linspace(0, len(pictures) - 1, cell.loss_pictures).long()
+def _losses_along_chain(cell: Cell, pretrained: Pretrained, tuned: FineTuned, reference: Task) -> list[dict[str, Any]]:
+    """A row for each tenth of the chain, on target and source: the loss before and after, on pictures spread evenly over a set."""
     tenths = chain_tenths(pretrained.diffusion.num_timesteps)
-    found = loss_ratio(pretrained, tuned, pictures.read(chosen), rows[pictures.labels[chosen]], tenths.flatten())
-    before, after = (found[key].reshape(tenths.shape).mean(1).tolist() for key in ("before", "after"))
-    return [{"tenth": tenth + 1, "before": before[tenth], "after": after[tenth]} for tenth in range(len(tenths))]
+    source = load_source("heldout")
+    rows = []
+    for name, pictures, labels in (("target", reference, tuned.rows[reference.labels]), ("source", source, source.labels)):
+        chosen = torch.linspace(0, len(pictures) - 1, cell.loss_pictures).long()
+        found = loss_ratio(pretrained, tuned.model, pictures.read(chosen), labels[chosen], tenths.flatten())
+        before, after = (found[key].reshape(tenths.shape).mean(1).tolist() for key in ("before", "after"))
+        rows += [{"data": name, "tenth": tenth + 1, "before": before[tenth], "after": after[tenth]} for tenth in range(len(tenths))]
+    return rows
 
 
 @functools.cache
@@ -175,30 +211,5 @@ def _world() -> tuple[Pretrained, MemoryBank]:
     return load_pretrained("tiny"), MemoryBank.load(data_folder() / "bank")
 
 
-def world_version() -> str:
-    """The tiny world's version, data/VERSION; results of different versions are never mixed."""
-    return world_file("VERSION").read_text().strip()
-
-
 def _samples_file(cell: Cell, folder: Path) -> Path:
     return folder / f"{cell.file_name}_samples.npz"
-
-
-def _table(cell: Cell, folder: Path, suffix: str = "") -> Path:
-    return folder / f"{cell.file_name}{suffix}.csv"
-
-
-def _kept_rows(cell: Cell, folder: Path, suffix: str = "") -> list[dict[str, Any]]:
-    """The rows a cell has already; those of another world do not count."""
-    path = _table(cell, folder, suffix)
-    if not path.is_file():
-        return []
-    with open(path, newline="") as file:
-        return [row for row in csv.DictReader(file) if row["world"] == world_version()]
-
-
-def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    with atomic_path(path) as scratch, open(scratch, "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
-        writer.writeheader()
-        writer.writerows(rows)

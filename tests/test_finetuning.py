@@ -15,13 +15,20 @@ from difftuning.data import Task
 from difftuning.diffusion import hybrid_loss
 from difftuning.files import DamagedFileError
 from difftuning.finetuning import (
-    DiffTuningConfig, FineTuned, add_rows, choose_rows, fine_tune, load_fine_tuned, split_batch, timestep_law, training_streams,
+    DiffTuningConfig,
+    FineTuned,
+    add_rows,
+    choose_rows,
+    fine_tune,
+    load_fine_tuned,
+    split_batch,
+    timestep_law,
+    training_streams,
 )  # fmt: skip
 from difftuning.memory import MemoryBank
 from difftuning.pretrained import Pretrained
 from difftuning.sampling import sample
 from difftuning.schedules import reconsolidation_weight, retention_weight
-
 from small import SOURCE_NAMES, run_python, small_bank, small_pretrained, small_task
 
 PLAIN = {"reconsolidation_power": 0.0}

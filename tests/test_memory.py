@@ -14,7 +14,6 @@ import torch
 from difftuning.files import DamagedFileError
 from difftuning.memory import MemoryBank, repair_bank
 from difftuning.pretrained import Pretrained
-
 from small import SOURCE_NAMES, run_python, small_bank, small_pretrained
 
 SHARDS = ["shard-00000.safetensors", "shard-00001.safetensors", "shard-00002.safetensors"]

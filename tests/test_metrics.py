@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from difftuning import metrics
-from difftuning.metrics import evaluate, extract, frechet_distance, kernel_distance, precision_recall
+from difftuning.metrics import copied_share, evaluate, extract, frechet_distance, kernel_distance, precision_recall
 
 
 def draw(n: int, d: int = 8, seed: int = 0, shift: float = 0.0, scale: float = 1.0) -> Tensor:
@@ -157,6 +157,26 @@ def test_scores_refuse_features_that_do_not_match_or_are_not_finite(score):
 
 
 # evaluate
+
+
+# Copies of training pictures
+
+
+def test_copied_share_agrees_with_a_double_loop():
+    training = pictures(6)
+    mixed = 0.9 * training[:3] + 0.1 * pictures(3, seed=1)  # near copies
+    images = torch.cat([mixed, pictures(4, seed=2), training[4:5]])
+    copied = 0
+    for image in images:
+        first, second = sorted(float((image - other).double().square().sum().sqrt()) for other in training)[:2]
+        copied += first < second / 3
+    assert copied == 4  # the three near copies and the exact one
+    assert copied_share(images, training) == copied / len(images)
+
+
+def test_copies_need_a_second_picture_to_compare_with():
+    with pytest.raises(ValueError, match="got 1"):
+        copied_share(pictures(2), pictures(1))
 
 
 def test_evaluate_returns_the_scores_of_its_pieces_and_names_the_space():

@@ -8,7 +8,6 @@ import torch
 from difftuning.diffusion import Diffusion, hybrid_loss
 from difftuning.objective import Objective, Stream
 from difftuning.schedules import loss_weights, p2_weight, timestep_distribution
-
 from small import small_pretrained
 
 CPU = torch.device("cpu")

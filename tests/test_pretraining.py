@@ -1,9 +1,9 @@
 import pytest
 import torch
-from small import run_python, small_pretrained, small_task
 
 from difftuning.files import load_tensors
 from difftuning.pretraining import PretrainingConfig, balanced_law, pretrain
+from small import run_python, small_pretrained, small_task
 
 TINY = {"width": 32, "num_heads": 2, "num_layers": 1, "num_labels": 20, "batch_size": 8, "warmup_steps": 2}
 KILLED = """

@@ -3,7 +3,9 @@ import dataclasses
 
 import pytest
 
-from difftuning.study import GUIDANCES, METHODS, _is_done, grid, run_study, studies, world_version
+from difftuning.files import data_folder
+from difftuning.result_tables import best_rates, kept_rows, world_version
+from difftuning.study import GUIDANCES, LEARNING_RATES, METHODS, _is_done, grid, run_study, studies
 
 STEPS = (1, 2)
 slow = pytest.mark.slow  # they train and score with the shipped model
@@ -12,7 +14,9 @@ slow = pytest.mark.slow  # they train and score with the shipped model
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
-    cells = grid(["digits"], ["plain", "Diff-Tuning"], [0], [3e-4], steps=STEPS, samples=12, sampling_steps=2, loss_pictures=6)
+    cells = grid(
+        ["digits"], ["plain", "Diff-Tuning"], [0], [3e-4], steps=STEPS, samples=12, sampling_steps=2, loss_pictures=6, replaced=(0, 0.5)
+    )
     return cells, folder, run_study(cells, folder=folder / "cells", results=folder / "table.csv")
 
 
@@ -39,6 +43,32 @@ def test_losses_are_kept_for_each_tenth_on_target_and_source(finished):
     before = {(row["method"], row["data"], row["tenth"]): row["before"] for row in rows}
     for (method, data, tenth), value in before.items():
         assert value == before["plain", data, tenth], method
+
+
+@slow
+def test_replacement_is_measured_after_the_last_step_and_begins_with_the_tuned_model_alone(finished):
+    _, folder, table = finished
+    rows = read(folder / "table_replacement.csv")
+    assert [(row["step"], float(row["fraction"]), row["switch_at"]) for row in rows] == 2 * [("2", 0.0, "0"), ("2", 0.5, "500")]
+    scores = {row["method"]: row["fid"] for row in read(table) if row["step"] == "2" and row["guidance"] == "1.5"}
+    for row in rows[::2]:
+        assert float(row["fid"]) == pytest.approx(float(scores[row["method"]]), rel=1e-5)
+
+
+@slow
+def test_a_study_takes_up_the_runs_that_its_table_holds_already(finished, tmp_path):
+    """As on another machine: the committed table is there, the folder of the runs is not."""
+    cells, folder, _ = finished
+    kinds = ["table.csv", "table_losses.csv", "table_replacement.csv", "table_samples.npz"]
+    for kind in kinds:
+        (tmp_path / kind).write_bytes((folder / kind).read_bytes())
+    run_study(cells, folder=tmp_path / "cells", results=tmp_path / "table.csv")
+    assert not list((tmp_path / "cells").glob("*.run"))
+    for kind in kinds[:3]:
+        assert read(tmp_path / kind) == read(folder / kind)
+    assert all(_is_done(cell, tmp_path / "cells" / f"{cell.file_name}.csv") for cell in cells)
+    other_seed = dataclasses.replace(cells[0], seed=7)
+    assert not _is_done(other_seed, tmp_path / "cells" / f"{other_seed.file_name}.csv")
 
 
 @slow
@@ -70,8 +100,8 @@ def test_a_grid_goes_seed_by_seed_so_that_an_unfinished_one_is_balanced():
 @pytest.mark.parametrize(("world", "done"), [(world_version(), True), ("another", False)])
 def test_rows_of_another_world_do_not_count_as_done(tmp_path, world, done):
     (cell,) = grid(["digits"], ["plain"], [0], [3e-4], steps=(1, 2))
-    (tmp_path / f"{cell.file_name}.csv").write_text(f"step,world\n1,{world}\n2,{world}\n")
-    assert _is_done(cell, tmp_path) == done
+    (tmp_path / "table.csv").write_text(f"step,world\n1,{world}\n2,{world}\n")
+    assert _is_done(cell, tmp_path / "table.csv") == done
 
 
 def test_an_unknown_method_is_named():
@@ -83,3 +113,23 @@ def test_studies_touch_the_development_tasks_and_their_validation_splits_alone()
     for cells in studies().values():
         assert {cell.task for cell in cells} <= {"footwear", "digits"}
         assert {cell.split for cell in cells} == {"validation"}
+
+
+def test_a_methods_best_rate_has_the_lowest_mean_over_tasks_of_its_best_score():
+    scores = {("a", 1e-4): (8, 6, 2), ("a", 1e-3): (5, 7, 3), ("b", 1e-4): (9, 9, 9), ("b", 1e-3): (9, 9, 8)}
+    rows = [
+        {"method": method, "learning_rate": rate, "task": task, "guidance": guidance, "fid": fid if guidance == "1.5" else 1 / fid}
+        for (method, rate), (first, second, other) in scores.items()
+        for task, fid in (("x", first), ("x", second), ("y", other))
+        for guidance in ("1", "1.5")
+    ]
+    # a at 1e-4: sqrt(6 * 2) = 3.5, at 1e-3: sqrt(5 * 3) = 3.9; b: 9 and 8.5
+    assert best_rates(rows) == {"a": 1e-4, "b": 1e-3}
+
+
+def test_the_learning_rates_in_use_are_those_that_the_study_chose():
+    rows = kept_rows(data_folder() / "results" / "learning_rates.csv")
+    if not rows:
+        pytest.skip("data/results/learning_rates.csv has no rows of this world yet: run `difftuning study learning_rates`")
+    assert best_rates(rows).items() <= LEARNING_RATES.items()
+    assert {"plain", "Diff-Tuning"} <= set(best_rates(rows))

@@ -1,0 +1,109 @@
+"""Result tables: every run's rows in files of its own, and joined into the tables that are committed.
+
+A row says which run it belongs to (task, method, seed, ..., the world's and the code's version),
+so that a joined table can be taken apart again: runs that it holds already are not repeated.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from .files import atomic_path, world_file
+
+SUFFIXES = ("", "_losses", "_replacement")  # scores; loss along the chain; scores when the source model takes the last steps
+
+Row = dict[str, Any]
+
+
+def world_version() -> str:
+    """The tiny world's version, data/VERSION; results of different versions are never mixed."""
+    return world_file("VERSION").read_text().strip()
+
+
+def kept_rows(path: Path) -> list[Row]:
+    """The rows of a table, [] where there is none; those of another world do not count."""
+    if not path.is_file():
+        return []
+    with open(path, newline="") as file:
+        return [row for row in csv.DictReader(file) if row["world"] == world_version()]
+
+
+def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as scratch, open(scratch, "w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def with_suffix(path: Path, suffix: str, extension: str = ".csv") -> Path:
+    """The table of another kind beside a table: results/pilot.csv -> results/pilot_losses.csv."""
+    return path.with_name(f"{path.stem}{suffix}{extension}")
+
+
+def join(tables: Iterable[Path], results: Path) -> None:
+    """Write the rows of the runs' `tables`, kind by kind, to `results` and its siblings."""
+    tables = list(tables)
+    for suffix in SUFFIXES:
+        write_rows(with_suffix(results, suffix), [row for table in tables for row in kept_rows(with_suffix(table, suffix))])
+
+
+def restore(identities: Mapping[Path, Row], results: Path) -> None:
+    """Take joined tables apart again, for the runs that have no table of their own yet.
+
+    `identities`: where each run keeps its rows, and the columns by which they are known.
+    """
+    missing = {table: {key: str(value) for key, value in row.items()} for table, row in identities.items() if not table.is_file()}
+    if not missing:
+        return
+    columns = list(next(iter(missing.values())))
+    wanted = {tuple(row.values()): table for table, row in missing.items()}
+    for suffix in reversed(SUFFIXES):  # scores last: they are what makes a run count as done
+        found: dict[Path, list[Row]] = defaultdict(list)
+        for row in kept_rows(with_suffix(results, suffix)):
+            table = wanted.get(tuple(row.get(column) for column in columns))
+            if table is not None:
+                found[table].append(row)
+        for table, rows in found.items():
+            write_rows(with_suffix(table, suffix), rows)
+
+
+def restore_arrays(files: Mapping[str, Path], results: Path) -> None:
+    """The same for the pictures kept of each run: an npz file by name, out of the joined one."""
+    if not results.is_file():
+        return
+    with np.load(results, allow_pickle=False) as kept:
+        for name, path in files.items():
+            if name in kept and not path.is_file():
+                save_array(path, kept[name])
+
+
+def save_array(path: Path, images: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as scratch:
+        np.savez_compressed(scratch, images=images)
+
+
+def join_arrays(files: Mapping[str, Path], results: Path) -> None:
+    arrays = {name: np.load(path, allow_pickle=False)["images"] for name, path in files.items() if path.is_file()}
+    with atomic_path(results) as scratch:
+        np.savez_compressed(scratch, **arrays)
+
+
+def best_rates(rows: Sequence[Row], guidance: str = "1.5") -> dict[str, float]:
+    """The learning rate that serves each method best: lowest geometric mean over tasks of its best score at any step count."""
+    scores: dict[tuple[str, float], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        if row["guidance"] == guidance:
+            scores[row["method"], float(row["learning_rate"])][row["task"]].append(float(row["fid"]))
+    best: dict[str, tuple[float, float]] = {}
+    for (method, rate), tasks in scores.items():
+        mean = math.exp(sum(math.log(min(found)) for found in tasks.values()) / len(tasks))
+        best[method] = min(best.get(method, (math.inf, rate)), (mean, rate))
+    return {method: rate for method, (_, rate) in best.items()}
