@@ -23,7 +23,7 @@ PHOTOGRAPHS, REPEAT_TASKS = 16_000, 4  # few photographs suffice; the tasks' pic
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=6000)
+    parser.add_argument("--steps", type=int, default=7000)
     parser.add_argument("--decoder-only", action="store_true")
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--batch-size", type=int, default=16)
