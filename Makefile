@@ -6,6 +6,7 @@ PYTHON ?= python3
 PIP_FLAGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
+PRETRAIN = $(RUN) -m difftuning pretrain --source build-cache/source_full.npz --autoencoder data/models/autoencoder
 INSTALL = $(RUN) -m pip install $(PIP_FLAGS) -c constraints.txt
 
 .PHONY: help setup quickstart test test-fast lab assets bench clean
@@ -52,7 +53,8 @@ assets: $(VENV)/.installed
 	$(RUN) data/build/make_data.py
 	$(RUN) data/build/make_features.py
 	$(RUN) data/build/make_autoencoder.py
-	$(RUN) -m difftuning pretrain --source build-cache/source_full.npz --autoencoder data/models/autoencoder --folder build-cache/dit
+	$(PRETRAIN) --folder build-cache/dit-first --steps 7500
+	$(PRETRAIN) --folder build-cache/dit --start build-cache/dit-first/model --p2-gamma 1 --steps 14000 --cooldown-steps 4000
 	$(RUN) data/build/make_model.py
 
 clean:

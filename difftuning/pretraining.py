@@ -15,7 +15,7 @@ from .dit import DiT, build_dit
 from .latents import encode_latents
 from .objective import Objective, Stream
 from .pretrained import Pretrained, checked_device
-from .schedules import timestep_distribution
+from .schedules import p2_weight, timestep_distribution
 from .training import Callback, TrainingConfig, train
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainingConfig(TrainingConfig):
-    """The tiny DiT and how it was trained; plain uniform timesteps, labels dropped once per sample."""
+    """The tiny DiT and how it was trained; uniform timesteps, labels dropped once per sample."""
 
     steps: int = 12_000
     batch_size: int = 64
@@ -36,12 +36,15 @@ class PretrainingConfig(TrainingConfig):
     num_layers: int = 6
     num_labels: int = 1000  # rows beside the null row, more than the source needs: the rest is for tasks
     label_drop: float = 0.1
+    p2_gamma: float = 0.0  # loss weight 1 / (1 + SNR)^gamma (Choi et al., CVPR 2022); 0: all timesteps alike
     class_balance: float = 0.75  # classes are drawn in proportion to their size to this power
 
     def __post_init__(self):
         super().__post_init__()
         if not 0 <= self.class_balance <= 1:
             raise ValueError(f"class_balance must be between 0 (classes alike) and 1 (pictures alike), got {self.class_balance}")
+        if not 0 <= self.p2_gamma <= 2:
+            raise ValueError(f"p2_gamma must be between 0 and 2, got {self.p2_gamma}")
         if not 0 <= self.label_drop < 1:
             raise ValueError(f"label_drop must be in [0, 1), got {self.label_drop}")
 
@@ -66,6 +69,7 @@ def pretrain(source: Task, autoencoder: AutoencoderKL, config: PretrainingConfig
         "source", encoded["latents"], source.labels, config.batch_size, timestep_distribution(model.diffusion.num_timesteps, 0),
         label_drop=config.label_drop, null_label=model.null_label, mirrored=encoded.get("mirrored"),
         picture_law=balanced_law(source.labels, config.class_balance),
+        eps_weight=p2_weight(model.diffusion.snr, gamma=config.p2_gamma) if config.p2_gamma else None,
     )  # fmt: skip
     objective = Objective([stream], model.diffusion, config.seed)
     state, history = train(

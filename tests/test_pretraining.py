@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 
@@ -74,3 +76,17 @@ def test_more_classes_than_label_rows_is_an_error(autoencoder, tmp_path):
     with pytest.raises(ValueError, match="has 3 classes, the label table 2 rows"):
         pretrain(small_task(), autoencoder, PretrainingConfig(steps=1, **(TINY | {"num_labels": 2})), folder=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_loss_weight_is_p2s(autoencoder, tmp_path):
+    """At its start the network predicts zero noise, so each picture's noise term is its weight times the mean of noise squared."""
+    gamma, batch = 1.0, 400
+    config = PretrainingConfig(steps=1, p2_gamma=gamma, **(TINY | {"batch_size": batch}))
+    losses = {}
+    for name, settings in (("weighted", config), ("plain", dataclasses.replace(config, p2_gamma=0.0))):
+        pretrain(small_task(), autoencoder, settings, folder=tmp_path / name, progress=False)
+        losses[name] = float((tmp_path / name / "history.csv").read_text().splitlines()[1].split(",")[1])
+    betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
+    a = (1 - betas).cumprod(0)
+    expected = float((1 / (1 + a / (1 - a))).mean())  # 1 / (1 + SNR) = 1 - a
+    assert losses["plain"] - losses["weighted"] == pytest.approx(1 - expected, abs=0.05)

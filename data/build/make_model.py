@@ -1,6 +1,6 @@
 """Put the pre-trained DiT into data/: weights in half precision, loss curve, sample sheets, a memory bank.
 
-    difftuning pretrain --source build-cache/source_full.npz --autoencoder data/models/autoencoder --folder build-cache/dit
+    make assets                                # trains it: without a loss weight first, then with P2's
     python data/build/make_model.py            # also from the newest checkpoint of an unfinished run
 """
 
@@ -26,7 +26,7 @@ from difftuning.pretrained import Pretrained, load_pretrained
 from difftuning.pretraining import PretrainingConfig, free_rows_as_null, untrained
 from difftuning.sampling import sample
 
-RUN = CACHE / "dit"
+FIRST, RUN = CACHE / "dit-first", CACHE / "dit"
 BANK_SIZE = 1000
 CURVE_STEP = 50  # losses are averaged over so many steps
 
@@ -41,15 +41,22 @@ def main() -> None:
     free_rows_as_null(model.denoiser, model.first_free_label)
     model.save(DATA / "models" / "tiny", dtype=torch.float16)
     model = load_pretrained(DATA / "models" / "tiny")
-    losses = np.array([float(row["source_loss"]) for row in csv.DictReader(io.StringIO(history))])
-    losses = losses[: len(losses) // CURVE_STEP * CURVE_STEP].reshape(-1, CURVE_STEP).mean(1)
-    lines = [f"{(place + 1) * CURVE_STEP},{loss:.5f}\n" for place, loss in enumerate(losses)]
-    (DATA / "models" / "tiny_loss.csv").write_text("step,loss\n" + "".join(lines))
-    (DATA / "models" / "tiny_card.json").write_text(json.dumps({"steps_done": step, **record}, indent=1) + "\n")
+    first = json.loads((FIRST / "run.json").read_text())
+    curves = loss_curve("unweighted", (FIRST / "history.csv").read_text()) + loss_curve("P2", history)
+    (DATA / "models" / "tiny_loss.csv").write_text("loss_weight,step,loss\n" + "".join(curves))
+    card = {"first": first, "then": {"steps_done": step, **record}}
+    (DATA / "models" / "tiny_card.json").write_text(json.dumps(card, indent=1) + "\n")
     sample_sheets(model)
     shutil.rmtree(DATA / "bank", ignore_errors=True)
     MemoryBank.sample(model, BANK_SIZE, folder=DATA / "bank", seed=0)
     write_checksums()
+
+
+def loss_curve(name: str, history: str) -> list[str]:
+    """Lines of the loss's mean over every `CURVE_STEP` steps."""
+    losses = np.array([float(row["source_loss"]) for row in csv.DictReader(io.StringIO(history))])
+    means = losses[: len(losses) // CURVE_STEP * CURVE_STEP].reshape(-1, CURVE_STEP).mean(1)
+    return [f"{name},{(place + 1) * CURVE_STEP},{loss:.5f}\n" for place, loss in enumerate(means)]
 
 
 def sample_sheets(model: Pretrained) -> None:

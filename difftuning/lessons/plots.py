@@ -13,6 +13,8 @@ import matplotlib.figure
 import numpy as np
 from torch import Tensor
 
+from ..report import estimate
+
 if TYPE_CHECKING:
     import pandas
 
@@ -91,11 +93,8 @@ def score_curves(table: pandas.DataFrame, live: pandas.DataFrame | None = None, 
 
 def mean_interval(values: np.ndarray) -> tuple[float, float]:
     """Mean and half-width of its 95 % interval (Student's t); the half-width of a single value is 0."""
-    from scipy.stats import t
-
-    if len(values) < 2:
-        return float(np.mean(values)), 0.0
-    return float(np.mean(values)), float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values)))
+    found = estimate(values)
+    return found.mean, found.half_width if found.seeds > 1 else 0.0
 
 
 def describe(figure: Figure, text: str) -> Figure:

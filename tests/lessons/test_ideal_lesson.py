@@ -63,7 +63,7 @@ def tiny():
 @slow
 def test_a_part_of_the_transfer_table_comes_out_again(tiny):
     path = data_folder() / "results" / "transfer.csv"
-    table = pd.read_csv(path, dtype={"world": str})
+    table = pd.read_csv(path, dtype={"world": str}) if path.is_file() else pd.DataFrame({"world": ["none"]})
     if set(table.world) != {world_version()}:
         pytest.skip(f"transfer.csv is of world {table.world.iloc[0]}: run `python -m difftuning.lessons.transfer`")
     source = transfer.spread_over(encode_latents(tiny, load_source())["latents"], 500)

@@ -1,0 +1,94 @@
+"""Figures of lesson 02: denoising without training, replaced denoisers, the loss ratio as a map over training time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Sequence
+
+import numpy as np
+
+from .plots import COLOURS, Figure, describe, mean_interval, theme
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+
+
+def zero_shot_curves(table: pandas.DataFrame, task: str, source: str) -> Figure:
+    """Error per pixel and distance to the set against t, of a task and of the held-out `source`; mean and interval over seeds."""
+    with theme():
+        figure = Figure(figsize=(9.2, 3.8), layout="constrained")
+        axes = figure.subplots(1, 2)
+    for axis, value, label in zip(axes, ("error", "kid"), ("squared error per pixel", "kernel distance to the set\n(our feature space)")):
+        for name, colour in ((task, COLOURS["plain"]), (source, "0.45")):
+            _with_interval(axis, table[table["set"] == name], "t", value, colour, name)
+        axis.set(xlabel="noised up to timestep t", ylabel=label)
+        low, high = table[value].min(), table[value].max()
+        axis.set_ylim(min(0, low), 1.05 * high)
+    axes[0].legend(fontsize=10)
+    figure.suptitle(f"{task}: denoised by the untouched source model", fontsize=13)
+    return describe(figure, f"Error and distance to the set of {task} after zero-shot denoising, against the timestep.")
+
+
+def replacement_curves(table: pandas.DataFrame, task: str, live: pandas.DataFrame | None = None) -> Figure:
+    """Score against the fraction of the last reverse steps that the source model takes over, by method.
+
+    Both tables have the columns task, method, seed, fraction, fid; `live` is drawn as stars.
+    """
+    with theme():
+        figure = Figure(figsize=(9.2, 3.8), layout="constrained")
+        axes = figure.subplots(1, 2)
+    for axis, most in zip(axes, (0.2, 1.0)):
+        for method in ("plain", "Diff-Tuning"):
+            rows = table[(table.task == task) & (table.method == method) & (table.fraction <= most)]
+            _with_interval(axis, rows.assign(fraction=100 * rows.fraction), "fraction", "fid", COLOURS[method], method)
+            if live is not None:
+                own = live[(live.method == method) & (live.fraction <= most)]
+                axis.plot(
+                    100 * own.fraction, own.fid, linestyle="none", marker="*", markersize=12, color=COLOURS[method], markeredgecolor="white"
+                )
+        axis.set(xlabel="last reverse steps left to the source model, %", ylabel="Frechet distance in our feature space")
+    axes[0].set_title("the data end alone", fontsize=12)
+    axes[1].set_title("the whole chain", fontsize=12)
+    axes[0].legend(fontsize=10)
+    figure.suptitle(task, fontsize=13)
+    return describe(figure, f"Score on {task} against the share of the last reverse steps that the source model takes over.")
+
+
+def forgetting_map(table: pandas.DataFrame, task: str, methods: Sequence[str] = ("plain", "Diff-Tuning")) -> Figure:
+    """Loss after / before, by tenth of the chain and training steps; a row of panels for target and source, a column for each method.
+
+    `table` has the columns task, method, seed, step, data, tenth, before, after.  Blue has learned, red has forgotten.
+    """
+    from matplotlib.colors import TwoSlopeNorm
+
+    ratios = table.assign(ratio=np.log2(table.after / table.before))
+    limit = float(ratios.ratio.abs().max())
+    with theme():
+        figure = Figure(figsize=(1.4 + 3.5 * len(methods), 6.4), layout="constrained")
+        axes = figure.subplots(2, len(methods), squeeze=False)
+    for row, data in zip(axes, ("target", "source")):
+        for axis, method in zip(row, methods):
+            own = ratios[(ratios.task == task) & (ratios.method == method) & (ratios.data == data)]
+            means = own.pivot_table(index="tenth", columns="step", values="ratio")
+            image = axis.imshow(means, cmap="RdBu_r", norm=TwoSlopeNorm(0, -limit, limit), aspect="auto", origin="lower")
+            for y, x in np.ndindex(means.shape):
+                dark = abs(means.iloc[y, x]) > 0.6 * limit
+                axis.text(x, y, f"{2 ** means.iloc[y, x]:.2f}", ha="center", va="center", fontsize=9, color="white" if dark else "black")
+            axis.grid(False)
+            axis.set(xlabel="training steps", ylabel="tenth of the chain", title=f"{method}, on {data}")
+            axis.set_xticks(range(means.shape[1]), [str(step) for step in means.columns])
+            axis.set_yticks(range(means.shape[0]), [str(tenth) for tenth in means.index])
+    ticks = [tick for tick in range(-4, 5) if abs(tick) <= limit]
+    bar = figure.colorbar(image, ax=axes, shrink=0.5, label="loss after / before")
+    bar.set_ticks(ticks, labels=[f"{2.0**tick:g}" for tick in ticks])
+    figure.suptitle(task, fontsize=13)
+    return describe(figure, f"Loss after over before on {task} and on the source, by tenth of the chain and training steps.")
+
+
+def _with_interval(axis: Axes, rows: pandas.DataFrame, place: str, value: str, colour: str, label: str) -> None:
+    summary = [(at, *mean_interval(group.to_numpy())) for at, group in rows.groupby(place)[value]]
+    if not summary:
+        return
+    places, means, halves = map(np.array, zip(*summary))
+    axis.plot(places, means, color=colour, marker="o", markersize=4, label=label)
+    axis.fill_between(places, means - halves, means + halves, color=colour, alpha=0.18, linewidth=0)

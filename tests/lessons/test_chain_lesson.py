@@ -1,0 +1,87 @@
+"""Lesson 02: trends over seeds, figures that show the tables' own numbers, a table that can be built again."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from difftuning.files import data_folder
+from difftuning.lessons import forgetting, plots_chain
+from difftuning.lessons.forgetting import trend, zero_shot_table
+from difftuning.pretrained import load_pretrained
+from difftuning.result_tables import world_version
+
+
+def by_seed(curves):
+    return pd.DataFrame([{"seed": seed, "t": t, "value": value} for seed, curve in enumerate(curves) for t, value in enumerate(curve)])
+
+
+@pytest.mark.parametrize(("sign", "verdict"), [(1, "grows"), (-1, "falls")])
+def test_a_trend_in_every_seed_is_found(sign, verdict):
+    found = trend(by_seed([[0, sign * 1, sign * 5], [sign * 2, sign * 3, sign * 4]]), "t", "value")
+    assert found.mean == pytest.approx(sign) and found.half_width == pytest.approx(0, abs=1e-12) and found.verdict == verdict
+
+
+def test_a_rank_correlation_by_hand():
+    """Ranks 1 2 3 4 against 2 1 4 3: 1 - 6 * 4 / (4 * 15) = 0.6; against 1 2 4 3: 1 - 6 * 2 / 60 = 0.8."""
+    found = trend(by_seed([[20, 10, 40, 30], [1, 2, 4, 3]]), "t", "value")
+    assert found.mean == pytest.approx(0.7) and found.half_width == pytest.approx(12.706 * 0.1, rel=1e-3)
+    assert found.verdict == "no trend" and found.seeds == 2
+
+
+def test_one_seed_decides_nothing():
+    assert trend(by_seed([[1, 2, 3]]), "t", "value").verdict == "one seed decides nothing"
+
+
+def losses():
+    rows = []
+    for method, growth in (("plain", 0.3), ("Diff-Tuning", 0.1)):
+        for seed in (0, 1):
+            for step in (400, 1600):
+                for data in ("target", "source"):
+                    for tenth in range(1, 11):
+                        after = 2 * (1 + growth * tenth * (data == "source"))
+                        rows.append(("digits", method, seed, step, data, tenth, 2.0, after))
+    return pd.DataFrame(rows, columns=["task", "method", "seed", "step", "data", "tenth", "before", "after"])
+
+
+def test_the_map_writes_the_ratio_into_each_cell():
+    figure = plots_chain.forgetting_map(losses(), "digits")
+    panels = {axis.get_title(): axis for axis in figure.axes}
+    texts = {(round(text.get_position()[0]), round(text.get_position()[1])): text.get_text() for text in panels["plain, on source"].texts}
+    assert texts[0, 0] == "1.30" and texts[1, 9] == "4.00" and len(texts) == 20
+    assert {text.get_text() for text in panels["Diff-Tuning, on target"].texts} == {"1.00"}
+
+
+def test_replacement_curves_pass_through_the_means():
+    rows = [
+        ("digits", method, seed, fraction, 10 * fraction + seed)
+        for method in ("plain", "Diff-Tuning")
+        for seed in (0, 2)
+        for fraction in (0, 0.1, 1)
+    ]
+    table = pd.DataFrame(rows, columns=["task", "method", "seed", "fraction", "fid"])
+    near, whole = plots_chain.replacement_curves(table, "digits").axes
+    assert near.lines[0].get_xydata().tolist() == [[0, 1], [10, 2]]
+    assert whole.lines[0].get_xydata().tolist() == [[0, 1], [10, 2], [100, 11]]
+
+
+def test_zero_shot_curves_show_the_task_beside_the_source():
+    rows = [(name, seed, t, t / 100 + seed, t / 200) for name in ("kana", forgetting.SOURCE) for seed in (0, 1) for t in (100, 300)]
+    table = pd.DataFrame(rows, columns=["set", "seed", "t", "error", "kid"])
+    figure = plots_chain.zero_shot_curves(table, "kana", forgetting.SOURCE)
+    error, distance = figure.axes
+    assert [line.get_label() for line in error.lines] == ["kana", forgetting.SOURCE]
+    assert error.lines[0].get_xydata().tolist() == [[100, 1.5], [300, 3.5]]
+    assert distance.lines[0].get_xydata().tolist() == [[100, 0.5], [300, 1.5]]
+    assert len(figure.get_label()) > 15
+
+
+@pytest.mark.slow
+def test_a_part_of_the_zero_shot_table_comes_out_again():
+    path = data_folder() / "results" / "zero_shot.csv"
+    kept = pd.read_csv(path, dtype={"world": str}) if path.is_file() else pd.DataFrame({"world": ["none"]})
+    if set(kept.world) != {world_version()}:
+        pytest.skip(f"zero_shot.csv is of world {kept.world.iloc[0]}: run `python -m difftuning.lessons.forgetting`")
+    found = zero_shot_table(load_pretrained("tiny"), ["kana"], seeds=[1], timesteps=[100, 400])
+    expected = kept[(kept["set"] == "kana") & (kept.seed == 1) & kept.t.isin([100, 400])]
+    np.testing.assert_allclose(found[["error", "kid"]], expected[["error", "kid"]], rtol=0.02, atol=2e-3)
