@@ -139,7 +139,7 @@ def load_source(split: Literal["train", "heldout"] = "train", *, size: int | Non
     card = read_json(world_file("source/source.json"))
     path = world_file("source/source.npz")
     pictures = _npz_pictures(path, split, size, class_names=card["class_names"])
-    kinds = _npz_arrays(path, [f"{split}_kinds"])[f"{split}_kinds"].astype(str).tolist()
+    kinds = [card["kinds"][kind] for kind in _npz_arrays(path, [f"{split}_kinds"])[f"{split}_kinds"].tolist()]
     return _task("source", pictures, flip=bool(card.get("flip", False)), card=card, kinds=kinds)
 
 

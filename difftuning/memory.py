@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import warnings
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -99,7 +100,7 @@ class MemoryBank:
             raise DamagedFileError(f"the bank in {folder} is unfinished ({absent[0]} is next): call MemoryBank.sample again to go on")
         bad = _bad_shards(folder, manifest)
         if bad:
-            raise DamagedFileError(f"{folder / bad[0]} is missing, cut off or altered: repair it with repair_bank(folder, pretrained)")
+            raise DamagedFileError(f"{folder / bad[0]} is missing, cut off or altered: repair it with difftuning.memory.repair_bank(folder, pretrained)")
         latents = torch.cat([load_tensors(folder / name)["latents"] for name in recipe.shard_names])
         return cls(folder, recipe, latents, torch.tensor(manifest["labels"]))
 
@@ -117,13 +118,20 @@ class MemoryBank:
 
 
 def repair_bank(folder: str | Path, pretrained: Pretrained) -> list[str]:
-    """As `MemoryBank.repair`, for a bank that does not load."""
+    """As `MemoryBank.repair`, for a bank that does not load; warns where the bits are not those that were recorded."""
     folder = Path(folder)
     manifest, recipe = _read_manifest(folder)
     require_same_model(recipe, pretrained, folder)
     bad = _bad_shards(folder, manifest)
     for name in bad:
+        recorded = manifest["shards"][name]
         _write_shard(pretrained, folder, recipe, manifest, name)
+        if manifest["shards"][name] != recorded:
+            warnings.warn(
+                f"{folder / name} is whole again but differs in bits from the one that was recorded: it was sampled on "
+                "another kind of machine, with another number of threads, or another version of torch",
+                stacklevel=2,
+            )
     return bad
 
 

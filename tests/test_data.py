@@ -59,9 +59,9 @@ def world(tmp_path, monkeypatch, fresh_checksums) -> Path:
     arrays = {}
     for split, n in {"train": 9, "heldout": 4}.items():
         arrays |= {f"{split}_images": grey(n), f"{split}_labels": np.arange(n) % 2}
-        arrays[f"{split}_kinds"] = np.array(["icon", "glyph", "photo"])[np.arange(n) % 3]
+        arrays[f"{split}_kinds"] = np.arange(n) % 3
     np.savez_compressed(folder / "source" / "source.npz", **arrays)
-    (folder / "source" / "source.json").write_text(json.dumps({"class_names": ["home", "camera"]}))
+    (folder / "source" / "source.json").write_text(json.dumps({"class_names": ["home", "camera"], "kinds": ["icon", "glyph", "photo"]}))
     write_checksums(folder)
     monkeypatch.setenv("DIFFTUNING_DATA", str(folder))
     return folder

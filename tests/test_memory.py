@@ -175,7 +175,7 @@ def test_a_damaged_shard_is_named_and_sampled_again_alone(pretrained, folder, fi
     damage(folder / SHARDS[2], how)
     untouched = (folder / SHARDS[0]).stat().st_mtime_ns
     assert bank.verify() == SHARDS[1:]
-    with pytest.raises(DamagedFileError, match=f"{SHARDS[1]} is missing, cut off or altered: repair it with repair_bank") as caught:
+    with pytest.raises(DamagedFileError, match=f"{SHARDS[1]} is missing, cut off or altered: repair it with difftuning.memory.repair_bank") as caught:
         MemoryBank.load(folder)
     assert "\n" not in str(caught.value)
     assert (bank.repair if how == "cut" else lambda model: repair_bank(folder, model))(pretrained) == SHARDS[1:]
@@ -253,6 +253,16 @@ def test_a_full_disk_is_an_error_before_anything_is_written(pretrained, tmp_path
     with pytest.raises(OSError, match="MB free"):
         small_bank(pretrained, tmp_path / "bank")
     assert not (tmp_path / "bank").exists()
+
+
+def test_a_repair_that_does_not_give_the_recorded_bits_says_so(pretrained, folder):
+    """As on another machine: the manifest's digest is of a shard that this one does not sample."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["shards"][SHARDS[0]] = "0" * 64
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.warns(UserWarning, match=f"{SHARDS[0]} is whole again but differs in bits"):
+        assert repair_bank(folder, pretrained) == SHARDS[:1]
+    assert MemoryBank.load(folder).verify() == []
 
 
 def test_a_bank_of_another_model_is_not_repaired_with_this_one(folder):

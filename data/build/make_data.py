@@ -18,7 +18,7 @@ from source import KINDS, build_source
 from tasks import TASKS, Drawn, split
 
 DATA = Path(__file__).resolve().parents[1]
-SAMPLE, SAMPLE_HELDOUT = 5000, 2500
+SAMPLE, HELDOUT_GARMENTS = 5000, 42  # of each garment, so that held-out photographs are about as many as icons, or letters
 NOT_SUMMED = {"SHA256SUMS", "README.md"}
 
 
@@ -63,15 +63,18 @@ def write_source(arrays: dict[str, np.ndarray], names: list[str], counts: dict) 
     """The committed part of the source: a class-balanced training sample, and held-out pictures."""
     rng = np.random.default_rng(2)
     sample = {}
-    for part, size in (("train", SAMPLE), ("heldout", SAMPLE_HELDOUT)):
-        labels = arrays[f"{part}_labels"]
+    for part in ("train", "heldout"):
+        labels, photographs = arrays[f"{part}_labels"], arrays[f"{part}_kinds"] == 0
         shuffled = rng.permutation(len(labels))
         rank = np.empty(len(labels), int)  # how many of its class come before it
         for label in range(len(names)):
             own = shuffled[labels[shuffled] == label]
             rank[own] = np.arange(len(own))
-        bonus = np.where(arrays[f"{part}_kinds"] == 0, 1 / 25, 1)  # photographs: few classes, so more of each
-        chosen = np.sort(shuffled[np.argsort((rank * bonus)[shuffled], kind="stable")][:size])
+        if part == "train":
+            bonus = np.where(photographs, 1 / 25, 1)  # photographs: few classes, so more of each
+            chosen = np.sort(shuffled[np.argsort((rank * bonus)[shuffled], kind="stable")][:SAMPLE])
+        else:
+            chosen = np.flatnonzero(~photographs | (rank < HELDOUT_GARMENTS))
         sample |= {f"{part}_{key}": arrays[f"{part}_{key}"][chosen] for key in ("images", "labels", "kinds")}
     np.savez_compressed(DATA / "source" / "source.npz", **sample)
     for kind, name in enumerate(KINDS):

@@ -35,7 +35,8 @@ def main() -> None:
     record = json.loads((RUN / "run.json").read_text())
     config = PretrainingConfig(**{field.name: record[field.name] for field in fields(PretrainingConfig)})
     autoencoder = AutoencoderKL.from_pretrained(DATA / "models" / "autoencoder")
-    model = untrained(load_task(CACHE / "source_full.npz"), autoencoder, config, name="tiny")
+    source = load_task(CACHE / "source_full.npz")
+    model = untrained(source, autoencoder, config, name="tiny")
     step, tensors, history = load_checkpoint(RUN)
     copy_into(trainable(model.denoiser), tensors["ema"])
     free_rows_as_null(model.denoiser, model.first_free_label)
@@ -48,8 +49,14 @@ def main() -> None:
     (DATA / "models" / "tiny_card.json").write_text(json.dumps(card, indent=1) + "\n")
     sample_sheets(model)
     shutil.rmtree(DATA / "bank", ignore_errors=True)
-    MemoryBank.sample(model, BANK_SIZE, folder=DATA / "bank", seed=0)
+    MemoryBank.sample(model, BANK_SIZE, folder=DATA / "bank", seed=0, labels=bank_labels(source.labels, config.class_balance))
     write_checksums()
+
+
+def bank_labels(labels: torch.Tensor, power: float) -> torch.Tensor:
+    """Classes in the proportions in which the model has learned them: n^power for a class of n pictures; int64 (BANK_SIZE,)."""
+    law = torch.bincount(labels).double() ** power
+    return torch.multinomial(law, BANK_SIZE, replacement=True, generator=torch.Generator().manual_seed(0))
 
 
 def loss_curve(name: str, history: str) -> list[str]:

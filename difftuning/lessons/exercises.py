@@ -4,10 +4,24 @@
 
 Every exercise is a function that calls the reader's own and compares it with the truth; it may
 be asked as often as one likes, and an answer that is not there yet is a message, not an error.
+
+The checkers stand beside this file, in one exercises_*.py for each lesson, and are found there by
+themselves:
+
+    # exercises_weights.py
+    @exercise("retention law")
+    def retention_law(answer):
+        return compare(answer(1000, 1.0), timestep_distribution(1000, 1.0, descending=True))
+
+A lesson's stub returns `...` or None, and its solution stands in notebooks/solutions under the
+lesson's own name, with `assert grade("retention law", ...).passed`.
 """
 
 from __future__ import annotations
 
+import functools
+import importlib
+import pkgutil
 from dataclasses import dataclass
 from typing import Any, Callable
 
@@ -36,6 +50,9 @@ def exercise(name: str) -> Callable[[Callable[[Callable], Grade]], Callable[[Cal
     """Register a checker under the name that lessons call it by."""
 
     def register(checker: Callable[[Callable], Grade]) -> Callable[[Callable], Grade]:
+        there = EXERCISES.get(name, checker)
+        if (there.__module__, there.__qualname__) != (checker.__module__, checker.__qualname__):
+            raise ValueError(f"two exercises are called {name!r}: {there.__module__} has one already")
         EXERCISES[name] = checker
         return checker
 
@@ -44,6 +61,7 @@ def exercise(name: str) -> Callable[[Callable[[Callable], Grade]], Callable[[Cal
 
 def grade(name: str, answer: Callable) -> Grade:
     """Grade the reader's function `answer` for the exercise `name`."""
+    load_checkers()
     if name not in EXERCISES:
         raise ValueError(f"no exercise is called {name!r}: there are {', '.join(EXERCISES)}")
     if not callable(answer):
@@ -54,6 +72,15 @@ def grade(name: str, answer: Callable) -> Grade:
         return Grade(False, "not written yet: replace the last line of the function by your own")
     except Exception as error:  # whatever the reader's code raises is theirs to read, on one line
         return Grade(False, f"your function raised {type(error).__name__}: {error}")
+
+
+@functools.cache
+def load_checkers() -> None:
+    """Import the lessons' checkers, once; not before the first answer, for they import this module."""
+    package = importlib.import_module(__package__)
+    for module in pkgutil.iter_modules(package.__path__):
+        if module.name.startswith("exercises_"):
+            importlib.import_module(f"{__package__}.{module.name}")
 
 
 def compare(found: Any, expected: Tensor, *, place: Callable[[int], str] = "timestep {}".format) -> Grade:

@@ -107,8 +107,9 @@ def explore(picture: Frames | Moving, **start: Any) -> ipywidgets.VBox:
     def current() -> bytes:
         return picture(**{name: control.value for name, control in controls.items()})
 
-    # the frame scales down with a narrow window and never moves the controls above it
-    view = widgets.Image(value=current(), format="png", layout=widgets.Layout(max_width="100%", object_fit="contain"))
+    # the frame scales down with a narrow window, never up (a box stretches its children), and never moves the controls above it
+    layout = widgets.Layout(max_width="100%", object_fit="contain", align_self="flex-start")
+    view = widgets.Image(value=current(), format="png", layout=layout)
     view.add_class("difftuning-picture")
 
     def swap(change: dict) -> None:
@@ -126,9 +127,12 @@ def _control(name: str, values: Sequence, start: Any) -> ipywidgets.Widget:
         raise ValueError(f"{name} cannot start at {start!r}: choose one of {', '.join(map(str, values))}")
     kind = widgets.ToggleButtons if isinstance(values[0], str) else widgets.SelectionSlider
     options = [(value if isinstance(value, str) else f"{value:g}", value) for value in values]
-    layout = widgets.Layout(width="auto" if kind is widgets.ToggleButtons else "min(560px, 98%)")
-    style = {"description_width": "9em"} | ({"button_width": "auto"} if kind is widgets.ToggleButtons else {})
-    return kind(description=name.replace("_", " "), options=options, value=start, layout=layout, style=style)
+    if kind is widgets.ToggleButtons:  # the label beside the buttons, as it is beside a slider
+        layout, style = {"width": "auto", "display": "flex", "align_items": "baseline"}, {"button_width": "auto"}
+    else:
+        layout, style = {"width": "min(560px, 98%)"}, {}
+    style["description_width"], words = "9em", name.replace("_", " ")
+    return kind(description=words, tooltip=words, options=options, value=start, layout=layout, style=style)
 
 
 def fixed_size_png(figure: Figure) -> bytes:

@@ -11,6 +11,7 @@ from .plots import COLOURS, Figure, describe, mean_interval, theme
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
 
 DENOISERS = {  # name in the table: label, colour, line style
     "ideal": ("whole pictures (the theorem)", "#D55E00", "-"),
@@ -80,14 +81,14 @@ def plane(clouds: Mapping[str, Tensor]) -> Figure:
     for (name, points), (colour, size) in zip(clouds.items(), styles):
         axis.scatter(*points.T.numpy(), s=size, color=colour, label=name, linewidths=0)
     axis.set(xlabel="first coordinate", ylabel="second coordinate", aspect="equal")
-    axis.legend(fontsize=10, loc="upper right")
+    figure.legend(loc="outside lower center", ncols=len(clouds), fontsize=10, markerscale=2)
     return describe(figure, f"Points in the plane: {', '.join(clouds)}.")
 
 
 def own_error_curves(table: pandas.DataFrame, step: int, data: str, live: pandas.DataFrame | None = None) -> Figure:
-    """Own error as a share of the unavoidable loss against t, mean and 95 % interval over seeds, after `step` steps on `data`.
+    """Own error as a share of the unavoidable loss against t, after `step` steps on `data`.
 
-    `live` has one run's rows; they are drawn as stars.
+    Geometric mean over seeds and its 95 % interval; `live` has one run's rows; they are drawn as stars.
     """
     figure, axis = _one_panel()
     shown = table[(table.data == data) & table.step.isin([0, step])]
@@ -95,11 +96,10 @@ def own_error_curves(table: pandas.DataFrame, step: int, data: str, live: pandas
         rows = shown[shown.method == method]
         if rows.empty:
             continue
-        summary = [(t, *mean_interval(group.to_numpy())) for t, group in rows.groupby("t").error]
-        timesteps, means, halves = map(np.array, zip(*summary))
-        means, halves = 100 * means, 100 * halves
-        axis.plot(timesteps, means, color=colour, marker="o", markersize=4, label=method, linestyle="--" if method == "pre-trained" else "-")
-        axis.fill_between(timesteps, np.maximum(means - halves, 1e-3), means + halves, color=colour, alpha=0.18, linewidth=0)
+        logs = rows.assign(log=np.log(100 * rows.error)).groupby("t").log
+        timesteps, means, halves = map(np.array, zip(*[(t, *mean_interval(group.to_numpy())) for t, group in logs]))
+        axis.plot(timesteps, np.exp(means), color=colour, marker="o", markersize=4, label=method, linestyle="--" if method == "pre-trained" else "-")
+        axis.fill_between(timesteps, np.exp(means - halves), np.exp(means + halves), color=colour, alpha=0.15, linewidth=0)
         if live is not None and len(own := live[(live.method == method) & (live.data == data)]):
             axis.plot(own.t, 100 * own.error, linestyle="none", marker="*", markersize=11, color=colour, markeredgecolor="white")
     everything = 100 * table.error[table.data == data]
@@ -107,11 +107,18 @@ def own_error_curves(table: pandas.DataFrame, step: int, data: str, live: pandas
         xlabel="timestep t (0 = least noise)", xscale="log", yscale="log", ylim=(everything.min() / 1.5, everything.max() * 1.5),
         ylabel="own error, % of the\nunavoidable loss", title=f"{data}, after {step} steps",
     )  # fmt: skip
+    _plain_numbers(axis)
     axis.legend(fontsize=10)
     return describe(figure, f"The networks' own error on the {data} against the timestep, after {step} steps of tuning.")
 
 
-def _one_panel() -> tuple[Figure, object]:
+def _plain_numbers(axis: Axes) -> None:
+    """100 instead of 10^2 on both axes."""
+    for side in (axis.xaxis, axis.yaxis):
+        side.set_major_formatter("{x:g}")
+
+
+def _one_panel() -> tuple[Figure, Axes]:
     with theme():
         figure = Figure(figsize=(7.2, 4.2), layout="constrained")
         return figure, figure.subplots()

@@ -1,0 +1,104 @@
+"""What a choice of timestep weights amounts to: who is trained where, how hard, and on how many pictures.
+
+One setting of Diff-Tuning (family, parameter, share, bank weight, P2 or Min-SNR) comes in;
+out come its laws, the loss weights with the same expected gradient, the pictures that fall on
+each tenth of the chain, and the timestep up to which retention outweighs reconsolidation.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..diffusion import Diffusion
+from ..schedules import Family, family_weights, loss_weights, min_snr_weight, p2_weight, timestep_distribution
+
+LossWeighting = Literal["none", "p2", "min_snr"]
+Use = Literal["sample t", "weight the loss"]
+P2_GAMMA = 0.5  # the published code's choice, as in `fine_tune`
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two terms; tensors are float64 (T,)."""
+
+    stated: Tensor  # the weights as their family states them
+    law: Tensor | None  # t is drawn from it; None where the family gives no weight anywhere
+    weight: Tensor  # on the expected loss at t when t is uniform, with everything that multiplies it
+    pictures: Tensor  # of a step's batch that fall on each tenth of the chain, on average; (10,)
+    effective: float  # how many equally weighted pictures a step's pictures are worth
+
+
+@dataclass(frozen=True)
+class Balance:
+    target: Side
+    bank: Side
+
+    @property
+    def retention_share(self) -> Tensor:
+        """The bank's part of the two weights at each t, 0..1; nan where both are 0.  (T,)"""
+        return self.bank.weight / (self.bank.weight + self.target.weight)
+
+    @property
+    def crossing(self) -> int:
+        """Retention outweighs reconsolidation at every t below this one; 0 = nowhere, T = everywhere."""
+        ahead = self.bank.weight > self.target.weight * (1 + 1e-9)  # a tie is not ahead, whatever the rounding
+        return int((~ahead).int().argmax()) if not bool(ahead.all()) else len(ahead)
+
+
+def balance(diffusion: Diffusion, *, family: Family = "official", parameter: float = 1.0, use: Use = "sample t", bank_share: float = 0.2,
+            bank_weight: float = 0.1, loss_weighting: LossWeighting = "none", batch_size: int = 32) -> Balance:  # fmt: skip
+    """The two terms of `fine_tune` under these settings, which carry the names of its configuration.
+
+    `parameter` stands for both powers; `use` is the configuration's `weighted` in words.
+    """
+    from_bank = int(round(batch_size * bank_share, 6))  # as `split_batch` cuts it
+    extra = eps_multiplier(diffusion, loss_weighting)
+    sides = []
+    for descending, pictures, factor in ((False, batch_size - from_bank, 1.0), (True, from_bank, bank_weight)):
+        stated = family_weights(family, diffusion.num_timesteps, parameter, descending=descending)
+        sides.append(_side(stated, extra, use, pictures, factor))
+    return Balance(*sides)
+
+
+def eps_multiplier(diffusion: Diffusion, loss_weighting: LossWeighting) -> Tensor:
+    """What P2 or Min-SNR multiplies the eps loss by; 1 for "none".  float64 (T,)"""
+    if loss_weighting == "p2":
+        return p2_weight(diffusion.snr, gamma=P2_GAMMA)
+    if loss_weighting == "min_snr":
+        return min_snr_weight(diffusion.snr)
+    return torch.ones(diffusion.num_timesteps, dtype=torch.float64)
+
+
+def effective_number(pictures: float, law: Tensor, weights: Tensor) -> float:
+    """Kish's effective sample size of pictures whose t comes from `law` and whose loss is multiplied by `weights`.
+
+    n E[w]^2 / E[w^2]: n where all weights are equal, n / 2 where every other one is 0.
+    """
+    mean, square = (law * weights).sum(), (law * weights.square()).sum()
+    return float(pictures * mean.square() / square) if square > 0 else 0.0
+
+
+def per_tenth(values: Tensor) -> Tensor:
+    """Sums over the ten equal parts of the chain; (T,) -> (10,).  T must be a multiple of 10."""
+    return values.reshape(10, -1).sum(1)
+
+
+def mean_timestep(law: Tensor) -> float:
+    return float((torch.arange(len(law), dtype=torch.float64) * law).sum())
+
+
+def _side(stated: Tensor, extra: Tensor, use: Use, pictures: int, factor: float) -> Side:
+    uniform = timestep_distribution(len(stated), 0)
+    if use == "weight the loss":
+        law, multiplier = uniform, stated
+    elif float(stated.sum()) == 0:
+        law, multiplier = None, torch.zeros_like(stated)
+    else:
+        law, multiplier = stated / stated.sum(), torch.ones_like(stated)
+    drawn = torch.zeros_like(stated) if law is None else law
+    weight = factor * loss_weights(drawn) * multiplier * extra
+    return Side(stated, law, weight, pictures * per_tenth(drawn), effective_number(pictures, drawn, multiplier * extra))

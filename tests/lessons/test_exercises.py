@@ -1,0 +1,165 @@
+"""Grades say what is wrong, where and by how much; an answer that is missing or broken is a message, never an error."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from difftuning.lessons import exercises
+from difftuning.lessons.exercises import EXERCISES, compare, exercise, grade
+from difftuning.schedules import timestep_distribution
+
+EXPECTED = timestep_distribution(50, 1.0)
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    """A registry of our own with one exercise, so that no lesson's checker is asked."""
+    own: dict = {}
+    monkeypatch.setattr(exercises, "EXERCISES", own)
+    monkeypatch.setattr(exercises, "load_checkers", lambda: None)
+    exercise("double")(lambda answer: compare(answer(torch.arange(4.0)), 2 * torch.arange(4.0), place="number {}".format))
+    return own
+
+
+def changed(index: int, value: float) -> torch.Tensor:
+    answer = EXPECTED.clone()
+    answer[index] = value
+    return answer
+
+
+def test_the_same_numbers_are_exact_in_any_precision_and_as_a_list():
+    for answer in (EXPECTED.clone(), EXPECTED.float(), EXPECTED.tolist(), EXPECTED.numpy()):
+        assert compare(answer, EXPECTED).passed and compare(answer, EXPECTED).message == "exact"
+
+
+def test_a_rounding_error_is_close_and_names_the_worst_timestep():
+    found = compare(changed(17, float(EXPECTED[17]) + 1e-5 * float(EXPECTED.max())), EXPECTED)
+    assert found.passed and found.message.startswith("close: at worst timestep 17 is ")
+
+
+def test_a_wrong_number_is_named_with_both_values_and_the_count():
+    found = compare(changed(17, 0.5), EXPECTED)
+    assert not found.passed
+    assert found.message == f"1 of 50 are wrong; timestep 17 is 0.5, it should be {18 / 1275:.6g}"
+
+
+def test_the_worst_of_several_is_named():
+    answer = changed(3, 0.2)
+    answer[40] = 0.4
+    assert compare(answer, EXPECTED).message.startswith("2 of 50 are wrong; timestep 40 is 0.4,")
+
+
+def test_the_mirror_image_is_recognised():
+    found = compare(EXPECTED.flip(0), EXPECTED)
+    assert not found.passed and found.message.endswith("it is the mirror image of what it should be")
+
+
+@pytest.mark.parametrize("factor, words", [(50.0, "every number is 50 times too large"), (0.25, "every number is 4 times too small")])
+def test_a_constant_factor_is_recognised(factor, words):
+    found = compare(factor * EXPECTED, EXPECTED)
+    assert not found.passed and found.message.endswith(words)
+
+
+def test_another_shape_is_a_message_with_both_shapes():
+    assert compare(EXPECTED[:-1], EXPECTED).message == "the shape is (49,), it should be (50,)"
+    assert compare(EXPECTED[None], EXPECTED).message == "the shape is (1, 50), it should be (50,)"
+
+
+@pytest.mark.parametrize("value, word", [(torch.nan, "nan"), (torch.inf, "inf")])
+def test_a_number_that_is_none_is_named(value, word):
+    found = compare(changed(7, value), EXPECTED)
+    assert not found.passed and found.message == f"timestep 7 is {word}"
+
+
+def test_places_have_the_names_they_are_given():
+    assert "picture 2 is 0" in compare([1.0, 1.0, 0.0], torch.ones(3), place="picture {}".format).message
+
+
+@pytest.mark.parametrize("answer", [lambda x: None, lambda x: ...], ids=["None", "..."])
+def test_what_is_not_written_yet_is_said_to_be(registry, answer):
+    found = grade("double", answer)
+    assert not found.passed and found.message.startswith("not written yet")
+
+
+def test_a_stub_that_raises_not_implemented_is_not_written_either(registry):
+    def stub(x):
+        raise NotImplementedError
+
+    assert grade("double", stub).message.startswith("not written yet")
+
+
+def test_what_the_readers_code_raises_is_a_message(registry):
+    found = grade("double", lambda x: x @ torch.ones(9))
+    assert not found.passed and found.message.startswith("your function raised RuntimeError: ")
+
+
+def test_a_value_in_place_of_the_function_is_a_message(registry):
+    found = grade("double", 2 * torch.arange(4.0))
+    assert not found.passed and "hand over your function itself" in found.message and "Tensor" in found.message
+
+
+def test_an_unknown_exercise_is_an_error_that_lists_those_there_are(registry):
+    with pytest.raises(ValueError, match="no exercise is called 'triple': there are double"):
+        grade("triple", lambda x: x)
+
+
+def test_a_name_is_given_once(registry):
+    with pytest.raises(ValueError, match="two exercises are called 'double'"):
+        exercise("double")(test_a_name_is_given_once)
+
+
+def test_a_right_answer_shows_a_tick_and_a_wrong_one_a_cross(registry):
+    assert repr(grade("double", lambda x: x + x)) == "✓ exact"
+    assert repr(grade("double", lambda x: x)).startswith("✗ ")
+
+
+def test_the_lessons_checkers_are_found_without_importing_them():
+    program = "from difftuning.lessons.exercises import grade; print(grade('retention law', lambda steps, power: None))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert done.stdout.strip() == "✗ not written yet: replace the last line of the function by your own", done.stderr[-2000:]
+
+
+# The exercises of lesson 03
+
+
+def falling(num_timesteps, power):
+    ranks = torch.arange(num_timesteps, 0, -1, dtype=torch.float64)
+    return ranks**power / (ranks**power).sum()
+
+
+LESSON = {
+    "retention law": falling,
+    "equivalent weights": lambda law: len(law) * law,
+    "bank weight for a crossing": lambda crossing, steps, power: ((crossing + 1) / (steps - crossing)) ** power,
+    "second moments": lambda law, squares: ((law * squares).sum(), ((len(law) * law) ** 2 * squares).mean()),
+}
+WRONG = {
+    "the rising law": ("retention law", lambda steps, power: falling(steps, power).flip(0), "mirror image"),
+    "a law that is not normalised": ("retention law", lambda steps, power: falling(steps, power) * steps, "1000 times too large"),
+    "the paper's form, which is right at power 1 alone": (
+        "retention law",
+        lambda steps, power: (lambda w: w / w.sum())(1 - (torch.arange(steps).double() / steps) ** power),
+        "at power 2.5: ",
+    ),
+    "the law itself": ("equivalent weights", lambda law: law, "1000 times too small"),
+    "the power forgotten": ("bank weight for a crossing", lambda c, steps, power: (c + 1) / (steps - c), "2 of 5 are wrong; the bank weight for a crossing at t = 700, power 0.5, is 2.33667"),
+    "both alike": ("second moments", lambda law, squares: ((law * squares).sum(),) * 2, "weighting is 1, it should be 1.3326"),
+    "one number": ("second moments", lambda law, squares: [(law * squares).sum()], "return two numbers"),
+}
+
+
+@pytest.mark.parametrize("name", LESSON)
+def test_a_right_answer_passes(name):
+    assert grade(name, LESSON[name]).passed
+    assert name in EXERCISES
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_answer_fails_with_what_is_wrong(case):
+    name, answer, words = WRONG[case]
+    found = grade(name, answer)
+    assert not found.passed and words in found.message, found
