@@ -97,13 +97,17 @@ def join_arrays(files: Mapping[str, Path], results: Path) -> None:
 
 
 def best_rates(rows: Sequence[Row], guidance: str = "1.5") -> dict[str, float]:
-    """The learning rate that serves each method best: lowest geometric mean over tasks of its best score at any step count."""
+    """The learning rate that serves each method best: lowest geometric mean over tasks of its best score at any step count.
+
+    Methods that have not been tried at every rate on every task are left out.
+    """
     scores: dict[tuple[str, float], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         if row["guidance"] == guidance:
             scores[row["method"], float(row["learning_rate"])][row["task"]].append(float(row["fid"]))
-    best: dict[str, tuple[float, float]] = {}
-    for (method, rate), tasks in scores.items():
-        mean = math.exp(sum(math.log(min(found)) for found in tasks.values()) / len(tasks))
-        best[method] = min(best.get(method, (math.inf, rate)), (mean, rate))
-    return {method: rate for method, (_, rate) in best.items()}
+    rates, tasks = {rate for _, rate in scores}, {task for found in scores.values() for task in found}
+    best = {}
+    for method in dict.fromkeys(method for method, _ in scores):
+        if all(scores.get((method, rate), {}).keys() == tasks for rate in rates):
+            best[method] = min(rates, key=lambda rate: sum(math.log(min(found)) for found in scores[method, rate].values()))
+    return best

@@ -40,13 +40,13 @@ from .sampling import sample
 
 METHODS: dict[str, dict[str, Any]] = {
     "plain": {"bank": False, "reconsolidation_power": 0.0},
-    "reconsolidation only": {"bank": False},
-    "retention only": {"bank": True, "reconsolidation_power": 0.0},
     "Diff-Tuning": {"bank": True},
     "Diff-Tuning, weight 1": {"bank": True, "bank_weight": 1.0},
+    "reconsolidation only": {"bank": False},
+    "retention only": {"bank": True, "reconsolidation_power": 0.0},
 }
 # Chosen by the study `learning_rates`, on the development tasks' validation splits; a test holds them to its table.
-LEARNING_RATES = {"plain": 3e-4, "reconsolidation only": 3e-4, "retention only": 3e-4, "Diff-Tuning": 3e-4, "Diff-Tuning, weight 1": 3e-4}
+LEARNING_RATES = dict.fromkeys(METHODS, 3e-4)
 DEVELOPMENT = ("footwear", "digits")
 SHOWN = 20  # samples kept of each run
 GUIDANCES = {"1": (1.0, False), "1.5": (1.5, False), "domain 1.5": (1.5, True)}  # guidance, by the source model
@@ -82,14 +82,16 @@ class Cell:
 
 def grid(tasks: Sequence[str], methods: Sequence[str], seeds: Sequence[int], learning_rates: Sequence[float] | None = None,
          **options: Any) -> list[Cell]:  # fmt: skip
-    """Every combination, seed by seed, so that an unfinished study is balanced; each method at its own learning rate by default."""
+    """Every combination, seed by seed and method by method, so that an unfinished study is balanced.
+
+    Each method has its own learning rate by default.
+    """
     unknown = set(methods) - set(METHODS)
     if unknown:
         raise ValueError(f"unknown method {sorted(unknown)[0]!r}: choose among {', '.join(METHODS)}")
-    rows = itertools.product(seeds, tasks, methods)
     return [
         Cell(task, method, seed, rate, **options)
-        for seed, task, method in rows
+        for seed, method, task in itertools.product(seeds, methods, tasks)
         for rate in learning_rates or [LEARNING_RATES[method]]
     ]
 
@@ -199,7 +201,7 @@ def _losses_along_chain(cell: Cell, pretrained: Pretrained, tuned: FineTuned, re
     source = load_source("heldout")
     rows = []
     for name, pictures, labels in (("target", reference, tuned.rows[reference.labels]), ("source", source, source.labels)):
-        chosen = torch.linspace(0, len(pictures) - 1, cell.loss_pictures).long()
+        chosen = torch.linspace(0, len(pictures) - 1, cell.loss_pictures).long()  # sets are sorted by class
         found = loss_ratio(pretrained, tuned.model, pictures.read(chosen), labels[chosen], tenths.flatten())
         before, after = (found[key].reshape(tenths.shape).mean(1).tolist() for key in ("before", "after"))
         rows += [{"data": name, "tenth": tenth + 1, "before": before[tenth], "after": after[tenth]} for tenth in range(len(tenths))]

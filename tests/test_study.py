@@ -125,6 +125,9 @@ def test_a_methods_best_rate_has_the_lowest_mean_over_tasks_of_its_best_score():
     ]
     # a at 1e-4: sqrt(6 * 2) = 3.5, at 1e-3: sqrt(5 * 3) = 3.9; b: 9 and 8.5
     assert best_rates(rows) == {"a": 1e-4, "b": 1e-3}
+    assert best_rates([row for row in rows if row != rows[0]]) == {"a": 1e-4, "b": 1e-3}  # one step count is missing
+    unfinished = [row for row in rows if (row["method"], row["learning_rate"], row["task"]) != ("a", 1e-3, "y")]
+    assert best_rates(unfinished) == {"b": 1e-3}
 
 
 def test_the_learning_rates_in_use_are_those_that_the_study_chose():
