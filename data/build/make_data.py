@@ -19,7 +19,7 @@ from tasks import TASKS, Drawn, split
 
 DATA = Path(__file__).resolve().parents[1]
 SAMPLE, HELDOUT_GARMENTS = 5000, 42  # of each garment, so that held-out photographs are about as many as icons, or letters
-NOT_SUMMED = {"SHA256SUMS", "README.md"}
+NOT_SUMMED, NOT_WORLD = {"SHA256SUMS", "README.md"}, {"build", "results"}  # results are of the world, not the world
 
 
 def main() -> None:
@@ -99,7 +99,7 @@ def contact_sheet(path: Path, images: np.ndarray, labels: np.ndarray, rows: int 
 
 
 def write_checksums() -> None:
-    files = [p for p in sorted(DATA.rglob("*")) if p.is_file() and p.name not in NOT_SUMMED and "build" not in p.relative_to(DATA).parts]
+    files = [p for p in sorted(DATA.rglob("*")) if p.is_file() and p.name not in NOT_SUMMED and p.relative_to(DATA).parts[0] not in NOT_WORLD]
     lines = [f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.relative_to(DATA).as_posix()}\n" for p in files]
     (DATA / "SHA256SUMS").write_text("".join(lines))
 
