@@ -107,8 +107,8 @@ def explore(picture: Frames | Moving, **start: Any) -> ipywidgets.VBox:
     def current() -> bytes:
         return picture(**{name: control.value for name, control in controls.items()})
 
-    # the frame scales down with a narrow window, never up (a box stretches its children), and never moves the controls above it
-    layout = widgets.Layout(max_width="100%", object_fit="contain", align_self="flex-start")
+    # the frame scales down with a narrow window (less its margins), never up, as boxes do, and never moves the controls above it
+    layout = widgets.Layout(max_width="calc(100% - 4px)", object_fit="contain", align_self="flex-start")
     view = widgets.Image(value=current(), format="png", layout=layout)
     view.add_class("difftuning-picture")
 
@@ -127,12 +127,12 @@ def _control(name: str, values: Sequence, start: Any) -> ipywidgets.Widget:
         raise ValueError(f"{name} cannot start at {start!r}: choose one of {', '.join(map(str, values))}")
     kind = widgets.ToggleButtons if isinstance(values[0], str) else widgets.SelectionSlider
     options = [(value if isinstance(value, str) else f"{value:g}", value) for value in values]
-    if kind is widgets.ToggleButtons:  # the label beside the buttons, as it is beside a slider
-        layout, style = {"width": "auto", "display": "flex", "align_items": "baseline"}, {"button_width": "auto"}
-    else:
-        layout, style = {"width": "min(560px, 98%)"}, {}
-    style["description_width"], words = "9em", name.replace("_", " ")
-    return kind(description=words, tooltip=words, options=options, value=start, layout=layout, style=style)
+    layout = {"width": "auto" if kind is widgets.ToggleButtons else "min(560px, 98%)"}
+    style = {"description_width": "9em"} | ({"button_width": "auto"} if kind is widgets.ToggleButtons else {})
+    words = name.replace("_", " ")
+    control = kind(description=words, tooltip=words, options=options, value=start, layout=layout, style=style)
+    control.add_class("widget-inline-hbox")  # what a slider has already: the label to the left, at its right end
+    return control
 
 
 def fixed_size_png(figure: Figure) -> bytes:

@@ -32,7 +32,7 @@ def test_a_lesson_runs_in_its_time(path, tmp_path, monkeypatch):
     parameters = {"budget": "minute"}
     if "folder" in papermill.inspect_notebook(str(path)):
         parameters["folder"] = str(tmp_path / "results")  # nothing of an earlier run is found there
-    kept = ROOT / "runs" / "notebooks" / path.name  # of a failed run, too: CI keeps it
+    kept = ROOT / "runs" / path.relative_to(ROOT)  # of a failed run, too: CI keeps it
     before = _files(path.parent)
     limit = FACTOR * SECONDS.get(path.name, USUAL_SECONDS)
     begun = time.perf_counter()
