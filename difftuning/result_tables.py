@@ -101,15 +101,15 @@ def join_arrays(files: Mapping[str, Path], results: Path) -> None:
 def best_rates(rows: Sequence[Row], guidance: str = "1.5") -> dict[str, float]:
     """The learning rate that serves each method best: lowest geometric mean over tasks of its best score at any step count.
 
-    Methods that have not been tried at every rate on every task are left out.
+    A rate counts where it was tried on every task; a method with fewer than two such rates is left out.
     """
     scores: dict[tuple[str, float], dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in rows:
         if row["guidance"] == guidance:
             scores[row["method"], float(row["learning_rate"])][row["task"]].append(float(row["fid"]))
-    rates, tasks = {rate for _, rate in scores}, {task for found in scores.values() for task in found}
-    best = {}
-    for method in dict.fromkeys(method for method, _ in scores):
-        if all(scores.get((method, rate), {}).keys() == tasks for rate in rates):
-            best[method] = min(rates, key=lambda rate: sum(math.log(min(found)) for found in scores[method, rate].values()))
-    return best
+    tasks = {task for found in scores.values() for task in found}
+    complete: dict[str, dict[float, float]] = defaultdict(dict)  # by method and rate: the logarithm of the mean, times the tasks
+    for (method, rate), found in scores.items():
+        if found.keys() == tasks:
+            complete[method][rate] = sum(math.log(min(fids)) for fids in found.values())
+    return {method: min(rates, key=rates.__getitem__) for method, rates in complete.items() if len(rates) > 1}

@@ -127,7 +127,9 @@ def test_a_methods_best_rate_has_the_lowest_mean_over_tasks_of_its_best_score():
     assert best_rates(rows) == {"a": 1e-4, "b": 1e-3}
     assert best_rates([row for row in rows if row != rows[0]]) == {"a": 1e-4, "b": 1e-3}  # one step count is missing
     unfinished = [row for row in rows if (row["method"], row["learning_rate"], row["task"]) != ("a", 1e-3, "y")]
-    assert best_rates(unfinished) == {"b": 1e-3}
+    assert best_rates(unfinished) == {"b": 1e-3}  # one rate alone is no choice
+    third = [{**row, "learning_rate": 1e-2, "fid": 1} for row in rows if row["method"] == "a" and row["task"] == "x"]
+    assert best_rates(rows + third) == {"a": 1e-4, "b": 1e-3}  # a rate that was not tried on y does not count
 
 
 def test_the_learning_rates_in_use_are_those_that_the_study_chose():
