@@ -226,6 +226,11 @@ def _read_array(array: np.ndarray, size: int, chosen: np.ndarray) -> Tensor:
     return to_images(pictures)
 
 
+def spread_evenly(length: int, count: int) -> Tensor:
+    """`count` positions spread evenly over a set of `length` that is sorted by class; int64 (count,)."""
+    return torch.linspace(0, length - 1, count).long()
+
+
 def _read_chosen(reader: Callable[[np.ndarray], Tensor], positions: np.ndarray, chosen: np.ndarray) -> Tensor:
     return reader(positions[chosen])
 

@@ -35,7 +35,7 @@ NEW_ROW_NOISE = 0.1  # of the label table's own spread
 
 @dataclass(frozen=True, kw_only=True)
 class DiffTuningConfig(TrainingConfig):
-    """The method's settings; the defaults are the published code's (paper: section 3 and Algorithm 1).
+    """The method's settings; the defaults are the published code's (paper: Algorithm 1).
 
     `reconsolidation_power` and `retention_power` are the parameter of `family`: the power
     (official), tau (paper) or the threshold (threshold, sigmoid).

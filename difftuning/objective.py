@@ -4,8 +4,8 @@
 
 Plain training is one stream under the uniform law.  Diff-Tuning is two: target pictures
 under the rising law, bank pictures under the falling one.  All draws of a step are a
-function of (seed, stream, step) alone: that makes resuming exact, lets methods be compared
-on the same noise, and lets several processes cut one global batch between them.
+function of (seed, stream, step) alone: that makes resuming exact and lets several processes
+cut one global batch between them.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import csv
 import math
 from collections import defaultdict
 from pathlib import Path
-from typing import Any, Iterable, Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
 import numpy as np
 
@@ -26,18 +26,24 @@ def world_version() -> str:
     return world_file("VERSION").read_text().strip()
 
 
-def kept_rows(path: Path) -> list[Row]:
-    """The rows of a table, [] where there is none; those of another world do not count."""
+def read_rows(path: Path) -> list[Row]:
+    """The rows of a table as text, [] where there is none."""
     if not path.is_file():
         return []
     with open(path, newline="") as file:
-        return [row for row in csv.DictReader(file) if row["world"] == world_version()]
+        return list(csv.DictReader(file))
+
+
+def kept_rows(path: Path) -> list[Row]:
+    """The rows of a table that are of this world."""
+    world = world_version()
+    return [row for row in read_rows(path) if row["world"] == world]
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as scratch, open(scratch, "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
+        writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(key for row in rows for key in row)))
         writer.writeheader()
         writer.writerows(rows)
 
@@ -47,33 +53,41 @@ def with_suffix(path: Path, suffix: str, extension: str = ".csv") -> Path:
     return path.with_name(f"{path.stem}{suffix}{extension}")
 
 
-def join(tables: Iterable[Path], results: Path) -> None:
-    """Write the rows of the runs' `tables`, kind by kind, to `results` and its siblings."""
-    tables = list(tables)
-    for suffix in SUFFIXES:
-        rows = [row for table in tables for row in kept_rows(with_suffix(table, suffix))]
-        if rows or not suffix:
-            write_rows(with_suffix(results, suffix), rows)
-
-
-def restore(identities: Mapping[Path, Row], results: Path) -> None:
-    """Take joined tables apart again, for the runs that have no table of their own yet.
+def join(identities: Mapping[Path, Row], results: Path) -> None:
+    """Write the rows of the runs, kind by kind, to `results` and its siblings; rows of other runs that are there stay.
 
     `identities`: where each run keeps its rows, and the columns by which they are known.
     """
-    missing = {table: {key: str(value) for key, value in row.items()} for table, row in identities.items() if not table.is_file()}
-    if not missing:
-        return
-    columns = list(next(iter(missing.values())))
-    wanted = {tuple(row.values()): table for table, row in missing.items()}
+    known = _known(identities)
+    for suffix in SUFFIXES:
+        path = with_suffix(results, suffix)
+        rows = [row for row in read_rows(path) if _run_of(row, known) is None]
+        rows += [row for table in identities for row in kept_rows(with_suffix(table, suffix))]
+        if rows or not suffix:
+            write_rows(path, rows)
+
+
+def restore(identities: Mapping[Path, Row], results: Path) -> None:
+    """Take joined tables apart again, for the runs that have no table of their own yet."""
+    known = _known({table: row for table, row in identities.items() if not table.is_file()})
     for suffix in reversed(SUFFIXES):  # scores last: they are what makes a run count as done
         found: dict[Path, list[Row]] = defaultdict(list)
-        for row in kept_rows(with_suffix(results, suffix)):
-            table = wanted.get(tuple(row.get(column) for column in columns))
+        for row in kept_rows(with_suffix(results, suffix)) if known else []:
+            table = _run_of(row, known)
             if table is not None:
                 found[table].append(row)
         for table, rows in found.items():
             write_rows(with_suffix(table, suffix), rows)
+
+
+def _known(identities: Mapping[Path, Row]) -> dict[frozenset[tuple[str, str]], Path]:
+    return {frozenset((key, str(value)) for key, value in row.items()): table for table, row in identities.items()}
+
+
+def _run_of(row: Row, known: Mapping[frozenset[tuple[str, str]], Path]) -> Path | None:
+    """Which of the known runs a row belongs to."""
+    columns = {key for key, _ in next(iter(known), ())}
+    return known.get(frozenset((key, row[key]) for key in columns if key in row))
 
 
 def restore_arrays(files: Mapping[str, Path], results: Path) -> None:
@@ -93,7 +107,11 @@ def save_array(path: Path, images: np.ndarray) -> None:
 
 
 def join_arrays(files: Mapping[str, Path], results: Path) -> None:
-    arrays = {name: np.load(path, allow_pickle=False)["images"] for name, path in files.items() if path.is_file()}
+    arrays = {}
+    if results.is_file():
+        with np.load(results, allow_pickle=False) as kept:
+            arrays = {name: kept[name] for name in kept}
+    arrays |= {name: np.load(path, allow_pickle=False)["images"] for name, path in files.items() if path.is_file()}
     with atomic_path(results) as scratch:
         np.savez_compressed(scratch, **arrays)
 

@@ -23,7 +23,7 @@ Sampler = Literal["ddim", "ddpm", "dpm++"]
 
 @dataclass(frozen=True)
 class SamplingStep:
-    """What a callback sees after each reverse step: the timestep left, its state, the estimate of x_0."""
+    """What a callback sees before each reverse step: the timestep, the state there, the estimate of x_0."""
 
     t: int
     x_t: Tensor  # (n, C, h, w), before the step

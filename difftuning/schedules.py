@@ -5,7 +5,7 @@ psi(t) rises with t (adapt to the target where the noise is large), *retention* 
 falls with t (keep the pre-trained denoiser near the data).  Two families carry the
 name tau and part ways once tau differs from 1:
 
-    paper     psi = (t/T)^tau         xi = 1 - (t/T)^tau       (section 3 of the paper)
+    paper     psi = (t/T)^tau         xi = 1 - (t/T)^tau       (the formulas of the paper)
     official  p_i ~ (i+1)^power       its mirror image         (the published training code)
 """
 

@@ -18,7 +18,7 @@ import torch
 
 from . import __version__
 from .chain import SCORES, chain_tenths, denoiser_replacement, loss_ratio
-from .data import Task, load_source, load_task
+from .data import Task, load_source, load_task, spread_evenly
 from .files import data_folder
 from .finetuning import DiffTuningConfig, FineTuned, fine_tune
 from .memory import MemoryBank
@@ -26,6 +26,7 @@ from .metrics import copied_share, evaluate
 from .pretrained import Pretrained, load_pretrained
 from .progress import progress_bar
 from .result_tables import (
+    SUFFIXES,
     join,
     join_arrays,
     kept_rows,
@@ -45,10 +46,11 @@ METHODS: dict[str, dict[str, Any]] = {
     "reconsolidation only": {"bank": False},
     "retention only": {"bank": True, "reconsolidation_power": 0.0},
 }
-# Chosen by the study `learning_rates`, on the development tasks' validation splits; a test holds them to its table.
+# From the study `learning_rates`, on the development tasks' validation splits; a test holds those that it has tried to its table.
 LEARNING_RATES = dict.fromkeys(METHODS, 1e-3)
 DEVELOPMENT = ("footwear", "digits")
 SHOWN = 20  # samples kept of each run
+DATA_END = 0.2  # of the reverse steps, the last ones
 GUIDANCES = {"1": (1.0, False), "1.5": (1.5, False), "domain 1.5": (1.5, True)}  # guidance, by the source model
 
 
@@ -100,7 +102,7 @@ def studies() -> dict[str, list[Cell]]:
     """The studies by name.  The development tasks are scored on their validation splits, and choose everything."""
     tried = functools.partial(grid, seeds=[0], steps=(400, 1600), guidances=("1", "1.5"))
     rates = tried(["footwear"], ["plain"], learning_rates=[1e-4])  # it ended where 3e-4 and 1e-3 had begun
-    rates += tried(DEVELOPMENT, list(METHODS), learning_rates=[3e-4, 1e-3])
+    rates += tried(DEVELOPMENT, list(METHODS), learning_rates=[3e-4, 1e-3, 3e-3])
     replaced = (0, 0.04, 0.08, 0.12, 0.2, 0.4, 0.6, 0.8, 1)
     pilot = functools.partial(grid, DEVELOPMENT, seeds=range(5), steps=(400, 800, 1600, 3200), replaced=replaced)
     main, parts = list(METHODS)[:2], list(METHODS)[2:]  # the comparison itself first, then what each term does
@@ -113,12 +115,12 @@ def run_study(cells: Sequence[Cell], *, folder: str | Path, results: str | Path,
     Those are *_losses.csv, *_replacement.csv and *_samples.npz (a few pictures of each run of the first seed).
     """
     folder, results = Path(folder), Path(results)
-    tables = {cell: folder / f"{cell.file_name}.csv" for cell in cells}
+    tables = {folder / f"{cell.file_name}.csv": cell.identity for cell in cells}
     first = min((cell.seed for cell in cells), default=0)
     pictures = {cell.file_name: _samples_file(cell, folder) for cell in cells if cell.seed == first}
-    restore({table: cell.identity for cell, table in tables.items()}, results)
+    restore(tables, results)
     restore_arrays(pictures, with_suffix(results, "_samples", ".npz"))
-    missing = [cell for cell in cells if not _is_done(cell, tables[cell])]
+    missing = [cell for cell, table in zip(cells, tables) if not _is_done(cell, table)]
     work = functools.partial(_run_cell, folder=folder)
     try:
         if processes == 1:
@@ -129,13 +131,31 @@ def run_study(cells: Sequence[Cell], *, folder: str | Path, results: str | Path,
                 for _ in progress_bar(pool.imap_unordered(work, missing), "study", total=len(missing)):
                     pass
     finally:  # an interrupted study leaves a table, too
-        join(tables.values(), results)
+        join(tables, results)
         join_arrays(pictures, with_suffix(results, "_samples", ".npz"))
     return results
 
 
 def _is_done(cell: Cell, table: Path) -> bool:
-    return {str(step) for step in cell.steps} <= {row["step"] for row in kept_rows(table)}
+    return _done_steps(cell, table) == {str(step) for step in cell.steps}
+
+
+def _done_steps(cell: Cell, table: Path) -> set[str]:
+    """The marks at which everything that the cell asks for has been measured."""
+    scored = {(row["step"], row["guidance"]) for row in _own_rows(cell, table)}
+    replaced = {(row["step"], float(row["fraction"])) for row in _own_rows(cell, with_suffix(table, "_replacement"))}
+    return {
+        str(step)
+        for step in cell.steps
+        if all((str(step), name) in scored for name in cell.guidances)
+        and (step < max(cell.steps) or all((str(step), fraction) in replaced for fraction in cell.replaced))
+    }
+
+
+def _own_rows(cell: Cell, table: Path) -> list[dict[str, Any]]:
+    """A cell's rows, without those of a file of the same name from other settings."""
+    mine = {key: str(value) for key, value in cell.identity.items()}
+    return [row for row in kept_rows(table) if mine.items() <= row.items()]
 
 
 def _run_cell(cell: Cell, folder: Path) -> None:
@@ -145,17 +165,15 @@ def _run_cell(cell: Cell, folder: Path) -> None:
     options = dict(METHODS[cell.method])
     bank = bank if options.pop("bank") else None
     table, run = folder / f"{cell.file_name}.csv", folder / f"{cell.file_name}.run"
-    scores = kept_rows(table)
-    done = {row["step"] for row in scores}
-    # a kill may fall between two tables, of which the scores are written last
-    losses, replacement = ([row for row in kept_rows(with_suffix(table, name)) if row["step"] in done] for name in ("_losses", "_replacement"))
+    done = _done_steps(cell, table)
+    scores, losses, replacement = ([row for row in _own_rows(cell, with_suffix(table, kind)) if row["step"] in done] for kind in SUFFIXES)
     for step in cell.steps:
         if str(step) in done:
             continue
         config = DiffTuningConfig(steps=step, learning_rate=cell.learning_rate, seed=cell.seed, keep_checkpoints=1, **options)
         tuned = fine_tune(pretrained, task, bank, config, folder=run, progress=False)
         here = cell.identity | {"step": step}
-        losses += [here | row for row in _losses_along_chain(cell, pretrained, tuned, reference)]
+        losses += [here | row for row in losses_along_chain(pretrained, tuned, reference, cell.loss_pictures)]
         if cell.replaced and step == max(cell.steps):
             replacement += [here | row for row in _replacement(cell, pretrained, tuned, reference)]
         scores += [here | row for row in _scores(cell, pretrained, tuned, task, reference)]
@@ -182,12 +200,21 @@ def _scores(cell: Cell, pretrained: Pretrained, tuned: FineTuned, task: Task, re
 
 
 def _replacement(cell: Cell, pretrained: Pretrained, tuned: FineTuned, reference: Task) -> list[dict[str, Any]]:
-    """A row for each fraction of the last reverse steps that the source model takes over."""
-    found = denoiser_replacement(
-        tuned, pretrained, cell.replaced, reference, seed=cell.seed, samples=cell.samples, steps=cell.sampling_steps
-    )
-    columns = ("fractions", "switch_at", *SCORES)
-    return [dict(zip(("fraction", *columns[1:]), row)) for row in zip(*(found[name].tolist() for name in columns))]
+    """A row for each fraction of the last reverse steps that another denoiser takes over: the source model, or the tuned one itself.
+
+    Whoever takes over knows neither class nor guidance.  What that alone does at the data end is seen when
+    the tuned model's own null label takes over, and must not be put down to the source model.
+    """
+    data_end = [fraction for fraction in cell.replaced if 0 < fraction <= DATA_END]
+    rows = []
+    for name, model, fractions in (("source", pretrained, cell.replaced), ("own null label", tuned.model, data_end)):
+        if not fractions:
+            continue
+        found = denoiser_replacement(tuned, model, fractions, reference, seed=cell.seed, samples=cell.samples, steps=cell.sampling_steps)
+        columns = ("fractions", "switch_at", *SCORES)
+        values = zip(*(found[column].tolist() for column in columns))
+        rows += [{"by": name} | dict(zip(("fraction", *columns[1:]), row)) for row in values]
+    return rows
 
 
 def _keep_samples(path: Path, cell: Cell, tuned: FineTuned) -> None:
@@ -197,14 +224,17 @@ def _keep_samples(path: Path, cell: Cell, tuned: FineTuned) -> None:
     save_array(path, ((images.mean(1) + 1) * 127.5).round().to(torch.uint8).numpy())
 
 
-def _losses_along_chain(cell: Cell, pretrained: Pretrained, tuned: FineTuned, reference: Task) -> list[dict[str, Any]]:
-    """A row for each tenth of the chain, on target and source: the loss before and after, on pictures spread evenly over a set."""
-    tenths = chain_tenths(pretrained.diffusion.num_timesteps)
+def losses_along_chain(pretrained: Pretrained, tuned: FineTuned, reference: Task, pictures: int, *, each: int = 4) -> list[dict[str, Any]]:
+    """A row for each tenth of the chain, on target and held-out source: the loss `before` and `after` tuning.
+
+    It is the mean over `each` timesteps of a tenth, on `pictures` spread evenly over a set.
+    """
+    tenths = chain_tenths(pretrained.diffusion.num_timesteps, each)
     source = load_source("heldout")
     rows = []
-    for name, pictures, labels in (("target", reference, tuned.rows[reference.labels]), ("source", source, source.labels)):
-        chosen = torch.linspace(0, len(pictures) - 1, cell.loss_pictures).long()  # sets are sorted by class
-        found = loss_ratio(pretrained, tuned.model, pictures.read(chosen), labels[chosen], tenths.flatten())
+    for name, task, labels in (("target", reference, tuned.rows[reference.labels]), ("source", source, source.labels)):
+        chosen = spread_evenly(len(task), pictures)
+        found = loss_ratio(pretrained, tuned.model, task.read(chosen), labels[chosen], tenths.flatten())
         before, after = (found[key].reshape(tenths.shape).mean(1).tolist() for key in ("before", "after"))
         rows += [{"data": name, "tenth": tenth + 1, "before": before[tenth], "after": after[tenth]} for tenth in range(len(tenths))]
     return rows

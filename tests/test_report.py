@@ -4,7 +4,18 @@ import pandas as pd
 import pytest
 
 from difftuning.files import data_folder
-from difftuning.report import best_setting, gain_at_own_best, gain_table, paired_gain, pilot_report, score_table
+from difftuning.report import (
+    Estimate,
+    best_setting,
+    gain_at_own_best,
+    gain_table,
+    mean_gain_table,
+    paired_gain,
+    pilot_report,
+    read_table,
+    score_table,
+    verdict,
+)
 
 
 def table():
@@ -27,8 +38,44 @@ def test_a_gain_is_paired_seed_by_seed():
 
 def test_each_methods_best_setting_is_by_its_mean_over_seeds():
     assert best_setting(table(), "plain") == ("1", 200) and best_setting(table(), "ours") == ("1", 200)
+
+
+def test_a_gain_at_its_own_best_is_of_a_setting_that_the_other_seeds_chose():
+    """ours on seed 0: seed 1 is best at 200 steps (2), so 6; on seed 1: seed 0 is best at 100 steps (5), so 15.  plain: 8 and 8."""
     gain = gain_at_own_best(table(), "ours")
-    assert gain.mean == pytest.approx(((8 - 6) / 8 + (8 - 2) / 8) / 2)
+    assert gain.mean == pytest.approx(((8 - 6) / 8 + (8 - 15) / 8) / 2) and gain.seeds == 2
+    assert gain_at_own_best(table()[lambda rows: rows.seed == 0], "ours").text() == "–"
+
+
+def test_the_mean_of_gains_is_not_the_gain_of_means():
+    """A second task with scores a hundred times as large and no gain."""
+    first, second = table(), table().assign(task="other", method=lambda rows: rows.method, fid=1000)
+    (row,) = mean_gain_table(pd.concat([first, second]), "1", 100)[2:]
+    _, _, of_gains, of_means, _ = (cell.strip() for cell in row.split("|"))
+    assert of_gains.startswith("19 ±")  # (0.5 + 0) / 2 and (0.25 + 0) / 2
+    assert of_means.startswith("0 ±")  # 5 of 1010 and 5 of 1020
+
+
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [((0.3, 0.1, 5), "aim is met"), ((0.1, 0.05, 5), "less than the aim"), ((0.1, 0.2, 5), "undecided"), ((-0.3, 0.1, 5), "worse"), ((0.3, 0, 1), "one seed")],
+)  # fmt: skip
+def test_words_follow_from_the_interval(gain, words):
+    assert words in verdict(Estimate(*gain))
+
+
+def test_a_method_that_has_not_come_as_far_leaves_its_cells_empty():
+    rows = table()
+    rows = rows[~((rows.method == "ours") & (rows.step == 200))]
+    assert score_table(rows, "1")[3].endswith("| – |") and gain_table(rows)[2].endswith("| – |")
+
+
+def test_a_table_that_is_not_there_or_of_another_world_says_how_to_build_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match="pilot_losses.csv is not there: build it with `difftuning study pilot"):
+        read_table("pilot_losses", tmp_path)
+    (tmp_path / "zero_shot.csv").write_text("world,t\nanother,1\n")
+    with pytest.raises(FileNotFoundError, match="no rows of world .*difftuning.lessons.forgetting"):
+        read_table("zero_shot", tmp_path)
 
 
 def test_a_seed_that_only_one_method_has_does_not_count():
@@ -40,7 +87,7 @@ def test_a_seed_that_only_one_method_has_does_not_count():
 def test_tables_hold_every_method_step_and_guidance():
     scores, gains = score_table(table(), "1.5"), gain_table(table())
     assert scores[2].startswith("| plain | 16.00 ± ") and scores[3].startswith("| ours | 11.00 ± ")
-    assert len(gains) == 2 + 2 and "38 ± 159 %" in gains[2] and "(guidance 1, 200 steps)" in gains[2]
+    assert len(gains) == 2 + 3 and "| 38 ± 159 % |" in gains[2] and gains[4].startswith("| ours | each at its own best | -31 ± ")
 
 
 def test_the_committed_report_says_what_the_committed_tables_say():

@@ -4,7 +4,7 @@ import dataclasses
 import pytest
 
 from difftuning.files import data_folder
-from difftuning.result_tables import best_rates, kept_rows, world_version
+from difftuning.result_tables import best_rates, kept_rows, world_version, write_rows
 from difftuning.study import GUIDANCES, LEARNING_RATES, METHODS, _is_done, grid, run_study, studies
 
 STEPS = (1, 2)
@@ -15,7 +15,7 @@ slow = pytest.mark.slow  # they train and score with the shipped model
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     cells = grid(
-        ["digits"], ["plain", "Diff-Tuning"], [0], [3e-4], steps=STEPS, samples=12, sampling_steps=2, loss_pictures=6, replaced=(0, 0.5)
+        ["digits"], ["plain", "Diff-Tuning"], [0], [3e-4], steps=STEPS, samples=12, sampling_steps=5, loss_pictures=6, replaced=(0, 0.2, 0.6)
     )
     return cells, folder, run_study(cells, folder=folder / "cells", results=folder / "table.csv")
 
@@ -49,9 +49,11 @@ def test_losses_are_kept_for_each_tenth_on_target_and_source(finished):
 def test_replacement_is_measured_after_the_last_step_and_begins_with_the_tuned_model_alone(finished):
     _, folder, table = finished
     rows = read(folder / "table_replacement.csv")
-    assert [(row["step"], float(row["fraction"]), row["switch_at"]) for row in rows] == 2 * [("2", 0.0, "0"), ("2", 0.5, "500")]
+    found = [(row["by"], row["step"], float(row["fraction"]), row["switch_at"]) for row in rows]
+    source = [("source", "2", 0.0, "0"), ("source", "2", 0.2, "200"), ("source", "2", 0.6, "600")]
+    assert found == 2 * [*source, ("own null label", "2", 0.2, "200")]
     scores = {row["method"]: row["fid"] for row in read(table) if row["step"] == "2" and row["guidance"] == "1.5"}
-    for row in rows[::2]:
+    for row in rows[::4]:
         assert float(row["fid"]) == pytest.approx(float(scores[row["method"]]), rel=1e-5)
 
 
@@ -97,11 +99,27 @@ def test_a_grid_goes_seed_by_seed_so_that_an_unfinished_one_is_balanced():
     assert len({cell.file_name for cell in cells}) == len(cells)
 
 
-@pytest.mark.parametrize(("world", "done"), [(world_version(), True), ("another", False)])
-def test_rows_of_another_world_do_not_count_as_done(tmp_path, world, done):
-    (cell,) = grid(["digits"], ["plain"], [0], [3e-4], steps=(1, 2))
-    (tmp_path / "table.csv").write_text(f"step,world\n1,{world}\n2,{world}\n")
+@pytest.mark.parametrize(
+    ("changed", "done"),
+    [({}, True), ({"world": "another"}, False), ({"samples": 7}, False), ({"guidance": "1.5"}, False), ({"step": 3}, False)],
+)
+def test_rows_of_another_world_or_other_settings_do_not_count_as_done(tmp_path, changed, done):
+    (cell,) = grid(["digits"], ["plain"], [0], [3e-4], steps=(1, 2), guidances=("1",))
+    rows = [cell.identity | {"step": 1, "guidance": "1"}, cell.identity | {"step": 2, "guidance": "1"} | changed]
+    write_rows(tmp_path / "table.csv", rows)
     assert _is_done(cell, tmp_path / "table.csv") == done
+
+
+def test_a_table_keeps_the_rows_of_runs_that_the_study_no_longer_has(tmp_path):
+    old, new = grid(["digits"], ["plain"], [0, 1], [3e-4], steps=(1,), guidances=("1",))
+    scored = {"step": 1, "guidance": "1", "fid": 2.5}
+    write_rows(tmp_path / "table.csv", [old.identity | scored, old.identity | scored | {"world": "another"}])
+    write_rows(tmp_path / f"{new.file_name}.csv", [new.identity | scored])
+    for _ in range(2):  # and does not double them
+        run_study([new], folder=tmp_path, results=tmp_path / "table.csv")
+        assert [(row["seed"], row["world"]) for row in read(tmp_path / "table.csv")] == [
+            ("0", world_version()), ("0", "another"), ("1", world_version())
+        ]  # fmt: skip
 
 
 def test_an_unknown_method_is_named():

@@ -6,7 +6,7 @@ from typing import Any, Callable, Sequence
 
 import torch
 
-from .exercises import Grade, compare, exercise
+from .exercises import Grade, compare, exercise, written
 
 VISITS = [(1000, 32, 0.2, 400), (250, 64, 0.2, 1000), (5000, 32, 0.2, 24000), (40, 10, 0.25, 100)]  # size, batch, share, steps
 DAMAGE = [(1000, 250, [3, 7, 249]), (1000, 250, [0, 250, 999]), (120, 20, []), (130, 20, [119, 120, 129]), (7, 1, [6, 6, 2])]
@@ -47,6 +47,5 @@ def shards_to_sample_again(answer: Callable) -> Grade:
 
 def _answers(answer: Callable, cases: Sequence[tuple]) -> list[Any]:
     found = [answer(*case) for case in cases]
-    if any(value is None or value is ... for value in found):
-        raise NotImplementedError
+    written(*found)
     return found

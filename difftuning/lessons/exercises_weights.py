@@ -7,7 +7,7 @@ from typing import Callable
 import torch
 
 from ..schedules import family_distribution, loss_weights, timestep_distribution
-from .exercises import Grade, compare, exercise
+from .exercises import Grade, compare, exercise, written
 from .gradient_noise import second_moments
 
 CHAIN = 1000
@@ -40,8 +40,7 @@ def equivalent_weights(answer: Callable) -> Grade:
 def bank_weight_for_a_crossing(answer: Callable) -> Grade:
     """answer(crossing, num_timesteps, power) -> the bank weight at which the two terms pull alike at t = crossing."""
     found = [answer(crossing, CHAIN, power) for crossing, power in CROSSINGS]
-    if any(value is None or value is ... for value in found):
-        raise NotImplementedError
+    written(*found)
     expected = [((crossing + 1) / (CHAIN - crossing)) ** power for crossing, power in CROSSINGS]
     return compare([float(value) for value in found], torch.tensor(expected, dtype=torch.float64), place=_crossing)
 
@@ -53,8 +52,7 @@ def second_moments_of_both(answer: Callable) -> Grade:
     for squares in (torch.ones(CHAIN), 1 / (1.0 + t), 1.0 + t / CHAIN):
         law = timestep_distribution(CHAIN, 1.0)
         found = answer(law.clone(), squares.double())
-        if found is None or found is ...:
-            raise NotImplementedError
+        written(found)
         if len(found) != 2:
             return Grade(False, f"return two numbers, sampling and weighting, not {len(found)}")
         expected = torch.stack(second_moments(law, squares.double()))

@@ -97,9 +97,10 @@ def compare_gradients(model: nn.Module, objectives: Sequence[Objective], stream:
     """Inner products of minibatch gradients of one stream: [i, j, a, b] is that of gradient a of objective i and b of j.
 
     float64 (len(objectives), len(objectives), count, count).  Gradients of different minibatches
-    are independent; those of one minibatch, [i, j, a, a], share pictures and noise.  They are kept
-    folded to `FOLDED` numbers with random signs, which keeps inner products on average, and to
-    about 1 / sqrt(FOLDED) of the product of the lengths each.
+    are independent where the stream draws every picture anew (`picture_law`); those of one
+    minibatch, [i, j, a, a], share pictures and noise.  They are kept folded to `FOLDED` numbers
+    with random signs, which keeps inner products on average, and to about 1 / sqrt(FOLDED) of
+    the product of the lengths each.
     """
     device = next(model.parameters()).device
     folded = torch.stack([

@@ -103,10 +103,16 @@ class PlanarDenoiser(nn.Module):
 
 
 def pretrained_denoiser(*, steps: int = 3000, seed: int = 0) -> nn.Module:
-    """A network trained on 20,000 points of the source, without label; some 15 seconds on one core."""
+    """A network trained on 20,000 points of the source, without label; some 15 seconds on one core.
+
+    The target's label means at first what no label does, as new classes do in the models of pictures.
+    """
     source, _ = spiral_world()
     stream = _stream("source", source.sample(20_000, seed=seed), NULL, 256, power=0.0)
-    return _train(PlanarDenoiser(seed=seed), [stream], [steps], learning_rate=2e-3, seed=seed)[steps]
+    network = _train(PlanarDenoiser(seed=seed), [stream], [steps], learning_rate=2e-3, seed=seed)[steps]
+    with torch.no_grad():
+        network.label_table.weight[TARGET] = network.label_table.weight[NULL]
+    return network
 
 
 def tuned_denoisers(pretrained: nn.Module, method: str, marks: Sequence[int] = MARKS, *, seed: int = 0) -> dict[int, nn.Module]:

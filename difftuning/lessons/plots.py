@@ -17,6 +17,7 @@ from ..report import estimate
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
 
 # Okabe and Ito's palette: one colour per method, the same in every lesson.
 COLOURS = {
@@ -73,11 +74,7 @@ def score_curves(table: pandas.DataFrame, live: pandas.DataFrame | None = None, 
         figure = Figure(figsize=(7.2, 4.2), layout="constrained")
         axis = figure.subplots()
     for method, rows in table.groupby("method", sort=False):
-        summary = [(step, *mean_interval(group.to_numpy())) for step, group in rows.groupby("step").fid]
-        steps, means, halves = map(np.array, zip(*summary))
-        colour = COLOURS.get(method, "0.5")
-        axis.plot(steps, means, color=colour, marker="o", markersize=4, label=method)
-        axis.fill_between(steps, means - halves, means + halves, color=colour, alpha=0.18, linewidth=0)
+        draw_with_interval(axis, rows, "step", "fid", COLOURS.get(method, "0.5"), method)
     if live is not None:
         for method, rows in live.groupby("method", sort=False):
             axis.plot(rows.step, rows.fid, marker="*", markersize=15, linestyle="none", color=COLOURS.get(method, "0.5"),
@@ -91,10 +88,17 @@ def score_curves(table: pandas.DataFrame, live: pandas.DataFrame | None = None, 
     return describe(figure, f"Score against training steps for {', '.join(table.method.unique())}, with intervals over seeds.")
 
 
-def mean_interval(values: np.ndarray) -> tuple[float, float]:
-    """Mean and half-width of its 95 % interval (Student's t); the half-width of a single value is 0."""
-    found = estimate(values)
-    return found.mean, found.half_width if found.seeds > 1 else 0.0
+def draw_with_interval(axis: Axes, rows: pandas.DataFrame, place: str, value: str, colour: str, label: str, *, style: str = "-",
+                       log: bool = False) -> None:  # fmt: skip
+    """The mean over seeds of `value` against `place` and its 95 % interval, which a single seed does not have; `log`: geometric."""
+    inward, outward = (np.log, np.exp) if log else (np.asarray, np.asarray)
+    summary = [(at, estimate(inward(group.to_numpy()))) for at, group in rows.groupby(place)[value]]
+    if not summary:
+        return
+    places = np.array([at for at, _ in summary])
+    means, halves = (np.array([getattr(found, part) for _, found in summary]) for part in ("mean", "half_width"))
+    axis.plot(places, outward(means), color=colour, marker="o", markersize=4, label=label, linestyle=style)
+    axis.fill_between(places, outward(means - halves), outward(means + halves), color=colour, alpha=0.18, linewidth=0)
 
 
 def describe(figure: Figure, text: str) -> Figure:

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Sequence
 
 import numpy as np
 
-from .plots import COLOURS, Figure, describe, mean_interval, theme
+from .plots import COLOURS, Figure, describe, draw_with_interval, theme
 
 if TYPE_CHECKING:
     import pandas
-    from matplotlib.axes import Axes
 
 
 def zero_shot_curves(table: pandas.DataFrame, task: str, source: str) -> Figure:
@@ -20,7 +19,7 @@ def zero_shot_curves(table: pandas.DataFrame, task: str, source: str) -> Figure:
         axes = figure.subplots(1, 2)
     for axis, value, label in zip(axes, ("error", "kid"), ("squared error per pixel", "kernel distance to the set\n(our feature space)")):
         for name, colour in ((task, COLOURS["plain"]), (source, "0.45")):
-            _with_interval(axis, table[table["set"] == name], "t", value, colour, name)
+            draw_with_interval(axis, table[table["set"] == name], "t", value, colour, name)
         axis.set(xlabel="noised up to timestep t", ylabel=label)
         low, high = table[value].min(), table[value].max()
         axis.set_ylim(min(0, low), 1.05 * high)
@@ -32,24 +31,26 @@ def zero_shot_curves(table: pandas.DataFrame, task: str, source: str) -> Figure:
 def replacement_curves(table: pandas.DataFrame, task: str, live: pandas.DataFrame | None = None) -> Figure:
     """Score against the fraction of the last reverse steps that the source model takes over, by method.
 
-    Both tables have the columns task, method, seed, fraction, fid; `live` is drawn as stars.
+    Both tables have the columns task, method, seed, by, fraction, fid; `live` is drawn as stars.  Dotted: the tuned
+    model's own null label takes over, so that class and guidance are gone there, too, but nothing else.
     """
     with theme():
-        figure = Figure(figsize=(9.2, 3.8), layout="constrained")
+        figure = Figure(figsize=(9.2, 4.0), layout="constrained")
         axes = figure.subplots(1, 2)
     for axis, most in zip(axes, (0.2, 1.0)):
         for method in ("plain", "Diff-Tuning"):
             rows = table[(table.task == task) & (table.method == method) & (table.fraction <= most)]
-            _with_interval(axis, rows.assign(fraction=100 * rows.fraction), "fraction", "fid", COLOURS[method], method)
+            rows, colour = rows.assign(fraction=100 * rows.fraction), COLOURS[method]
+            draw_with_interval(axis, rows[rows.by == "source"], "fraction", "fid", colour, method)
+            if most < 1:
+                draw_with_interval(axis, rows[rows.by != "source"], "fraction", "fid", colour, f"{method}, own null label", style=":")
             if live is not None:
                 own = live[(live.method == method) & (live.fraction <= most)]
-                axis.plot(
-                    100 * own.fraction, own.fid, linestyle="none", marker="*", markersize=12, color=COLOURS[method], markeredgecolor="white"
-                )
-        axis.set(xlabel="last reverse steps left to the source model, %", ylabel="Frechet distance in our feature space")
+                axis.plot(100 * own.fraction, own.fid, linestyle="none", marker="*", markersize=12, color=colour, markeredgecolor="white")
+        axis.set(xlabel="last reverse steps taken over, %", ylabel="Frechet distance in our feature space")
     axes[0].set_title("the data end alone", fontsize=12)
-    axes[1].set_title("the whole chain", fontsize=12)
-    axes[0].legend(fontsize=10)
+    axes[1].set_title("the whole chain, by the source model", fontsize=12)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=10)
     figure.suptitle(task, fontsize=13)
     return describe(figure, f"Score on {task} against the share of the last reverse steps that the source model takes over.")
 
@@ -83,12 +84,3 @@ def forgetting_map(table: pandas.DataFrame, task: str, methods: Sequence[str] = 
     bar.set_ticks(ticks, labels=[f"{2.0**tick:g}" for tick in ticks])
     figure.suptitle(task, fontsize=13)
     return describe(figure, f"Loss after over before on {task} and on the source, by tenth of the chain and training steps.")
-
-
-def _with_interval(axis: Axes, rows: pandas.DataFrame, place: str, value: str, colour: str, label: str) -> None:
-    summary = [(at, *mean_interval(group.to_numpy())) for at, group in rows.groupby(place)[value]]
-    if not summary:
-        return
-    places, means, halves = map(np.array, zip(*summary))
-    axis.plot(places, means, color=colour, marker="o", markersize=4, label=label)
-    axis.fill_between(places, means - halves, means + halves, color=colour, alpha=0.18, linewidth=0)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Mapping
 
-import numpy as np
 from torch import Tensor
 
-from .plots import COLOURS, Figure, describe, mean_interval, theme
+from .plots import COLOURS, Figure, describe, draw_with_interval, theme
 
 if TYPE_CHECKING:
     import pandas
@@ -96,10 +95,8 @@ def own_error_curves(table: pandas.DataFrame, step: int, data: str, live: pandas
         rows = shown[shown.method == method]
         if rows.empty:
             continue
-        logs = rows.assign(log=np.log(100 * rows.error)).groupby("t").log
-        timesteps, means, halves = map(np.array, zip(*[(t, *mean_interval(group.to_numpy())) for t, group in logs]))
-        axis.plot(timesteps, np.exp(means), color=colour, marker="o", markersize=4, label=method, linestyle="--" if method == "pre-trained" else "-")
-        axis.fill_between(timesteps, np.exp(means - halves), np.exp(means + halves), color=colour, alpha=0.15, linewidth=0)
+        style = "--" if method == "pre-trained" else "-"
+        draw_with_interval(axis, rows.assign(error=100 * rows.error), "t", "error", colour, method, style=style, log=True)
         if live is not None and len(own := live[(live.method == method) & (live.data == data)]):
             axis.plot(own.t, 100 * own.error, linestyle="none", marker="*", markersize=11, color=colour, markeredgecolor="white")
     everything = 100 * table.error[table.data == data]

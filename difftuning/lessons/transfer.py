@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..data import Task, list_tasks, load_source, load_task
+from ..data import Task, list_tasks, load_source, load_task, spread_evenly
 from ..diffusion import Diffusion, ideal_denoiser, patch_denoiser
 from ..files import atomic_path, data_folder
 from ..latents import encode_latents
@@ -90,7 +90,7 @@ def transfer_errors(model: Pretrained, latents: Tensor, source: Tensor, timestep
 
 def spread_over(latents: Tensor, size: int) -> Tensor:
     """`size` of the latents, spread evenly over a set that is sorted by class."""
-    return latents[torch.linspace(0, len(latents) - 1, size).long()]
+    return latents[spread_evenly(len(latents), size)]
 
 
 def transfer_table(model: Pretrained, tasks: Sequence[str] | None = None, *, source_sizes: Sequence[int] = SOURCE_SIZES,

@@ -4,9 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from difftuning.data import load_source
 from difftuning.files import data_folder
 from difftuning.lessons import forgetting, plots_chain
 from difftuning.lessons.forgetting import trend, zero_shot_table
+from difftuning.memory import MemoryBank
 from difftuning.pretrained import load_pretrained
 from difftuning.result_tables import world_version
 
@@ -54,14 +56,17 @@ def test_the_map_writes_the_ratio_into_each_cell():
 
 def test_replacement_curves_pass_through_the_means():
     rows = [
-        ("digits", method, seed, fraction, 10 * fraction + seed)
+        ("digits", method, seed, by, fraction, 10 * fraction + seed + 5 * (by != "source"))
         for method in ("plain", "Diff-Tuning")
         for seed in (0, 2)
-        for fraction in (0, 0.1, 1)
+        for by, fractions in (("source", (0, 0.1, 1)), ("own null label", (0.1,)))
+        for fraction in fractions
     ]
-    table = pd.DataFrame(rows, columns=["task", "method", "seed", "fraction", "fid"])
-    near, whole = plots_chain.replacement_curves(table, "digits").axes
-    assert near.lines[0].get_xydata().tolist() == [[0, 1], [10, 2]]
+    table = pd.DataFrame(rows, columns=["task", "method", "seed", "by", "fraction", "fid"])
+    live = pd.DataFrame({"method": ["plain", "plain"], "fraction": [0.1, 0.5], "fid": [7.0, 8.0]})
+    near, whole = plots_chain.replacement_curves(table, "digits", live).axes
+    source, control, stars = (line.get_xydata().tolist() for line in near.lines[:3])
+    assert (source, control, stars) == ([[0, 1], [10, 2]], [[10, 7]], [[10, 7]])
     assert whole.lines[0].get_xydata().tolist() == [[0, 1], [10, 2], [100, 11]]
 
 
@@ -74,6 +79,24 @@ def test_zero_shot_curves_show_the_task_beside_the_source():
     assert error.lines[0].get_xydata().tolist() == [[100, 1.5], [300, 3.5]]
     assert distance.lines[0].get_xydata().tolist() == [[100, 0.5], [300, 1.5]]
     assert len(figure.get_label()) > 15
+
+
+def test_beyond_the_source_is_what_the_source_itself_does_not_lose():
+    rows = [("kana", 0, 100, 0.5), ("kana", 0, 300, 2.0), (forgetting.SOURCE, 0, 100, 0.1), (forgetting.SOURCE, 0, 300, 0.4)]
+    found = forgetting.beyond_source(pd.DataFrame(rows, columns=["set", "seed", "t", "kid"]))
+    assert found["set"].tolist() == ["kana", "kana"]
+    assert found.beyond.tolist() == pytest.approx([0.4, 1.6])
+
+
+def test_held_out_pictures_come_in_the_shares_of_the_models_own_samples():
+    source = load_source()
+    kind_of = dict(zip(source.labels.tolist(), source.kinds))
+    bank = pd.Series([kind_of[label] for label in MemoryBank.load(data_folder() / "bank").labels.tolist()]).value_counts(normalize=True)
+    chosen = forgetting.as_the_model_draws(load_source("heldout"))
+    shares = pd.Series(chosen.kinds).value_counts(normalize=True)
+    assert (shares - bank).abs().max() < 0.005 and len(chosen) > 500
+    heldout = load_source("heldout")
+    assert len(chosen.labels.unique()) > 0.9 * len(heldout.labels.unique())  # of the many kinds of icon, too
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import torch
 
-from difftuning.lessons.plots import COLOURS, mean_interval, picture_rows, score_curves
+from difftuning.lessons.plots import COLOURS, picture_rows, score_curves
 
 
 def table():
@@ -11,14 +11,17 @@ def table():
     return pd.DataFrame(rows, columns=["method", "seed", "step", "fid"])
 
 
-def test_the_interval_of_three_values_by_hand():
-    """Student's t at 97.5 % with 2 degrees of freedom is 4.3027; the values 1, 2, 3 have standard deviation 1."""
-    mean, half = mean_interval(np.array([1.0, 2.0, 3.0]))
-    assert mean == 2 and half == pytest.approx(4.3027 / np.sqrt(3), rel=1e-4)
+def test_the_band_is_the_interval_of_the_seeds_by_hand():
+    """Student's t at 97.5 % with 2 degrees of freedom is 4.3027; at 400 steps the values 9, 10, 11 have standard deviation 1."""
+    band = score_curves(table()).axes[0].collections[0].get_paths()[0].vertices
+    at_400 = band[band[:, 0] == 400, 1]
+    assert at_400.max() == pytest.approx(10 + 4.3027 / np.sqrt(3), rel=1e-4) and at_400.min() == pytest.approx(10 - 4.3027 / np.sqrt(3), rel=1e-4)
 
 
-def test_one_value_has_no_interval():
-    assert mean_interval(np.array([4.0])) == (4.0, 0.0)
+def test_one_seed_has_no_band():
+    one = table()[lambda rows: rows.seed == 0]
+    band = score_curves(one).axes[0].collections[0].get_paths()
+    assert not band or not np.isfinite(band[0].vertices).any() or not len(band[0].vertices)
 
 
 def test_curves_pass_through_the_means_and_stars_stand_on_the_live_scores():
