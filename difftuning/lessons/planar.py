@@ -156,18 +156,29 @@ def own_error(denoiser: nn.Module | Mixture, world: Mixture, label: int, timeste
     The fraction is the same for errors of the noise and of x_0.  0 is perfect; at 1 the loss
     is twice what it could be.  A `Mixture` stands for its own perfect denoiser.
     """
-    x_0, fractions = world.sample(points, seed=99), []
+    fractions = []
     for t in timesteps:
-        noise = torch.randn(x_0.shape, generator=seeded_generator(0, "own error", t))
-        times = torch.full((points,), t)
-        x_t = DIFFUSION.q_sample(x_0, times, noise)
-        truth = DIFFUSION.predict_eps(x_t, times, world.denoise(x_t, t))
+        times, noise, x_t, truth = _with_truth(world, t, points)
         if isinstance(denoiser, Mixture):
             found = DIFFUSION.predict_eps(x_t, times, denoiser.denoise(x_t, t))
         else:
             found = denoiser(x_t[:, :, None, None], times, torch.full((points,), label)).flatten(1)
         fractions.append((found - truth).square().mean().double() / (noise - truth).square().mean().double())
     return torch.stack(fractions)
+
+
+def unavoidable_loss(world: Mixture, timesteps: Sequence[int] = TIMESTEPS, *, points: int = 4000) -> Tensor:
+    """The perfect denoiser's loss, squared error of the noise per number; float64 (len(timesteps),)."""
+    found = [_with_truth(world, t, points) for t in timesteps]
+    return torch.stack([(noise - truth).square().mean().double() for _, noise, _, truth in found])
+
+
+def _with_truth(world: Mixture, t: int, points: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Timesteps, noise, noisy points and the best estimate of the noise."""
+    x_0, times = world.sample(points, seed=99), torch.full((points,), t)
+    noise = torch.randn(x_0.shape, generator=seeded_generator(0, "own error", t))
+    x_t = DIFFUSION.q_sample(x_0, times, noise)
+    return times, noise, x_t, DIFFUSION.predict_eps(x_t, times, world.denoise(x_t, t))
 
 
 def planar_table(seeds: Sequence[int], methods: Sequence[str] = tuple(METHODS), marks: Sequence[int] = MARKS) -> pandas.DataFrame:
