@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import pandas
 
 NEW_ROW_NOISE = 0.1  # of the label table's own spread
+P2_GAMMA = 0.5  # the published code's choice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +220,7 @@ def training_streams(pretrained: Pretrained, task: Task, bank: MemoryBank | None
 
 def _eps_weight(config: DiffTuningConfig, diffusion: Diffusion) -> Tensor | None:
     if config.loss_weighting == "p2":
-        return p2_weight(diffusion.snr, gamma=0.5)  # the published code's choice of gamma
+        return p2_weight(diffusion.snr, gamma=P2_GAMMA)
     return min_snr_weight(diffusion.snr) if config.loss_weighting == "min_snr" else None
 
 

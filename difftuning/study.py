@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import multiprocessing
 import shutil
 from dataclasses import asdict, dataclass
@@ -141,14 +142,15 @@ def _is_done(cell: Cell, table: Path) -> bool:
 
 
 def _done_steps(cell: Cell, table: Path) -> set[str]:
-    """The marks at which everything that the cell asks for has been measured."""
-    scored = {(row["step"], row["guidance"]) for row in _own_rows(cell, table)}
+    """The marks at which everything that the cell asks for has been measured, or the training had diverged."""
+    rows = _own_rows(cell, table)
+    scored, diverged = {(row["step"], row["guidance"]) for row in rows}, {row["step"] for row in rows if row.get("fid") == "inf"}
     replaced = {(row["step"], float(row["fraction"])) for row in _own_rows(cell, with_suffix(table, "_replacement"))}
     return {
         str(step)
         for step in cell.steps
         if all((str(step), name) in scored for name in cell.guidances)
-        and (step < max(cell.steps) or all((str(step), fraction) in replaced for fraction in cell.replaced))
+        and (step < max(cell.steps) or str(step) in diverged or all((str(step), fraction) in replaced for fraction in cell.replaced))
     }
 
 
@@ -171,8 +173,13 @@ def _run_cell(cell: Cell, folder: Path) -> None:
         if str(step) in done:
             continue
         config = DiffTuningConfig(steps=step, learning_rate=cell.learning_rate, seed=cell.seed, keep_checkpoints=1, **options)
-        tuned = fine_tune(pretrained, task, bank, config, folder=run, progress=False)
         here = cell.identity | {"step": step}
+        try:
+            tuned = fine_tune(pretrained, task, bank, config, folder=run, progress=False)
+        except FloatingPointError:  # a finding about its learning rate: it has no score from here on
+            scores += [here | {"guidance": name, **dict.fromkeys(SCORES, math.inf), "copied": math.nan} for name in cell.guidances]
+            write_rows(table, scores)
+            continue
         losses += [here | row for row in losses_along_chain(pretrained, tuned, reference, cell.loss_pictures)]
         if cell.replaced and step == max(cell.steps):
             replacement += [here | row for row in _replacement(cell, pretrained, tuned, reference)]

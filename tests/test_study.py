@@ -110,6 +110,15 @@ def test_rows_of_another_world_or_other_settings_do_not_count_as_done(tmp_path, 
     assert _is_done(cell, tmp_path / "table.csv") == done
 
 
+@slow
+def test_a_run_that_diverges_is_a_row_and_ends_nothing(tmp_path):
+    """A million times the usual rate: step 1 is finite, the second mark is never reached."""
+    (cell,) = grid(["digits"], ["plain"], [0], [1e9], steps=(30, 31), samples=4, sampling_steps=2, loss_pictures=4, guidances=("1",))
+    table = run_study([cell], folder=tmp_path / "cells", results=tmp_path / "table.csv")
+    assert [(row["step"], row["fid"]) for row in read(table)] == [("30", "inf"), ("31", "inf")]
+    assert _is_done(cell, tmp_path / "cells" / f"{cell.file_name}.csv")
+
+
 def test_a_table_keeps_the_rows_of_runs_that_the_study_no_longer_has(tmp_path):
     old, new = grid(["digits"], ["plain"], [0, 1], [3e-4], steps=(1,), guidances=("1",))
     scored = {"step": 1, "guidance": "1", "fid": 2.5}

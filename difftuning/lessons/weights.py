@@ -14,11 +14,11 @@ import torch
 from torch import Tensor
 
 from ..diffusion import Diffusion
+from ..finetuning import P2_GAMMA
 from ..schedules import Family, family_weights, loss_weights, min_snr_weight, p2_weight, timestep_distribution
 
 LossWeighting = Literal["none", "p2", "min_snr"]
 Use = Literal["sample t", "weight the loss"]
-P2_GAMMA = 0.5  # the published code's choice, as in `fine_tune`
 
 
 @dataclass(frozen=True)
