@@ -28,10 +28,13 @@ STAR = {"marker": "*", "markersize": 17, "markeredgecolor": "black", "linestyle"
 VARIED = {"size": "pictures in the bank", "steps": "sampling steps", "guidance": "guidance"}
 
 
-def class_page(names: Sequence[str], rows: Mapping[str, Sequence[Tensor]], *, title: str = "") -> Figure:
-    """A column of pictures under each class name; each of `rows` holds one (n, 3, H, W) per class, as many as there are."""
+def class_page(names: Sequence[str], rows: Mapping[str, Sequence[Tensor]], *, heights: Sequence[int] | None = None, title: str = "") -> Figure:
+    """A column of pictures under each class name; each of `rows` holds one (n, 3, H, W) per class, as many as there are.
+
+    `heights`: for how many pictures of a class each of `rows` has room, so that pages are of one size; default: as many as there are.
+    """
     count = len(names)
-    heights = [max([len(images) for images in pictures] + [1]) for pictures in rows.values()]
+    heights = heights or [max([len(images) for images in pictures] + [1]) for pictures in rows.values()]
     figure = Figure(figsize=(0.78 * count + 1.7, 0.78 * sum(heights) + 1.5), layout="constrained")
     axes = figure.subplots(len(rows), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axis, height, (row, pictures) in zip(axes, heights, rows.items()):
