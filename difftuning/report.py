@@ -107,16 +107,28 @@ def gain_at_own_best(table: pandas.DataFrame, method: str, score: str = "fid") -
 
     A setting chosen on the seed that it is then judged on would look better than it is.
     """
-    ours, plain = by_seed(table, method, score), by_seed(table, BASELINE, score)
-    seeds = [seed for seed in plain.index if seed in ours.index]
-    if len(seeds) < 2:
-        return estimate(np.array([]))
-    gains = []
-    for seed in seeds:
-        others = [other for other in seeds if other != seed]
-        a, b = (float(scores.loc[seed, scores.loc[others].mean().idxmin()]) for scores in (ours, plain))
-        gains.append((b - a) / b)
-    return estimate(np.array(gains))
+    ours, plain = (_best_by_others(by_seed(table, name, score)) for name in (method, BASELINE))
+    return estimate(((plain - ours) / plain).dropna().to_numpy())
+
+
+def gain_at_the_data_end(replacement: pandas.DataFrame, method: str, most: float = 0.2, score: str = "fid") -> Estimate:
+    """What a method's samples gain when the source model takes over their last reverse steps, of one task's rows.
+
+    How many steps, from none to the fraction `most`, is chosen on the other seeds.  It is what has been lost at the data
+    end, as far as the score sees it: keeping the source's denoiser there, and nothing else, would win back just that.
+    """
+    rows = replacement[(replacement.method == method) & (replacement.by == "source") & (replacement.fraction <= most)]
+    scores = rows.pivot_table(index="seed", columns="fraction", values=score)
+    best, whole = _best_by_others(scores), scores[0.0]
+    return estimate(((whole - best) / whole).dropna().to_numpy())
+
+
+def _best_by_others(scores: pandas.DataFrame) -> pandas.Series:
+    """Each row's score in the column that is best on the mean of the other rows; nothing where there are no others."""
+    found = scores.iloc[:0].sum(axis=1)
+    for seed in scores.index if len(scores) > 1 else []:
+        found[seed] = scores.loc[seed, scores.drop(seed).mean().idxmin()]
+    return found
 
 
 def score_table(table: pandas.DataFrame, guidance: str, score: str = "fid") -> list[str]:
@@ -204,6 +216,12 @@ def pilot_report(folder: Path) -> str:
         for method in _rivals(rows):
             gain = gain_at_own_best(rows, method)
             lines.append(f"- {task}, {method}: {gain.percent}; {verdict(gain)}")
+    replacement = read_table("pilot_replacement", folder)
+    lines += [
+        "", "**How much there is to win back.** Plain fine-tuning at its end, with its last reverse steps (up to a fifth of them, as many as serve the other",
+        "seeds best) left to the source model, gains so much over itself. A perfect memory of the data end, and nothing else, would bring just that:", "",
+    ]  # fmt: skip
+    lines += [f"- {task}: {gain_at_the_data_end(rows, BASELINE).percent}" for task, rows in replacement.groupby("task", sort=False)]
     for guidance in table.guidance.unique():
         lines += ["", f"Mean over the tasks at guidance {guidance}, {last} steps:", "", *mean_gain_table(table, guidance, last)]
     for task, rows in table.groupby("task", sort=False):

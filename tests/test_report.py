@@ -8,6 +8,7 @@ from difftuning.report import (
     Estimate,
     best_setting,
     gain_at_own_best,
+    gain_at_the_data_end,
     gain_table,
     mean_gain_table,
     paired_gain,
@@ -45,6 +46,19 @@ def test_a_gain_at_its_own_best_is_of_a_setting_that_the_other_seeds_chose():
     gain = gain_at_own_best(table(), "ours")
     assert gain.mean == pytest.approx(((8 - 6) / 8 + (8 - 15) / 8) / 2) and gain.seeds == 2
     assert gain_at_own_best(table()[lambda rows: rows.seed == 0], "ours").text() == "–"
+
+
+def test_the_gain_at_the_data_end_is_of_the_fraction_that_the_other_seeds_chose():
+    """Seed 0 is best at 0.1 (8 of 10), seed 1 at 0 (5, then 6): seed 0 is left as it is, seed 1 goes from 5 to 6."""
+    scores = {(0, 0.0): 10, (0, 0.1): 8, (1, 0.0): 5, (1, 0.1): 6}
+    rows = [
+        {"method": "plain", "by": by, "seed": seed, "fraction": fraction, "fid": fid if by == "source" else 0}
+        for by in ("source", "own null label")
+        for (seed, fraction), fid in scores.items()
+    ]
+    rows.append({"method": "plain", "by": "source", "seed": 0, "fraction": 0.5, "fid": 1})  # no part of the data end
+    gain = gain_at_the_data_end(pd.DataFrame(rows), "plain")
+    assert gain.mean == pytest.approx((0 - 1 / 5) / 2) and gain.seeds == 2
 
 
 def test_the_mean_of_gains_is_not_the_gain_of_means():
