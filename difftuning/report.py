@@ -202,10 +202,11 @@ def floor_table(tasks: list[str]) -> pandas.DataFrame:
 def pilot_report(folder: Path) -> str:
     """The text of pilot.md, from the tables in `folder`."""
     table, floors = read_table("pilot", folder), read_table("floors", folder)
-    seeds, last = table.groupby("method").seed.nunique(), int(table.step.max())
+    seeds, last = table.groupby("method", sort=False).seed.nunique(), int(table.step.max())
+    counts = ", ".join(f"{method} {count}" for method, count in seeds.items())
     lines = [
         "# The pilot in numbers", "",
-        f"World {table.world.iloc[0]}; validation splits; {min(seeds)} to {max(seeds)} seeds a method, {table.samples.max()} samples a score.",
+        f"World {table.world.iloc[0]}; validation splits; seeds of each method: {counts}; {table.samples.max()} samples a score.",
         "Distances in our feature space, lower is better; mean over seeds and 95 % interval. Gains are (plain - ours) / plain, seed by seed.",
         '"Each at its own best": guidance and steps are chosen on the other seeds, for either method. Written by `python -m difftuning.report`.', "",
         "**Predicted** before the runs: Diff-Tuning is behind at few steps and ahead from some 800 on, and at the end by",
