@@ -7,9 +7,12 @@ from difftuning.files import data_folder
 from difftuning.report import (
     Estimate,
     best_setting,
+    copied_table,
     gain_at_own_best,
     gain_at_the_data_end,
     gain_table,
+    loss_gain,
+    loss_gain_table,
     mean_gain_table,
     paired_gain,
     pilot_report,
@@ -59,6 +62,23 @@ def test_the_gain_at_the_data_end_is_of_the_fraction_that_the_other_seeds_chose(
     rows.append({"method": "plain", "by": "source", "seed": 0, "fraction": 0.5, "fid": 1})  # no part of the data end
     gain = gain_at_the_data_end(pd.DataFrame(rows), "plain")
     assert gain.mean == pytest.approx((0 - 1 / 5) / 2) and gain.seeds == 2
+
+
+def test_a_gain_in_loss_is_a_geometric_mean_over_the_chain():
+    """ours has a half and two thirds of plain's loss: 1 - sqrt(1/3)."""
+    rows = [
+        {"method": method, "seed": 0, "step": 10, "data": data, "tenth": tenth, "after": after}
+        for method, losses in {"plain": (4.0, 0.3), "ours": (2.0, 0.2)}.items()
+        for tenth, after in enumerate(losses, 1)
+        for data in ("target", "source")
+    ]
+    assert loss_gain(pd.DataFrame(rows), "ours", "target", 10).mean == pytest.approx(1 - (1 / 3) ** 0.5)
+    assert loss_gain_table(pd.DataFrame(rows))[2:] == ["| ours | target | 42 % |", "| ours | source | 42 % |"]
+
+
+def test_copies_are_counted_at_the_end():
+    rows = table().assign(copied=lambda rows: 0.1 * (rows.step == 200) * (rows.method == "plain") + 0.5 * (rows.step == 100))
+    assert copied_table(rows)[2:] == ["| plain | 10.0% | 10.0% |", "| ours | 0.0% | 0.0% |"]
 
 
 def test_the_mean_of_gains_is_not_the_gain_of_means():
