@@ -5,6 +5,7 @@ import pytest
 
 from difftuning.files import data_folder
 from difftuning.report import (
+    AIM,
     Estimate,
     best_setting,
     copied_table,
@@ -129,3 +130,16 @@ def test_the_committed_report_says_what_the_committed_tables_say():
     if not (results / "pilot.md").is_file():
         pytest.skip("data/results/pilot.md is not written yet: run `python -m difftuning.report`")
     assert (results / "pilot.md").read_text() == pilot_report(results)
+
+
+def test_what_the_readme_says_of_the_pilot_is_what_the_tables_say():
+    """Lower held-out loss on both sets, fewer copies, no gain of 20 % in the Frechet distance, and a floor below every run."""
+    table, losses, floors = read_table("pilot"), read_table("pilot_losses"), read_table("floors")
+    last = table[table.step == table.step.max()]
+    copied = last.groupby("method").copied.mean()
+    assert copied["Diff-Tuning"] < copied["plain"]
+    for task, rows in table.groupby("task"):
+        mine = losses[losses.task == task]
+        assert all(loss_gain(mine, "Diff-Tuning", data, mine.step.max()).mean > 0 for data in ("target", "source"))
+        assert all(paired_gain(rows, "Diff-Tuning", guidance, rows.step.max()).mean < AIM for guidance in rows.guidance.unique())
+        assert floors[(floors.task == task) & (floors.pictures == "training pictures")].fid.item() < rows.fid.min()
