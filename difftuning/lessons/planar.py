@@ -14,9 +14,10 @@ from __future__ import annotations
 import copy
 import math
 import tempfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Sequence
+from typing import TYPE_CHECKING, Any, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -144,9 +145,20 @@ def _train(network: nn.Module, streams: list[Stream], marks: Sequence[int], *, l
         if state.step in marks:
             found[state.step] = state.ema_model()
 
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, _one_thread():
         train(network, Objective(streams, DIFFUSION, seed), config, folder=Path(folder), device=torch.device("cpu"), callbacks=[keep])
     return found
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """A network this small takes longer on two threads than on one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @torch.no_grad()
