@@ -1,6 +1,6 @@
 """Result tables as text: mean scores, and paired gains over plain fine-tuning with intervals.
 
-    python -m difftuning.report     # writes data/results/pilot.md from pilot.csv and its siblings
+    python -m difftuning.report     # writes pilot.md and few.md in data/results, from the tables beside them
 
 Runs of one seed share sampling noise, pictures to learn from and starting weights, so methods are compared
 seed by seed: the gain of a seed is (plain - ours) / plain, and its mean over seeds has a 95 % interval.
@@ -26,6 +26,7 @@ MEASURES = {"fid": "Frechet distance", "kid": "Kernel distance"}
 BUILT_BY = {
     "learning_rates": "difftuning study learning_rates --results data/results/learning_rates.csv",
     "pilot": "difftuning study pilot --results data/results/pilot.csv",
+    "few": "difftuning study few --results data/results/few.csv",
     "floors": "python -m difftuning.report",
     "planar": "python -m difftuning.lessons.planar",
     "transfer": "python -m difftuning.lessons.transfer",
@@ -232,30 +233,52 @@ def floor_table(tasks: list[str]) -> pandas.DataFrame:
 
 def pilot_report(folder: Path) -> str:
     """The text of pilot.md, from the tables in `folder`."""
-    table, floors = read_table("pilot", folder), read_table("floors", folder)
-    seeds, last = table.groupby("method", sort=False).seed.nunique(), int(table.step.max())
-    counts = ", ".join(f"{method} {count}" for method, count in seeds.items())
+    table, losses, floors, replacement = (read_table(name, folder) for name in ("pilot", "pilot_losses", "floors", "pilot_replacement"))
+    last = int(table.step.max())
     lines = [
-        "# The pilot in numbers", "",
-        f"World {table.world.iloc[0]}; validation splits; seeds of each method: {counts}; {table.samples.max()} samples a score.",
-        "Distances in our feature space, lower is better; mean over seeds and 95 % interval. Gains are (plain - ours) / plain, seed by seed.",
-        '"Each at its own best": guidance and steps are chosen on the other seeds, for either method. Written by `python -m difftuning.report`.', "",
+        *_head("The pilot in numbers", table), "",
         "**Predicted** before the runs: Diff-Tuning is behind at few steps and ahead from some 800 on, and at the end by",
         f"{AIM:.0%} or more on both tasks, more where the source covers the target's kind (footwear).", "",
         "**Found**, each method at its own best:", "",
-    ]  # fmt: skip
-    for task, rows in table.groupby("task", sort=False):
-        for method in _rivals(rows):
-            gain = gain_at_own_best(rows, method)
-            lines.append(f"- {task}, {method}: {gain.percent}; {verdict(gain)}")
-    replacement, losses = read_table("pilot_replacement", folder), read_table("pilot_losses", folder)
-    lines += [
-        "", "**How much there is to win back.** Plain fine-tuning at its end, with its last reverse steps (up to a fifth of them, as many as serve the other",
+        *_found(table), "",
+        "**How much there is to win back.** Plain fine-tuning at its end, with its last reverse steps (up to a fifth of them, as many as serve the other",
         "seeds best) left to the source model, gains so much over itself. A perfect memory of the data end, and nothing else, would bring just that:", "",
     ]  # fmt: skip
     lines += [f"- {task}: {gain_at_the_data_end(rows, BASELINE).percent}" for task, rows in replacement.groupby("task", sort=False)]
     for guidance in table.guidance.unique():
         lines += ["", f"Mean over the tasks at guidance {guidance}, {last} steps:", "", *mean_gain_table(table, guidance, last)]
+    return "\n".join(lines + _tasks(table, losses, floors)).rstrip() + "\n"
+
+
+def few_report(folder: Path) -> str:
+    """The text of few.md: the same with a target set of a quarter of the size."""
+    table, losses, floors = (read_table(name, folder) for name in ("few", "few_losses", "floors"))
+    lines = [
+        *_head(f"With {table.training_pictures.iloc[0]} training pictures, in numbers", table), "",
+        "**Predicted**: the fewer the pictures, the sooner plain fine-tuning learns them by heart, and the more Diff-Tuning gains.", "",
+        "**Found**, each method at its own best:", "",
+        *_found(table),
+    ]  # fmt: skip
+    return "\n".join(lines + _tasks(table, losses, floors)).rstrip() + "\n"
+
+
+def _head(title: str, table: pandas.DataFrame) -> list[str]:
+    counts = ", ".join(f"{method} {seeds}" for method, seeds in table.groupby("method", sort=False).seed.nunique().items())
+    return [
+        f"# {title}", "",
+        f"World {table.world.iloc[0]}; validation splits; seeds of each method: {counts}; {table.samples.max()} samples a score.",
+        "Distances in our feature space, lower is better; mean over seeds and 95 % interval. Gains are (plain - ours) / plain, seed by seed.",
+        '"Each at its own best": guidance and steps are chosen on the other seeds, for either method. Written by `python -m difftuning.report`.',
+    ]  # fmt: skip
+
+
+def _found(table: pandas.DataFrame) -> list[str]:
+    gains = {(task, name): gain_at_own_best(rows, name) for task, rows in table.groupby("task", sort=False) for name in _rivals(rows)}
+    return [f"- {task}, {method}: {gain.percent}; {verdict(gain)}" for (task, method), gain in gains.items()]
+
+
+def _tasks(table: pandas.DataFrame, losses: pandas.DataFrame, floors: pandas.DataFrame) -> list[str]:
+    lines, last = [], int(table.step.max())
     for task, rows in table.groupby("task", sort=False):
         plain = best_setting(rows, BASELINE)
         lines += ["", f"## {task}", "", f"Plain fine-tuning is best at guidance {plain[0]} after {plain[1]} steps. What real pictures score:", ""]
@@ -267,12 +290,15 @@ def pilot_report(folder: Path) -> str:
             for guidance in rows.guidance.unique():
                 lines += ["", f"{name} at guidance {guidance}:", "", *score_table(rows, guidance, score)]
             lines += ["", "Gain in it over plain fine-tuning:", "", *gain_table(rows, score)]
-    return "\n".join(lines).rstrip() + "\n"
+    return lines
 
+
+REPORTS = {"pilot.md": pilot_report, "few.md": few_report}
 
 if __name__ == "__main__":
     results = data_folder() / "results"
     with atomic_path(results / "floors.csv") as scratch:
         floor_table(sorted(set(read_table("pilot").task))).to_csv(scratch, index=False, float_format="%.5g")
-    with atomic_path(results / "pilot.md") as scratch:
-        scratch.write_text(pilot_report(results), encoding="utf-8")
+    for name, write in REPORTS.items():
+        with atomic_path(results / name) as scratch:
+            scratch.write_text(write(results), encoding="utf-8")

@@ -13,7 +13,7 @@ import multiprocessing
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Literal, Sequence
 
 import torch
 
@@ -65,6 +65,7 @@ class Cell:
     learning_rate: float
     steps: tuple[int, ...]  # where it is scored; the last is where it ends
     split: str = "validation"
+    training_pictures: int | Literal["all"] = "all"  # of the training split, spread evenly over its classes
     samples: int = 300
     sampling_steps: int = 25
     loss_pictures: int = 100  # of target and of source, for the loss along the chain
@@ -73,7 +74,8 @@ class Cell:
 
     @property
     def file_name(self) -> str:
-        name = f"{self.task}-{self.method}-lr{self.learning_rate:g}-seed{self.seed}"
+        few = "" if self.training_pictures == "all" else f"-{self.training_pictures}pictures"
+        name = f"{self.task}{few}-{self.method}-lr{self.learning_rate:g}-seed{self.seed}"
         return name.replace(" ", "_").replace(",", "")
 
     @property
@@ -107,7 +109,8 @@ def studies() -> dict[str, list[Cell]]:
     replaced = (0, 0.04, 0.08, 0.12, 0.2, 0.4, 0.6, 0.8, 1)
     pilot = functools.partial(grid, DEVELOPMENT, seeds=range(5), steps=(400, 800, 1600, 3200), replaced=replaced)
     main, parts = list(METHODS)[:2], list(METHODS)[2:]  # the comparison itself first, then what each term does
-    return {"learning_rates": rates, "pilot": [*pilot(main), *pilot(parts)]}
+    few = grid(DEVELOPMENT, [*main, "Diff-Tuning, weight 1"], range(3), steps=(400, 1600), guidances=("1", "1.5"), training_pictures=50)
+    return {"learning_rates": rates, "pilot": [*pilot(main), *pilot(parts)], "few": few}
 
 
 def run_study(cells: Sequence[Cell], *, folder: str | Path, results: str | Path, processes: int = 1) -> Path:
@@ -164,6 +167,8 @@ def _run_cell(cell: Cell, folder: Path) -> None:
     """Train from mark to mark, score at each and keep its rows at once: an interrupted cell goes on at the last mark."""
     pretrained, bank = _world()
     task, reference = load_task(cell.task), load_task(cell.task, split=cell.split)
+    if cell.training_pictures != "all":
+        task = task.subset(spread_evenly(len(task), cell.training_pictures))
     options = dict(METHODS[cell.method])
     bank = bank if options.pop("bank") else None
     table, run = folder / f"{cell.file_name}.csv", folder / f"{cell.file_name}.run"

@@ -6,6 +6,7 @@ import pytest
 from difftuning.files import data_folder
 from difftuning.report import (
     AIM,
+    REPORTS,
     Estimate,
     best_setting,
     copied_table,
@@ -16,7 +17,6 @@ from difftuning.report import (
     loss_gain_table,
     mean_gain_table,
     paired_gain,
-    pilot_report,
     read_table,
     score_table,
     verdict,
@@ -125,11 +125,10 @@ def test_tables_hold_every_method_step_and_guidance():
     assert len(gains) == 2 + 3 and "| 38 ± 159 % |" in gains[2] and gains[4].startswith("| ours | each at its own best | -31 ± ")
 
 
-def test_the_committed_report_says_what_the_committed_tables_say():
+@pytest.mark.parametrize("name", REPORTS)
+def test_the_committed_reports_say_what_the_committed_tables_say(name):
     results = data_folder() / "results"
-    if not (results / "pilot.md").is_file():
-        pytest.skip("data/results/pilot.md is not written yet: run `python -m difftuning.report`")
-    assert (results / "pilot.md").read_text() == pilot_report(results)
+    assert (results / name).read_text(encoding="utf-8") == REPORTS[name](results)
 
 
 def test_what_the_readme_says_of_the_pilot_is_what_the_tables_say():
