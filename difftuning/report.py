@@ -1,135 +1,34 @@
-"""Result tables as text: mean scores, and paired gains over plain fine-tuning with intervals.
+"""Result tables as text: scores, and gains over plain fine-tuning with intervals.
 
     python -m difftuning.report     # writes pilot.md and few.md in data/results, from the tables beside them
-
-Runs of one seed share sampling noise, pictures to learn from and starting weights, so methods are compared
-seed by seed: the gain of a seed is (plain - ours) / plain, and its mean over seeds has a 95 % interval.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from .files import atomic_path, data_folder
+from .gains import (
+    AIM,
+    BASELINE,
+    at_mark,
+    best_setting,
+    by_seed,
+    estimate,
+    gain_at_own_best,
+    gain_at_the_data_end,
+    loss_gain,
+    paired_gain,
+    read_table,
+    verdict,
+)
 from .result_tables import world_version
 
 if TYPE_CHECKING:
     import pandas
 
-BASELINE, OURS = "plain", "Diff-Tuning"
-AIM = 0.2  # of the gain on each development task
 MEASURES = {"fid": "Frechet distance", "kid": "Kernel distance"}
-# table -> what builds it; tables that belong together begin alike
-BUILT_BY = {
-    "learning_rates": "difftuning study learning_rates --results data/results/learning_rates.csv",
-    "pilot": "difftuning study pilot --results data/results/pilot.csv",
-    "few": "difftuning study few --results data/results/few.csv",
-    "floors": "python -m difftuning.report",
-    "planar": "python -m difftuning.lessons.planar",
-    "transfer": "python -m difftuning.lessons.transfer",
-    "zero_shot": "python -m difftuning.lessons.forgetting",
-    "bank_coverage": "python -m difftuning.lessons.bank_coverage",
-}
-
-
-class Estimate(NamedTuple):
-    """Mean over seeds and half-width of its 95 % interval (Student's t); nan for one seed."""
-
-    mean: float
-    half_width: float
-    seeds: int
-
-    def text(self, digits: int = 2, unit: str = "") -> str:
-        if not self.seeds:
-            return "–"
-        spread = f" ± {self.half_width:.{digits}f}" if self.seeds > 1 else ""
-        return f"{self.mean:.{digits}f}{spread}{unit}"
-
-    @property
-    def percent(self) -> str:
-        return Estimate(100 * self.mean, 100 * self.half_width, self.seeds).text(0, " %")
-
-
-def estimate(values: np.ndarray) -> Estimate:
-    from scipy.stats import t
-
-    n = len(values)
-    half = float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
-    return Estimate(float(np.mean(values)) if n else float("nan"), half, n)
-
-
-def read_table(name: str, folder: Path | None = None) -> pandas.DataFrame:
-    """A committed result table by name ("pilot", "pilot_losses", ...), its rows of this world; guidance and world are names.
-
-    `FileNotFoundError` says how to build a table that is not there.
-    """
-    import pandas
-
-    path = (folder or data_folder() / "results") / f"{name}.csv"
-    how = next((command for known, command in BUILT_BY.items() if name.startswith(known)), "a study")
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there: build it with `{how}`")
-    table = pandas.read_csv(path, dtype={"guidance": str, "world": str, "code": str})
-    if "world" not in table:  # the plane is no part of the tiny world
-        return table
-    mine = table[table.world == world_version()].reset_index(drop=True)
-    if mine.empty:
-        raise FileNotFoundError(f"{path} has no rows of world {world_version()}: build it with `{how}`")
-    return mine
-
-
-def by_seed(table: pandas.DataFrame, method: str, score: str = "fid") -> pandas.DataFrame:
-    """One method's scores, of one task's rows: a row for each seed, a column for each (guidance, step)."""
-    return table[table.method == method].pivot_table(index="seed", columns=["guidance", "step"], values=score)
-
-
-def _at(scores: pandas.DataFrame, guidance: str, step: int) -> pandas.Series:
-    """One column of `by_seed`, empty where nothing has been measured."""
-    return scores[guidance, step].dropna() if (guidance, step) in scores else scores.iloc[:0].sum(axis=1)
-
-
-def paired_gain(table: pandas.DataFrame, method: str, guidance: str, step: int, score: str = "fid") -> Estimate:
-    """Gain over plain fine-tuning at the same guidance and step, of one task's rows."""
-    ours, plain = (_at(by_seed(table, name, score), guidance, step) for name in (method, BASELINE))
-    return estimate(((plain - ours) / plain).dropna().to_numpy())
-
-
-def best_setting(table: pandas.DataFrame, method: str, score: str = "fid") -> tuple[str, int]:
-    """The (guidance, step) of a method's lowest mean score, of one task's rows."""
-    guidance, step = by_seed(table, method, score).mean().idxmin()
-    return guidance, int(step)
-
-
-def gain_at_own_best(table: pandas.DataFrame, method: str, score: str = "fid") -> Estimate:
-    """Gain over plain fine-tuning, each at the guidance and step that suit it best *on the other seeds*.
-
-    A setting chosen on the seed that it is then judged on would look better than it is.
-    """
-    ours, plain = (_best_by_others(by_seed(table, name, score)) for name in (method, BASELINE))
-    return estimate(((plain - ours) / plain).dropna().to_numpy())
-
-
-def gain_at_the_data_end(replacement: pandas.DataFrame, method: str, most: float = 0.2, score: str = "fid") -> Estimate:
-    """What a method's samples gain when the source model takes over their last reverse steps, of one task's rows.
-
-    How many steps, from none to the fraction `most`, is chosen on the other seeds.  It is what has been lost at the data
-    end, as far as the score sees it: keeping the source's denoiser there, and nothing else, would win back just that.
-    """
-    rows = replacement[(replacement.method == method) & (replacement.by == "source") & (replacement.fraction <= most)]
-    scores = rows.pivot_table(index="seed", columns="fraction", values=score)
-    best, whole = _best_by_others(scores), scores[0.0]
-    return estimate(((whole - best) / whole).dropna().to_numpy())
-
-
-def _best_by_others(scores: pandas.DataFrame) -> pandas.Series:
-    """Each row's score in the column that is best on the mean of the other rows; nothing where there are no others."""
-    found = scores.iloc[:0].sum(axis=1)
-    for seed in scores.index if len(scores) > 1 else []:
-        found[seed] = scores.loc[seed, scores.drop(seed).mean().idxmin()]
-    return found
 
 
 def score_table(table: pandas.DataFrame, guidance: str, score: str = "fid") -> list[str]:
@@ -138,7 +37,7 @@ def score_table(table: pandas.DataFrame, guidance: str, score: str = "fid") -> l
     lines = ["| method | " + " | ".join(f"{step} steps" for step in steps) + " |", "|---|" + "---|" * len(steps)]
     for method in table.method.unique():
         scores = by_seed(table, method, score)
-        lines.append(f"| {method} | " + " | ".join(estimate(_at(scores, guidance, step).to_numpy()).text() for step in steps) + " |")
+        lines.append(f"| {method} | " + " | ".join(estimate(at_mark(scores, guidance, step).to_numpy()).text() for step in steps) + " |")
     return lines
 
 
@@ -156,17 +55,6 @@ def gain_table(table: pandas.DataFrame, score: str = "fid") -> list[str]:
 
 def _rivals(table: pandas.DataFrame) -> list[str]:
     return [name for name in table.method.unique() if name != BASELINE]
-
-
-def loss_gain(losses: pandas.DataFrame, method: str, data: str, step: int) -> Estimate:
-    """How much lower than plain fine-tuning's a method's loss is on held-out "target" or "source" pictures, of one task's rows.
-
-    The geometric mean over the tenths of the chain, seed by seed.  Unlike a distance between sets of pictures it cannot
-    be lowered by repeating training pictures.
-    """
-    here = losses[(losses.data == data) & (losses.step == step)].assign(log=lambda rows: np.log(rows.after))
-    ours, plain = (here[here.method == name].groupby("seed").log.mean() for name in (method, BASELINE))
-    return estimate((1 - np.exp(ours - plain)).dropna().to_numpy())
 
 
 def loss_gain_table(losses: pandas.DataFrame) -> list[str]:
@@ -201,15 +89,6 @@ def mean_gain_table(table: pandas.DataFrame, guidance: str, step: int, score: st
         of_means = estimate(1 - (ours.mean(axis=1) / plain.mean(axis=1)).to_numpy())
         lines.append(f"| {method} | {of_gains.percent} | {of_means.percent} |")
     return lines
-
-
-def verdict(gain: Estimate) -> str:
-    """In words, what a gain with its interval allows to say."""
-    if gain.seeds < 2:
-        return "one seed decides nothing"
-    if gain.mean - gain.half_width > 0:
-        return "better than plain" + (", and the aim is met" if gain.mean >= AIM else ", but less than the aim")
-    return "worse than plain" if gain.mean + gain.half_width < 0 else "undecided: the interval holds 0"
 
 
 def floor_table(tasks: list[str]) -> pandas.DataFrame:

@@ -6,10 +6,10 @@ import os
 
 os.environ["DIFFTUNING_PROGRESS"] = "off"
 
-import pytest  # noqa: E402
-import torch  # noqa: E402
+import pytest
+import torch
 
-from difftuning.pretrained import Pretrained  # noqa: E402
+from difftuning.pretrained import Pretrained
 
 
 @pytest.fixture(autouse=True)

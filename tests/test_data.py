@@ -189,7 +189,7 @@ def test_a_task_survives_pickling_into_another_process(world, flowers):
 def test_images_refuses_to_fill_the_memory(world, monkeypatch):
     monkeypatch.setattr(data, "READ_ALL_LIMIT", 1000)
     with pytest.raises(ValueError, match=r"use task.read\(indices\)"):
-        load_task("digits").images
+        _ = load_task("digits").images
 
 
 def test_the_fingerprint_changes_with_pictures_labels_and_size(tmp_path):

@@ -4,23 +4,18 @@ import pandas as pd
 import pytest
 
 from difftuning.files import data_folder
-from difftuning.report import (
+from difftuning.gains import (
     AIM,
-    REPORTS,
     Estimate,
     best_setting,
-    copied_table,
     gain_at_own_best,
     gain_at_the_data_end,
-    gain_table,
     loss_gain,
-    loss_gain_table,
-    mean_gain_table,
     paired_gain,
     read_table,
-    score_table,
     verdict,
 )
+from difftuning.report import REPORTS, copied_table, gain_table, loss_gain_table, mean_gain_table, score_table
 
 
 def table():

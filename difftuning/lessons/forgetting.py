@@ -14,11 +14,11 @@ import torch
 from ..chain import zero_shot_denoising
 from ..data import Task, list_tasks, load_source, load_task, spread_evenly
 from ..files import atomic_path, data_folder
+from ..gains import estimate
 from ..memory import MemoryBank
 from ..metrics import evaluate
 from ..pretrained import Pretrained, load_pretrained
 from ..progress import progress_bar
-from ..report import estimate
 from ..result_tables import world_version
 
 if TYPE_CHECKING:

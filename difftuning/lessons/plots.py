@@ -13,7 +13,7 @@ import matplotlib.figure
 import numpy as np
 from torch import Tensor
 
-from ..report import estimate
+from ..gains import estimate
 
 if TYPE_CHECKING:
     import pandas
