@@ -105,7 +105,7 @@ def independent_loop(pretrained, draws, steps, learning_rate, bank_weight, start
         for (_, _, t, noise, _), out in zip(parts, output.split([len(part[2]) for part in parts])):
             assert bool((t > 0).all())  # true of this seed; t = 0 has another bound
             eps, v = out.chunk(2, dim=1)
-            at = lambda table: table[t].float()[:, None, None, None]
+            at = lambda table: table[t].float()[:, None, None, None]  # noqa: E731
             log_variance = (v + 1) / 2 * at(betas.log()) + (1 - (v + 1) / 2) * at(posterior.log())
             error = at(betas / ((1 - a).sqrt() * (1 - betas).sqrt())) * (noise - eps.detach())  # difference of the two means
             kl = torch.distributions.kl_divergence(

@@ -18,8 +18,8 @@ from torch import Tensor
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))  # runs before difftuning is installed, too
 
-from difftuning.features import load_feature_net, train_feature_net
-from difftuning.files import write_json
+from difftuning.features import load_feature_net, train_feature_net  # noqa: E402
+from difftuning.files import write_json  # noqa: E402
 
 Pair = tuple[Tensor, Tensor]
 

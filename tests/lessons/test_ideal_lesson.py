@@ -121,7 +121,7 @@ def test_points_have_the_mixtures_mean_and_covariance():
 def test_own_error_and_unavoidable_loss_add_up_to_the_loss():
     """Pythagoras: E|eps - net|^2 = E|eps - true|^2 + E|true - net|^2, for a network that knows nothing."""
     _, arc = planar.spiral_world()
-    zero = lambda x_t, t, labels: torch.zeros_like(x_t)
+    zero = lambda x_t, t, labels: torch.zeros_like(x_t)  # noqa: E731
     t, points = 300, 40_000
     (fraction,) = planar.own_error(zero, arc, planar.TARGET, [t], points=points)
     x_0 = arc.sample(points, seed=1)
