@@ -23,6 +23,7 @@ from .progress import progress_bar
 from .sampling import SamplingStep, label_rows, sample, sample_latents
 
 SCORES = ("fid", "kid", "precision", "recall")
+DATA_END = 0.2  # of the reverse steps, the last ones
 
 
 @torch.no_grad()

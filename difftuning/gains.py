@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from .chain import DATA_END
 from .files import data_folder
 from .result_tables import world_version
 
@@ -51,6 +52,7 @@ class Estimate(NamedTuple):
 
 
 def estimate(values: np.ndarray) -> Estimate:
+    """Mean and interval of one value for each seed; no values are an estimate of 0 seeds."""
     from scipy.stats import t
 
     n = len(values)
@@ -109,13 +111,13 @@ def gain_at_own_best(table: pandas.DataFrame, method: str, score: str = "fid") -
     return estimate(((plain - ours) / plain).dropna().to_numpy())
 
 
-def gain_at_the_data_end(replacement: pandas.DataFrame, method: str, most: float = 0.2, score: str = "fid") -> Estimate:
+def gain_at_the_data_end(replacement: pandas.DataFrame, method: str, score: str = "fid") -> Estimate:
     """What a method's samples gain when the source model takes over their last reverse steps, of one task's rows.
 
-    How many steps, from none to the fraction `most`, is chosen on the other seeds.  It is what has been lost at the data
+    How many steps, from none to the fraction `DATA_END`, is chosen on the other seeds.  It is what has been lost at the data
     end, as far as the score sees it: keeping the source's denoiser there, and nothing else, would win back just that.
     """
-    rows = replacement[(replacement.method == method) & (replacement.by == "source") & (replacement.fraction <= most)]
+    rows = replacement[(replacement.method == method) & (replacement.by == "source") & (replacement.fraction <= DATA_END)]
     scores = rows.pivot_table(index="seed", columns="fraction", values=score)
     best, whole = _best_by_others(scores), scores[0.0]
     return estimate(((whole - best) / whole).dropna().to_numpy())

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Sequence
 
 from .files import atomic_path, data_folder
 from .gains import (
@@ -33,62 +33,67 @@ MEASURES = {"fid": "Frechet distance", "kid": "Kernel distance"}
 
 def score_table(table: pandas.DataFrame, guidance: str, score: str = "fid") -> list[str]:
     """Markdown: scores of every method by step, mean and interval over seeds."""
-    steps = sorted(table.step.unique())
-    lines = ["| method | " + " | ".join(f"{step} steps" for step in steps) + " |", "|---|" + "---|" * len(steps)]
+    steps, rows = sorted(table.step.unique()), []
     for method in table.method.unique():
         scores = by_seed(table, method, score)
-        lines.append(f"| {method} | " + " | ".join(estimate(at_mark(scores, guidance, step).to_numpy()).text() for step in steps) + " |")
-    return lines
+        rows.append([method, *(estimate(at_mark(scores, guidance, step).to_numpy()).text() for step in steps)])
+    return _markdown(["method", *_by_step(steps)], rows)
 
 
 def gain_table(table: pandas.DataFrame, score: str = "fid") -> list[str]:
     """Markdown: gains over plain fine-tuning at every guidance and step, and each method at its own best."""
-    steps = sorted(table.step.unique())
-    lines = ["| method | guidance | " + " | ".join(f"{step} steps" for step in steps) + " |", "|---|---|" + "---|" * len(steps)]
+    steps, rows = sorted(table.step.unique()), []
     for method in _rivals(table):
         for guidance in table.guidance.unique():
-            cells = [paired_gain(table, method, guidance, step, score).percent for step in steps]
-            lines.append(f"| {method} | {guidance} | " + " | ".join(cells) + " |")
-        lines.append(f"| {method} | each at its own best | {gain_at_own_best(table, method, score).percent} |" + " |" * (len(steps) - 1))
-    return lines
+            rows.append([method, guidance, *(paired_gain(table, method, guidance, step, score).percent for step in steps)])
+        rows.append([method, "each at its own best", gain_at_own_best(table, method, score).percent, *[""] * (len(steps) - 1)])
+    return _markdown(["method", "guidance", *_by_step(steps)], rows)
+
+
+def loss_gain_table(losses: pandas.DataFrame) -> list[str]:
+    """Markdown: `loss_gain` of every method on both sets, by step."""
+    steps = sorted(losses.step.unique())
+    rows = [
+        [method, data, *(loss_gain(losses, method, data, step).percent for step in steps)]
+        for method in _rivals(losses)
+        for data in ("target", "source")
+    ]
+    return _markdown(["method", "on", *_by_step(steps)], rows)
+
+
+def copied_table(table: pandas.DataFrame) -> list[str]:
+    """Markdown: the share of samples that repeat a training picture, after the last step, mean over seeds."""
+    last, guidances, rows = table[table.step == table.step.max()], list(table.guidance.unique()), []
+    for method in table.method.unique():
+        shares = last[last.method == method].groupby("guidance").copied.mean()
+        rows.append([method, *(f"{shares[name]:.1%}" if name in shares else "–" for name in guidances)])
+    return _markdown(["method", *(f"guidance {name}" for name in guidances)], rows)
+
+
+def mean_gain_table(table: pandas.DataFrame, guidance: str, step: int, score: str = "fid") -> list[str]:
+    """Markdown: the mean over tasks of each method's gain, and beside it the gain of the scores' means over tasks."""
+    here, rows = table[(table.guidance == guidance) & (table.step == step)], []
+    for method in _rivals(table):
+        ours, plain = (here[here.method == name].pivot_table(index="seed", columns="task", values=score).dropna() for name in (method, BASELINE))
+        seeds = ours.index.intersection(plain.index)
+        ours, plain = ours.loc[seeds], plain.loc[seeds]
+        of_gains = estimate(((plain - ours) / plain).mean(axis=1).to_numpy())
+        of_means = estimate(1 - (ours.mean(axis=1) / plain.mean(axis=1)).to_numpy())
+        rows.append([method, of_gains.percent, of_means.percent])
+    return _markdown(["method", "mean of the gains", "gain of the means"], rows)
 
 
 def _rivals(table: pandas.DataFrame) -> list[str]:
     return [name for name in table.method.unique() if name != BASELINE]
 
 
-def loss_gain_table(losses: pandas.DataFrame) -> list[str]:
-    """Markdown: `loss_gain` of every method on both sets, by step."""
-    steps = sorted(losses.step.unique())
-    lines = ["| method | on | " + " | ".join(f"{step} steps" for step in steps) + " |", "|---|---|" + "---|" * len(steps)]
-    for method in _rivals(losses):
-        for data in ("target", "source"):
-            lines.append(f"| {method} | {data} | " + " | ".join(loss_gain(losses, method, data, step).percent for step in steps) + " |")
-    return lines
+def _by_step(steps: Sequence[int]) -> list[str]:
+    return [f"{step} steps" for step in steps]
 
 
-def copied_table(table: pandas.DataFrame) -> list[str]:
-    """Markdown: the share of samples that repeat a training picture, after the last step, mean over seeds."""
-    last, guidances = table[table.step == table.step.max()], list(table.guidance.unique())
-    lines = ["| method | " + " | ".join(f"guidance {name}" for name in guidances) + " |", "|---|" + "---|" * len(guidances)]
-    for method in table.method.unique():
-        shares = last[last.method == method].groupby("guidance").copied.mean()
-        lines.append(f"| {method} | " + " | ".join(f"{shares[name]:.1%}" if name in shares else "–" for name in guidances) + " |")
-    return lines
-
-
-def mean_gain_table(table: pandas.DataFrame, guidance: str, step: int, score: str = "fid") -> list[str]:
-    """Markdown: the mean over tasks of each method's gain, and beside it the gain of the scores' means over tasks."""
-    lines = ["| method | mean of the gains | gain of the means |", "|---|---|---|"]
-    for method in _rivals(table):
-        here = table[(table.guidance == guidance) & (table.step == step)]
-        ours, plain = (here[here.method == name].pivot_table(index="seed", columns="task", values=score).dropna() for name in (method, BASELINE))
-        seeds = ours.index.intersection(plain.index)
-        ours, plain = ours.loc[seeds], plain.loc[seeds]
-        of_gains = estimate(((plain - ours) / plain).mean(axis=1).to_numpy())
-        of_means = estimate(1 - (ours.mean(axis=1) / plain.mean(axis=1)).to_numpy())
-        lines.append(f"| {method} | {of_gains.percent} | {of_means.percent} |")
-    return lines
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    first, *others = (f"| {' | '.join(cells)} |" for cells in (head, *rows))
+    return [first, "|" + "---|" * len(head), *others]
 
 
 def floor_table(tasks: list[str]) -> pandas.DataFrame:

@@ -41,6 +41,7 @@ def kept_rows(path: Path) -> list[Row]:
 
 
 def write_rows(path: Path, rows: Sequence[Row]) -> None:
+    """Write a table whole or not at all; rows may lack columns that others have."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as scratch, open(scratch, "w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(dict.fromkeys(key for row in rows for key in row)))
@@ -101,12 +102,14 @@ def restore_arrays(files: Mapping[str, Path], results: Path) -> None:
 
 
 def save_array(path: Path, images: np.ndarray) -> None:
+    """Keep one run's pictures, uint8 (n, H, W), as `images` in an npz file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as scratch:
         np.savez_compressed(scratch, images=images)
 
 
 def join_arrays(files: Mapping[str, Path], results: Path) -> None:
+    """Write the runs' pictures by name into one npz file; those of other runs that are there stay."""
     arrays = {}
     if results.is_file():
         with np.load(results, allow_pickle=False) as kept:

@@ -18,7 +18,7 @@ from typing import Any, Literal, Sequence
 import torch
 
 from . import __version__
-from .chain import SCORES, chain_tenths, denoiser_replacement, loss_ratio
+from .chain import DATA_END, SCORES, chain_tenths, denoiser_replacement, loss_ratio
 from .data import Task, load_source, load_task, spread_evenly
 from .files import data_folder
 from .finetuning import DiffTuningConfig, FineTuned, fine_tune
@@ -51,7 +51,6 @@ METHODS: dict[str, dict[str, Any]] = {
 LEARNING_RATES = dict.fromkeys(METHODS, 1e-3)
 DEVELOPMENT = ("footwear", "digits")
 SHOWN = 20  # samples kept of each run
-DATA_END = 0.2  # of the reverse steps, the last ones
 GUIDANCES = {"1": (1.0, False), "1.5": (1.5, False), "domain 1.5": (1.5, True)}  # guidance, by the source model
 
 
@@ -178,13 +177,14 @@ def _run_cell(cell: Cell, folder: Path) -> None:
         if str(step) in done:
             continue
         config = DiffTuningConfig(steps=step, learning_rate=cell.learning_rate, seed=cell.seed, keep_checkpoints=1, **options)
-        here = cell.identity | {"step": step}
         try:
             tuned = fine_tune(pretrained, task, bank, config, folder=run, progress=False)
         except FloatingPointError:  # a finding about its learning rate: it has no score from here on
-            scores += [here | {"guidance": name, **dict.fromkeys(SCORES, math.inf), "copied": math.nan} for name in cell.guidances]
-            write_rows(table, scores)
-            continue
+            none = dict.fromkeys(SCORES, math.inf) | {"copied": math.nan}
+            left = itertools.product((later for later in cell.steps if later >= step and str(later) not in done), cell.guidances)
+            write_rows(table, scores + [cell.identity | {"step": later, "guidance": name, **none} for later, name in left])
+            break
+        here = cell.identity | {"step": step}
         losses += [here | row for row in losses_along_chain(pretrained, tuned, reference, cell.loss_pictures)]
         if cell.replaced and step == max(cell.steps):
             replacement += [here | row for row in _replacement(cell, pretrained, tuned, reference)]

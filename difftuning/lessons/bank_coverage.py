@@ -25,6 +25,7 @@ from torch import Tensor
 from .. import __version__
 from ..data import Task, load_source
 from ..files import data_folder
+from ..gains import read_table
 from ..memory import MemoryBank
 from ..metrics import NEIGHBOURS, HasImages, extract, frechet_distance, kernel_distance, precision_recall
 from ..objective import seeded_generator
@@ -182,16 +183,7 @@ def equal_shares(source: Task, per_class: int = PER_CLASS) -> tuple[Task, Task]:
 
 def load_table() -> pandas.DataFrame:
     """The committed table, of this world alone; FileNotFoundError where it is not there."""
-    import pandas
-
-    path = data_folder() / "results" / TABLE
-    table = pandas.read_csv(path)
-    table = table[table.world.astype(str) == world_version()].reset_index(drop=True)
-    if table.empty:
-        raise FileNotFoundError(
-            f"{path} is of another world than {world_version()}: run python -m difftuning.lessons.bank_coverage"
-        )
-    return table
+    return read_table(Path(TABLE).stem).astype({"guidance": float})  # a number here, a way of guiding in studies
 
 
 def rebuild(pretrained: Pretrained, source: HasImages, path: Path, *, sizes: Sequence[int] = SIZES, steps: Sequence[int] = STEPS,

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Sequence
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ import torch
 from ..chain import zero_shot_denoising
 from ..data import Task, list_tasks, load_source, load_task, spread_evenly
 from ..files import atomic_path, data_folder
-from ..gains import estimate
+from ..gains import Estimate, estimate
 from ..memory import MemoryBank
 from ..metrics import evaluate
 from ..pretrained import Pretrained, load_pretrained
@@ -75,12 +75,8 @@ def beyond_source(table: pandas.DataFrame) -> pandas.DataFrame:
     return tasks.assign(beyond=tasks.kid - tasks.of_source)
 
 
-class Trend(NamedTuple):
-    """Spearman's rank correlation over seeds: mean and half-width of its 95 % interval."""
-
-    mean: float
-    half_width: float
-    seeds: int
+class Trend(Estimate):
+    """Spearman's rank correlation, over seeds."""
 
     @property
     def verdict(self) -> str:

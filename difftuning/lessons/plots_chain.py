@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Sequence
 
 import numpy as np
 
+from ..chain import DATA_END
 from .plots import COLOURS, Figure, describe, draw_with_interval, theme
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def replacement_curves(table: pandas.DataFrame, task: str, live: pandas.DataFram
     with theme():
         figure = Figure(figsize=(9.2, 4.0), layout="constrained")
         axes = figure.subplots(1, 2)
-    for axis, most in zip(axes, (0.2, 1.0)):
+    for axis, most in zip(axes, (DATA_END, 1.0)):
         for method in ("plain", "Diff-Tuning"):
             rows = table[(table.task == task) & (table.method == method) & (table.fraction <= most)]
             rows, colour = rows.assign(fraction=100 * rows.fraction), COLOURS[method]

@@ -88,6 +88,7 @@ def per_tenth(values: Tensor) -> Tensor:
 
 
 def mean_timestep(law: Tensor) -> float:
+    """The mean of t under a law (T,)."""
     return float((torch.arange(len(law), dtype=torch.float64) * law).sum())
 
 

@@ -92,10 +92,10 @@ def test_held_out_pictures_come_in_the_shares_of_the_models_own_samples():
     source = load_source()
     kind_of = dict(zip(source.labels.tolist(), source.kinds))
     bank = pd.Series([kind_of[label] for label in MemoryBank.load(data_folder() / "bank").labels.tolist()]).value_counts(normalize=True)
-    chosen = forgetting.as_the_model_draws(load_source("heldout"))
+    heldout = load_source("heldout")
+    chosen = forgetting.as_the_model_draws(heldout)
     shares = pd.Series(chosen.kinds).value_counts(normalize=True)
     assert (shares - bank).abs().max() < 0.005 and len(chosen) > 500
-    heldout = load_source("heldout")
     assert len(chosen.labels.unique()) > 0.9 * len(heldout.labels.unique())  # of the many kinds of icon, too
 
 
