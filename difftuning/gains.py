@@ -24,7 +24,7 @@ AIM = 0.2  # of the gain on each development task
 BUILT_BY = {
     "learning_rates": "difftuning study learning_rates --results data/results/learning_rates.csv",
     "pilot": "difftuning study pilot --results data/results/pilot.csv",
-    "few": "difftuning study few --results data/results/few.csv",
+    "all_pictures": "difftuning study all_pictures --results data/results/all_pictures.csv",
     "floors": "python -m difftuning.report",
     "planar": "python -m difftuning.lessons.planar",
     "transfer": "python -m difftuning.lessons.transfer",

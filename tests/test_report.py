@@ -15,7 +15,7 @@ from difftuning.gains import (
     read_table,
     verdict,
 )
-from difftuning.report import REPORTS, copied_table, gain_table, loss_gain_table, mean_gain_table, score_table
+from difftuning.report import REPORTS, copied_table, gain_table, loss_gain_table, mean_gain_table, score_table, study_report
 
 
 def table():
@@ -123,7 +123,7 @@ def test_tables_hold_every_method_step_and_guidance():
 @pytest.mark.parametrize("name", REPORTS)
 def test_the_committed_reports_say_what_the_committed_tables_say(name):
     results = data_folder() / "results"
-    assert (results / name).read_text(encoding="utf-8") == REPORTS[name](results)
+    assert (results / f"{name}.md").read_text(encoding="utf-8") == study_report(name, results)
 
 
 def test_what_the_readme_says_of_the_pilot_is_what_the_tables_say():

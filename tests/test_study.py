@@ -5,7 +5,7 @@ import pytest
 
 from difftuning.files import data_folder
 from difftuning.result_tables import best_rates, kept_rows, world_version, write_rows
-from difftuning.study import GUIDANCES, LEARNING_RATES, METHODS, _is_done, grid, run_study, studies
+from difftuning.study import GUIDANCES, LEARNING_RATES, METHODS, PILOT_PICTURES, _is_done, grid, run_study, studies
 
 STEPS = (1, 2)
 slow = pytest.mark.slow  # they train and score with the shipped model
@@ -159,8 +159,9 @@ def test_a_methods_best_rate_has_the_lowest_mean_over_tasks_of_its_best_score():
     assert best_rates(rows + third) == {"a": 1e-4, "b": 1e-3}  # a rate that was not tried on y does not count
 
 
-def test_the_learning_rates_in_use_are_those_that_the_study_chose():
-    rows = kept_rows(data_folder() / "results" / "learning_rates.csv")
+@pytest.mark.parametrize("pictures", [str(PILOT_PICTURES), "all"])
+def test_the_learning_rates_in_use_are_those_that_the_study_chose(pictures):
+    rows = [row for row in kept_rows(data_folder() / "results" / "learning_rates.csv") if row["training_pictures"] == pictures]
     if not rows:
         pytest.skip("data/results/learning_rates.csv has no rows of this world yet: run `difftuning study learning_rates`")
     assert best_rates(rows).items() <= LEARNING_RATES.items()
