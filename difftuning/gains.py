@@ -25,6 +25,7 @@ BUILT_BY = {
     "learning_rates": "difftuning study learning_rates --results data/results/learning_rates.csv",
     "pilot": "difftuning study pilot --results data/results/pilot.csv",
     "all_pictures": "difftuning study all_pictures --results data/results/all_pictures.csv",
+    "longer": "difftuning study longer --results data/results/longer.csv",
     "floors": "python -m difftuning.report",
     "planar": "python -m difftuning.lessons.planar",
     "transfer": "python -m difftuning.lessons.transfer",
