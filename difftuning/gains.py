@@ -45,7 +45,7 @@ class Estimate(NamedTuple):
         if not self.seeds:
             return "–"
         spread = f" ± {self.half_width:.{digits}f}" if self.seeds > 1 else ""
-        return f"{self.mean:.{digits}f}{spread}{unit}"
+        return f"{self.mean:z.{digits}f}{spread}{unit}"
 
     @property
     def percent(self) -> str:

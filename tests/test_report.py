@@ -72,6 +72,10 @@ def test_a_gain_in_loss_is_a_geometric_mean_over_the_chain():
     assert loss_gain_table(pd.DataFrame(rows))[2:] == ["| ours | target | 42 % |", "| ours | source | 42 % |"]
 
 
+def test_a_mean_that_rounds_to_nothing_has_no_sign():
+    assert Estimate(-0.001, 0.002, 3).percent == "0 ± 0 %" and Estimate(-0.02, 0.01, 3).percent == "-2 ± 1 %"
+
+
 def test_copies_are_counted_at_the_end():
     rows = table().assign(copied=lambda rows: 0.1 * (rows.step == 200) * (rows.method == "plain") + 0.5 * (rows.step == 100))
     assert copied_table(rows)[2:] == ["| plain | 10.0% | 10.0% |", "| ours | 0.0% | 0.0% |"]

@@ -5,7 +5,8 @@ import pytest
 
 from difftuning.files import data_folder
 from difftuning.result_tables import best_rates, kept_rows, world_version, write_rows
-from difftuning.study import GUIDANCES, LEARNING_RATES, METHODS, PILOT_PICTURES, _is_done, grid, run_study, studies
+from difftuning.study import LEARNING_RATES, PILOT_PICTURES, grid, run_study, studies
+from difftuning.study_cell import GUIDANCES, METHODS, is_done
 
 STEPS = (1, 2)
 slow = pytest.mark.slow  # they train and score with the shipped model
@@ -68,9 +69,9 @@ def test_a_study_takes_up_the_runs_that_its_table_holds_already(finished, tmp_pa
     assert not list((tmp_path / "cells").glob("*.run"))
     for kind in kinds[:3]:
         assert read(tmp_path / kind) == read(folder / kind)
-    assert all(_is_done(cell, tmp_path / "cells" / f"{cell.file_name}.csv") for cell in cells)
+    assert all(is_done(cell, tmp_path / "cells" / f"{cell.file_name}.csv") for cell in cells)
     other_seed = dataclasses.replace(cells[0], seed=7)
-    assert not _is_done(other_seed, tmp_path / "cells" / f"{other_seed.file_name}.csv")
+    assert not is_done(other_seed, tmp_path / "cells" / f"{other_seed.file_name}.csv")
 
 
 @slow
@@ -107,7 +108,7 @@ def test_rows_of_another_world_or_other_settings_do_not_count_as_done(tmp_path, 
     (cell,) = grid(["digits"], ["plain"], [0], [3e-4], steps=(1, 2), guidances=("1",))
     rows = [cell.identity | {"step": 1, "guidance": "1"}, cell.identity | {"step": 2, "guidance": "1"} | changed]
     write_rows(tmp_path / "table.csv", rows)
-    assert _is_done(cell, tmp_path / "table.csv") == done
+    assert is_done(cell, tmp_path / "table.csv") == done
 
 
 @slow
@@ -116,7 +117,7 @@ def test_a_run_that_diverges_is_a_row_and_ends_nothing(tmp_path):
     (cell,) = grid(["digits"], ["plain"], [0], [1e9], steps=(30, 31), samples=4, sampling_steps=2, loss_pictures=4, guidances=("1",))
     table = run_study([cell], folder=tmp_path / "cells", results=tmp_path / "table.csv")
     assert [(row["step"], row["fid"]) for row in read(table)] == [("30", "inf"), ("31", "inf")]
-    assert _is_done(cell, tmp_path / "cells" / f"{cell.file_name}.csv")
+    assert is_done(cell, tmp_path / "cells" / f"{cell.file_name}.csv")
 
 
 def test_a_table_keeps_the_rows_of_runs_that_the_study_no_longer_has(tmp_path):
