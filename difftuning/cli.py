@@ -108,9 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     scoring = command("evaluate", _evaluate, "Compare pictures with a reference set; prints JSON.")
     scoring.add_argument("--images", required=True, help="npz file of `difftuning sample`, or a folder of class folders")
     scoring.add_argument("--reference", required=True, help="task, folder, npz file or hub data set")
-    scoring.add_argument(
-        "--split", default="test", choices=("train", "validation", "test"), help="of the reference (default: test)"
-    )
+    scoring.add_argument("--split", default="test", choices=("train", "validation", "test"), help="of the reference (default: test)")
     scoring.add_argument("--features", help="tiny (default), inception, or inception:WEIGHTS")
     scoring.add_argument("--size", type=int, help="crop and resize both to this many pixels")
 

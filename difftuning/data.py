@@ -257,6 +257,8 @@ def _npz_errors(path: Path) -> Iterator[None]:
     except ValueError as error:
         if "allow_pickle" not in str(error):
             raise DamagedFileError(f"{path} is damaged ({error}); restore or write it again") from error
-        raise ValueError(f"{path} holds a pickled object array, which is never loaded; save numbers as integers, names as unicode") from error
+        raise ValueError(
+            f"{path} holds a pickled object array, which is never loaded; save numbers as integers, names as unicode"
+        ) from error
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, NotImplementedError) as error:
         raise DamagedFileError(f"{path} is damaged ({type(error).__name__}); restore or write it again") from error

@@ -106,9 +106,7 @@ def variational_bound(eps: Tensor, variance: Tensor, x_0: Tensor, x_t: Tensor, t
     log_variance = fraction * upper + (1 - fraction) * lower
     true_mean = diffusion.posterior_mean(x_0, x_t, t)
     mean = diffusion.posterior_mean(diffusion.predict_x0(x_t, t, eps), x_t, t)
-    divergence = 0.5 * (
-        log_variance - lower - 1 + (lower - log_variance).exp() + (true_mean - mean).square() * (-log_variance).exp()
-    )
+    divergence = 0.5 * (log_variance - lower - 1 + (lower - log_variance).exp() + (true_mean - mean).square() * (-log_variance).exp())
     likelihood = -discretized_gaussian_log_likelihood(x_0, mean, 0.5 * log_variance)
     first = torch.as_tensor(t, device=x_t.device).eq(0)
     return torch.where(first, likelihood.flatten(1).mean(1), divergence.flatten(1).mean(1)) / math.log(2)

@@ -141,4 +141,6 @@ def require_space(folder: Path, num_bytes: int) -> None:
     existing = next(p for p in [Path(folder).absolute(), *Path(folder).absolute().parents] if p.exists())
     free = shutil.disk_usage(existing).free
     if free < num_bytes:
-        raise OSError(f"{folder} needs {num_bytes / 1e6:.0f} MB but its disk has {free / 1e6:.0f} MB free; free some space or choose another folder")
+        raise OSError(
+            f"{folder} needs {num_bytes / 1e6:.0f} MB but its disk has {free / 1e6:.0f} MB free; free some space or choose another folder"
+        )

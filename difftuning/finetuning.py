@@ -136,12 +136,13 @@ def fine_tune(pretrained: Pretrained, task: Task, bank: MemoryBank | None = None
     denoiser = pretrained.copy_denoiser().float()  # small steps and the moving average need float32
     add_rows(denoiser, pretrained, rows, config.seed)
     objective = Objective(streams, pretrained.diffusion, config.seed)
-    state, history = train(
-        denoiser, objective, config, folder=folder, device=pretrained.device, callbacks=callbacks, progress=progress
-    )
+    state, history = train(denoiser, objective, config, folder=folder, device=pretrained.device, callbacks=callbacks, progress=progress)
     names, first_free = _names(pretrained, task, rows)
     model = pretrained.with_denoiser(
-        state.ema_model().to(pretrained.device), label_names=names, first_free_label=first_free, name=f"{pretrained.name} tuned on {task.name}"
+        state.ema_model().to(pretrained.device),
+        label_names=names,
+        first_free_label=first_free,
+        name=f"{pretrained.name} tuned on {task.name}",
     )
     result = FineTuned(model, history, config, rows)
     if checkpoints.is_main_process():
@@ -156,8 +157,7 @@ def split_batch(config: DiffTuningConfig, bank: MemoryBank | None) -> tuple[int,
     from_bank = int(round(config.batch_size * config.bank_share, 6))  # 100 * 0.29 is 28.999999999999996
     if from_bank == 0:
         raise ValueError(
-            f"a batch of {config.batch_size} at bank_share {config.bank_share} holds no bank picture: "
-            "raise one of them, or pass bank=None"
+            f"a batch of {config.batch_size} at bank_share {config.bank_share} holds no bank picture: raise one of them, or pass bank=None"
         )
     return config.batch_size - from_bank, from_bank
 

@@ -247,7 +247,9 @@ def _open(source: Path | str | BinaryIO, name: object, size: int) -> Image:
     try:
         image = pillow.open(source, formats=FORMATS)
     except (pillow.DecompressionBombError, pillow.DecompressionBombWarning) as error:
-        raise ValueError(f"{name} is too large to decode safely ({_one_line(error)}); shrink it or raise PIL.Image.MAX_IMAGE_PIXELS") from error
+        raise ValueError(
+            f"{name} is too large to decode safely ({_one_line(error)}); shrink it or raise PIL.Image.MAX_IMAGE_PIXELS"
+        ) from error
     except (OSError, SyntaxError, ValueError, struct.error) as error:
         raise ValueError(f"{name} is no picture that can be read ({type(error).__name__}); remove or convert it") from error
     enlarged = max(image.size) / min(image.size) * size**2  # a strip of 1 x 10000 pixels grows to 2.5 million columns

@@ -100,7 +100,9 @@ class MemoryBank:
             raise DamagedFileError(f"the bank in {folder} is unfinished ({absent[0]} is next): call MemoryBank.sample again to go on")
         bad = _bad_shards(folder, manifest)
         if bad:
-            raise DamagedFileError(f"{folder / bad[0]} is missing, cut off or altered: repair it with difftuning.memory.repair_bank(folder, pretrained)")
+            raise DamagedFileError(
+                f"{folder / bad[0]} is missing, cut off or altered: repair it with difftuning.memory.repair_bank(folder, pretrained)"
+            )
         latents = torch.cat([load_tensors(folder / name)["latents"] for name in recipe.shard_names])
         return cls(folder, recipe, latents, torch.tensor(manifest["labels"]))
 
@@ -138,7 +140,9 @@ def repair_bank(folder: str | Path, pretrained: Pretrained) -> list[str]:
 def require_same_model(recipe: BankRecipe, pretrained: Pretrained, folder: Path) -> None:
     """Raise where a bank was sampled from another model than the one at hand."""
     if tuple(recipe.latent_shape) != tuple(pretrained.latent_shape):
-        raise ValueError(f"the bank in {folder} holds latents {tuple(recipe.latent_shape)}, {pretrained.name} works on {tuple(pretrained.latent_shape)}")
+        raise ValueError(
+            f"the bank in {folder} holds latents {tuple(recipe.latent_shape)}, {pretrained.name} works on {tuple(pretrained.latent_shape)}"
+        )
     if recipe.fingerprint != pretrained.fingerprint:
         raise ValueError(
             f"the bank in {folder} was sampled from another model (weights {recipe.fingerprint[:12]}, "

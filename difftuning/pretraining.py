@@ -72,9 +72,7 @@ def pretrain(source: Task, autoencoder: AutoencoderKL, config: PretrainingConfig
         eps_weight=p2_weight(model.diffusion.snr, gamma=config.p2_gamma) if config.p2_gamma else None,
     )  # fmt: skip
     objective = Objective([stream], model.diffusion, config.seed)
-    state, history = train(
-        model.denoiser, objective, config, folder=folder, device=model.device, callbacks=callbacks, progress=progress
-    )
+    state, history = train(model.denoiser, objective, config, folder=folder, device=model.device, callbacks=callbacks, progress=progress)
     result = model.with_denoiser(free_rows_as_null(state.ema_model(), model.first_free_label))
     if checkpoints.is_main_process():
         result.save(folder / "model")

@@ -1,6 +1,6 @@
 """Result tables as text: scores, and gains over plain fine-tuning with intervals.
 
-    python -m difftuning.report     # writes pilot.md and all_pictures.md in data/results, from the tables beside them
+python -m difftuning.report     # writes pilot.md and all_pictures.md in data/results, from the tables beside them
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Sequence
 
 from .files import atomic_path, data_folder
 from .gains import (
-    AIM,
     BASELINE,
     at_mark,
     best_setting,
@@ -77,7 +76,9 @@ def mean_gain_table(table: pandas.DataFrame, guidance: str, step: int, score: st
     """Markdown: the mean over tasks of each method's gain, and beside it the gain of the scores' means over tasks."""
     here, rows = table[(table.guidance == guidance) & (table.step == step)], []
     for method in _rivals(table):
-        ours, plain = (here[here.method == name].pivot_table(index="seed", columns="task", values=score).dropna() for name in (method, BASELINE))
+        ours, plain = (
+            here[here.method == name].pivot_table(index="seed", columns="task", values=score).dropna() for name in (method, BASELINE)
+        )
         seeds = ours.index.intersection(plain.index)
         ours, plain = ours.loc[seeds], plain.loc[seeds]
         of_gains = estimate(((plain - ours) / plain).mean(axis=1).to_numpy())
@@ -152,7 +153,12 @@ def study_report(name: str, folder: Path) -> str:
     ]  # fmt: skip
     lines += [f"- {task}: {gain_at_the_data_end(rows, BASELINE).percent}" for task, rows in replacement.groupby("task", sort=False)]
     for guidance in table.guidance.unique():
-        lines += ["", f"Frechet distance, mean over the tasks at guidance {guidance}, {last} steps:", "", *mean_gain_table(table, guidance, last)]
+        lines += [
+            "",
+            f"Frechet distance, mean over the tasks at guidance {guidance}, {last} steps:",
+            "",
+            *mean_gain_table(table, guidance, last),
+        ]
     return "\n".join(lines + _tasks(table, losses, floors)).rstrip() + "\n"
 
 
@@ -186,11 +192,22 @@ def _tasks(table: pandas.DataFrame, losses: pandas.DataFrame, floors: pandas.Dat
     lines, last = [], int(table.step.max())
     for task, rows in table.groupby("task", sort=False):
         plain = best_setting(rows, BASELINE)
-        lines += ["", f"## {task}", "", f"Plain fine-tuning is best at guidance {plain[0]} after {plain[1]} steps. What real pictures score:", ""]
+        lines += [
+            "",
+            f"## {task}",
+            "",
+            f"Plain fine-tuning is best at guidance {plain[0]} after {plain[1]} steps. What real pictures score:",
+            "",
+        ]
         for _, floor in floors[floors.task == task].iterrows():
             lines.append(f"- {floor.pictures}: Frechet {floor.fid:.2f}, kernel {floor.kid:.3f}")
         lines += ["", f"Samples that repeat a training picture, after {last} steps:", "", *copied_table(rows)]
-        lines += ["", "Held-out loss, mean over the chain, lower than plain fine-tuning's by:", "", *loss_gain_table(losses[losses.task == task])]
+        lines += [
+            "",
+            "Held-out loss, mean over the chain, lower than plain fine-tuning's by:",
+            "",
+            *loss_gain_table(losses[losses.task == task]),
+        ]
         for score, name in MEASURES.items():
             for guidance in rows.guidance.unique():
                 lines += ["", f"{name} at guidance {guidance}:", "", *score_table(rows, guidance, score)]

@@ -53,9 +53,7 @@ def metavar(annotation: str) -> str:
     return {"int": "N", "float": "X"}.get(kind, "NAME")
 
 
-def gather(
-    flags: dict[str, Any], options: Sequence[str], settings: dict[str, Setting]
-) -> tuple[dict[str, str], dict[str, Any]]:
+def gather(flags: dict[str, Any], options: Sequence[str], settings: dict[str, Setting]) -> tuple[dict[str, str], dict[str, Any]]:
     """Options (texts) and settings (each of its type), from the file named by `config` and from the flags, which win."""
     values = _read_config(flags.get("config"), [*options, *settings]) | flags
     needed = [name for name in ("task", "folder") if name in options]

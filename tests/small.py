@@ -50,7 +50,9 @@ def small_bank(pretrained: Pretrained, folder: Path, *, size: int = 20, **option
 def run_python(program: str, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess:
     """Run a program in a process of its own that can import difftuning and this file, with as many threads as here."""
     tests = Path(__file__).parent
-    preamble = f"import sys, torch; sys.path[:0] = [{str(tests)!r}, {str(tests.parent)!r}]; torch.set_num_threads({torch.get_num_threads()})\n"
+    preamble = (
+        f"import sys, torch; sys.path[:0] = [{str(tests)!r}, {str(tests.parent)!r}]; torch.set_num_threads({torch.get_num_threads()})\n"
+    )
     done = subprocess.run([sys.executable, "-c", preamble + program, *map(str, arguments)], capture_output=True, text=True, timeout=120)
     if check and done.returncode:
         raise AssertionError(done.stderr[-3000:])

@@ -124,7 +124,9 @@ def test_a_tuned_model_alone_finds_its_labels_by_the_tasks_names(small_model):
     model = small_model.with_denoiser(small_model.denoiser, label_names=[*small_model.label_names, "ring (shapes)", "wave"])
     reference = SimpleNamespace(images=pictures(8), class_names=["ring", "wave"], name="shapes")
     by_names = denoiser_replacement(model, small_model, [0.5], reference, samples=8, steps=2)
-    by_rows = denoiser_replacement(SimpleNamespace(model=model, rows=torch.tensor([5, 6])), small_model, [0.5], reference, samples=8, steps=2)
+    by_rows = denoiser_replacement(
+        SimpleNamespace(model=model, rows=torch.tensor([5, 6])), small_model, [0.5], reference, samples=8, steps=2
+    )
     assert by_names["fid"].tolist() == by_rows["fid"].tolist()
     with pytest.raises(ValueError, match="pass what fine_tune returned"):
         denoiser_replacement(model, small_model, [0.5], reference.images)

@@ -228,9 +228,7 @@ def test_a_mistake_is_answered_in_one_line(capsys, line, model, tmp_path):
 def test_a_damaged_file_is_named(capsys, model, pictures, tuned, tmp_path):
     bank = shutil.copytree(tuned.parent / "bank", tmp_path / "bank")
     (bank / "shard-00000.safetensors").write_bytes(b"cut")
-    code, _, err = run(
-        capsys, "train", "--model", model, "--task", pictures, "--bank", bank, "--folder", tmp_path / "run", "--steps", 2
-    )
+    code, _, err = run(capsys, "train", "--model", model, "--task", pictures, "--bank", bank, "--folder", tmp_path / "run", "--steps", 2)
     assert code == 2 and "shard-00000.safetensors is missing, cut off or altered" in err and err.count("\n") == 1
 
 

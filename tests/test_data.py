@@ -134,7 +134,10 @@ def test_an_unknown_name_is_asked_of_the_hub_and_then_named(world, monkeypatch):
 
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    for name, answer in {"zzqx": "the hub gave no data set 'zzqx'", "nobody/zzqx": "the datasets library cannot load 'nobody/zzqx'"}.items():
+    for name, answer in {
+        "zzqx": "the hub gave no data set 'zzqx'",
+        "nobody/zzqx": "the datasets library cannot load 'nobody/zzqx'",
+    }.items():
         with pytest.raises(FileNotFoundError) as error:
             load_task(name)
         assert f"no task, folder or npz file '{name}', and {answer}" in one_line(error)
@@ -634,7 +637,11 @@ def test_an_interrupted_encoding_leaves_no_file(world, cache):
 
 
 def test_importing_data_brings_in_torch_and_numpy_only():
-    code = "import sys, difftuning.data, difftuning.latents; print([m for m in ('PIL', 'datasets', 'tqdm', 'diffusers') if m in sys.modules])"
+    code = (
+        "import sys, difftuning.data, difftuning.latents; print([m for m in ('PIL', 'datasets', 'tqdm', 'diffusers') if m in sys.modules])"
+    )
     torch_alone = "import sys, torch, numpy; print([m for m in ('PIL', 'datasets', 'tqdm', 'diffusers') if m in sys.modules])"
-    found, expected = (subprocess.run([sys.executable, "-c", c], capture_output=True, text=True, check=True).stdout for c in (code, torch_alone))
+    found, expected = (
+        subprocess.run([sys.executable, "-c", c], capture_output=True, text=True, check=True).stdout for c in (code, torch_alone)
+    )
     assert found == expected

@@ -109,7 +109,8 @@ def independent_loop(pretrained, draws, steps, learning_rate, bank_weight, start
             log_variance = (v + 1) / 2 * at(betas.log()) + (1 - (v + 1) / 2) * at(posterior.log())
             error = at(betas / ((1 - a).sqrt() * (1 - betas).sqrt())) * (noise - eps.detach())  # difference of the two means
             kl = torch.distributions.kl_divergence(
-                torch.distributions.Normal(error, at(posterior.sqrt())), torch.distributions.Normal(torch.zeros(()), (log_variance / 2).exp())
+                torch.distributions.Normal(error, at(posterior.sqrt())),
+                torch.distributions.Normal(torch.zeros(()), (log_variance / 2).exp()),
             )
             losses.append(mse_loss(eps, noise) + kl.mean() / torch.log(torch.tensor(2.0)))
         total = losses[0] if len(losses) == 1 else losses[0] + bank_weight * losses[1]
@@ -285,7 +286,9 @@ def test_rows_are_free_ones_where_they_suffice_else_the_first(pretrained, choice
     assert choose_rows(pretrained, classes, choice).tolist() == list(rows)
 
 
-@pytest.mark.parametrize("choice, classes, message", [("free", 8, "8 classes need free label rows, small has 7"), ("auto", 13, "do not fit into")])
+@pytest.mark.parametrize(
+    "choice, classes, message", [("free", 8, "8 classes need free label rows, small has 7"), ("auto", 13, "do not fit into")]
+)
 def test_too_many_classes_are_an_error(pretrained, choice, classes, message):
     with pytest.raises(ValueError, match=message):
         choose_rows(pretrained, classes, choice)
@@ -447,7 +450,10 @@ def test_a_finished_folder_and_a_foreign_one_are_not_overwritten(pretrained, tas
 
 
 def test_a_bank_of_another_model_or_shape_is_refused(pretrained, task, tmp_path):
-    for model, message in ((small_pretrained(seed=1), "was sampled from another model"), (small_pretrained(side=8), r"holds latents \(4, 8, 8\)")):
+    for model, message in (
+        (small_pretrained(seed=1), "was sampled from another model"),
+        (small_pretrained(side=8), r"holds latents \(4, 8, 8\)"),
+    ):
         foreign = small_bank(model, tmp_path / message[:4], size=3)
         with pytest.raises(ValueError, match=message):
             tune(pretrained, task, foreign, tmp_path / "run")

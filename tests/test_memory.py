@@ -175,7 +175,9 @@ def test_a_damaged_shard_is_named_and_sampled_again_alone(pretrained, folder, fi
     damage(folder / SHARDS[2], how)
     untouched = (folder / SHARDS[0]).stat().st_mtime_ns
     assert bank.verify() == SHARDS[1:]
-    with pytest.raises(DamagedFileError, match=f"{SHARDS[1]} is missing, cut off or altered: repair it with difftuning.memory.repair_bank") as caught:
+    with pytest.raises(
+        DamagedFileError, match=f"{SHARDS[1]} is missing, cut off or altered: repair it with difftuning.memory.repair_bank"
+    ) as caught:
         MemoryBank.load(folder)
     assert "\n" not in str(caught.value)
     assert (bank.repair if how == "cut" else lambda model: repair_bank(folder, model))(pretrained) == SHARDS[1:]

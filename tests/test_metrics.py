@@ -256,7 +256,7 @@ def test_rounding_just_outside_the_range_is_clamped():
 
 
 def test_an_unknown_space_and_a_bad_function_are_named():
-    with pytest.raises(ValueError, match='unknown feature space \'clip\': choose "tiny"'):
+    with pytest.raises(ValueError, match="unknown feature space 'clip': choose \"tiny\""):
         evaluate(pictures(), pictures(), features="clip")
     with pytest.raises(ValueError, match=r"must give \(N, D\) features, got \(12, 3, 32, 32\)"):
         evaluate(pictures(), pictures(), features=lambda images: images)

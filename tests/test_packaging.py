@@ -66,9 +66,7 @@ def test_the_address_stands_in_one_place():
     (address,) = PROJECT["urls"].values()
     owner = re.compile(r"https?://github\.com/difftuning/[\w.-]+|(?<=github/)difftuning/[\w.-]+")
     texts = [
-        p
-        for p in _committed_files()
-        if p.suffix in (".py", ".md", ".toml", ".yml", ".txt", ".ipynb", ".json", "") and p != Path(__file__)
+        p for p in _committed_files() if p.suffix in (".py", ".md", ".toml", ".yml", ".txt", ".ipynb", ".json", "") and p != Path(__file__)
     ]
     for path in texts:
         found = owner.findall(path.read_text(encoding="utf-8"))

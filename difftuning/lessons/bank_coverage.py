@@ -154,9 +154,7 @@ def tested_predictions(table: pandas.DataFrame) -> pandas.DataFrame:
         held = [name for name in ("size", "steps", "guidance") if name != varied]
         lines = table.pivot(index=held, columns=varied, values=measure).diff(axis=1).iloc[:, 1:]
         changes = (lines.iloc[:, -1:] if varied == "steps" else lines).to_numpy().ravel()
-        found.append(
-            {"prediction": prediction, "held": sum(map(holds, changes)), "of": len(changes), "mean change": changes.mean()}
-        )
+        found.append({"prediction": prediction, "held": sum(map(holds, changes)), "of": len(changes), "mean change": changes.mean()})
     return pandas.DataFrame(found).set_index("prediction")
 
 

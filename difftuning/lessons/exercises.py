@@ -114,7 +114,11 @@ def compare(found: Any, expected: Tensor, *, place: Callable[[int], str] = "time
     ratio = found.sum() / expected.sum() if expected.sum() else torch.tensor(torch.nan)
     hint = ""
     if torch.allclose(found, expected * ratio, rtol=1e-4, atol=1e-12 * float(scale)):
-        hint = f"; every number is {float(ratio):.4g} times too large" if ratio > 1 else f"; every number is {float(1 / ratio):.4g} times too small"
+        hint = (
+            f"; every number is {float(ratio):.4g} times too large"
+            if ratio > 1
+            else f"; every number is {float(1 / ratio):.4g} times too small"
+        )
     elif torch.allclose(found, expected.flip(0), rtol=1e-4):
         hint = "; it is the mirror image of what it should be"
     return Grade(False, f"{int((errors > CLOSE).sum())} of {errors.numel()} are wrong; {here}{hint}")

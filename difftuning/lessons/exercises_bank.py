@@ -38,9 +38,7 @@ def bank_visits(answer: Callable) -> Grade:
 @exercise("shards to sample again")
 def shards_to_sample_again(answer: Callable) -> Grade:
     """How many files repair has to sample again, where some pictures' bytes are damaged."""
-    expected = torch.tensor(
-        [len({picture // shard for picture in damaged}) for _, shard, damaged in DAMAGE], dtype=torch.float64
-    )
+    expected = torch.tensor([len({picture // shard for picture in damaged}) for _, shard, damaged in DAMAGE], dtype=torch.float64)
     found = _answers(answer, DAMAGE)
     return compare(found, expected, place=lambda n: "shards({}, {}, {})".format(*DAMAGE[n]))
 

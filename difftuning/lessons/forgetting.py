@@ -1,6 +1,6 @@
 """The tables of lesson 02, and the test of its prediction: what is said to grow along the chain must grow with t.
 
-    python -m difftuning.lessons.forgetting     # rebuilds data/results/zero_shot.csv; some minutes
+python -m difftuning.lessons.forgetting     # rebuilds data/results/zero_shot.csv; some minutes
 """
 
 from __future__ import annotations

@@ -125,7 +125,9 @@ def tuned_denoisers(pretrained: nn.Module, method: str, marks: Sequence[int] = M
     from_bank, weight, rising = METHODS[method]
     streams = [_stream("target", target.sample(TARGET_POINTS, seed=seed), TARGET, 32 - from_bank, power=float(rising))]
     if from_bank:
-        streams.append(_stream("bank", source.sample(BANK_POINTS, seed=seed + 1000), NULL, from_bank, power=1.0, descending=True, weight=weight))
+        streams.append(
+            _stream("bank", source.sample(BANK_POINTS, seed=seed + 1000), NULL, from_bank, power=1.0, descending=True, weight=weight)
+        )
     return _train(copy.deepcopy(pretrained), streams, marks, learning_rate=1e-3, seed=seed)
 
 
@@ -162,7 +164,9 @@ def _one_thread() -> Iterator[None]:
 
 
 @torch.no_grad()
-def own_error(denoiser: nn.Module | Mixture, world: Mixture, label: int, timesteps: Sequence[int] = TIMESTEPS, *, points: int = 4000) -> Tensor:
+def own_error(
+    denoiser: nn.Module | Mixture, world: Mixture, label: int, timesteps: Sequence[int] = TIMESTEPS, *, points: int = 4000
+) -> Tensor:
     """A denoiser's own error on points of `world`, as a fraction of the unavoidable loss; float64 (len(timesteps),).
 
     The fraction is the same for errors of the noise and of x_0.  0 is perfect; at 1 the loss
@@ -208,7 +212,8 @@ def planar_table(seeds: Sequence[int], methods: Sequence[str] = tuple(METHODS), 
             for data, world, label in (("target", target, TARGET), ("source", source, NULL)):
                 errors = own_error(network, world, label).tolist()
                 rows += [
-                    {"seed": seed, "method": method, "step": steps, "data": data, "t": t, "error": error} for t, error in zip(TIMESTEPS, errors)
+                    {"seed": seed, "method": method, "step": steps, "data": data, "t": t, "error": error}
+                    for t, error in zip(TIMESTEPS, errors)
                 ]
     return pandas.DataFrame(rows)
 

@@ -28,7 +28,9 @@ STAR = {"marker": "*", "markersize": 17, "markeredgecolor": "black", "linestyle"
 VARIED = {"size": "pictures in the bank", "steps": "sampling steps", "guidance": "guidance"}
 
 
-def class_page(names: Sequence[str], rows: Mapping[str, Sequence[Tensor]], *, heights: Sequence[int] | None = None, title: str = "") -> Figure:
+def class_page(
+    names: Sequence[str], rows: Mapping[str, Sequence[Tensor]], *, heights: Sequence[int] | None = None, title: str = ""
+) -> Figure:
     """A column of pictures under each class name; each of `rows` holds one (n, 3, H, W) per class, as many as there are.
 
     `heights`: for how many pictures of a class each of `rows` has room, so that pages are of one size; default: as many as there are.
@@ -136,9 +138,7 @@ def _slices(table: pandas.DataFrame, real: pandas.DataFrame | None, live: Mappin
             lines[name, measure, "live"] = above.plot([], [], color=colour, **STAR)[0]
         lines[name, "seconds"] = below.plot(values, np.full(len(values), np.nan), color="0.25", marker="D", markersize=5)[0]
         lines[name, "seconds", "live"] = below.plot([], [], color="0.25", **STAR)[0]
-        lines[name, "here"] = [
-            axis.axvline(values[0], color="0.6", linewidth=6, alpha=0.35, zorder=0) for axis in (above, below)
-        ]
+        lines[name, "here"] = [axis.axvline(values[0], color="0.6", linewidth=6, alpha=0.35, zorder=0) for axis in (above, below)]
         for axis in (above, below):
             if name != "guidance":
                 axis.set_xscale("log", base=2)
@@ -154,9 +154,7 @@ def _slices(table: pandas.DataFrame, real: pandas.DataFrame | None, live: Mappin
     if real is not None:
         key.append(axes[0, 0].plot([], [], color="0.3", linestyle="--", linewidth=1, label="as many real pictures")[0])
     if live is not None:
-        key.append(
-            axes[0, 0].plot([], [], color="white", marker="*", markersize=13, markeredgecolor="black", label="your bank")[0]
-        )
+        key.append(axes[0, 0].plot([], [], color="white", marker="*", markersize=13, markeredgecolor="black", label="your bank")[0])
     figure.legend(handles=key, loc="outside upper center", ncols=len(key), frameon=False, fontsize=11)
     describe(figure, "Precision, recall, coverage and seconds against size, sampling steps and guidance of a memory bank.")
 

@@ -68,7 +68,9 @@ class Dashboard:
 
     def _lines(self, axis) -> dict[str, Artist]:
         styles = {"target": "-", "bank": (0, (6, 1.5))}  # dashed, so that neither hides the other
-        return {name: self._move(axis.plot([], [], color=colour, linewidth=2.2, linestyle=styles[name]))[0] for name, colour in TERMS.items()}
+        return {
+            name: self._move(axis.plot([], [], color=colour, linewidth=2.2, linestyle=styles[name]))[0] for name, colour in TERMS.items()
+        }
 
     def _bars(self, axis, place: float) -> Sequence[Artist]:
         name = "target" if place < 0 else "bank"
@@ -82,7 +84,9 @@ class Dashboard:
 
     def _label(self, most_weight: float, most_pictures: float) -> None:
         steps, last = self.diffusion.num_timesteps, self.axes[0, 2]
-        for axis, title in zip(self.axes[0], ("weights as the family\nstates them", "where t is drawn\n(times uniform)", "equivalent loss weight\n(t uniform)")):
+        for axis, title in zip(
+            self.axes[0], ("weights as the family\nstates them", "where t is drawn\n(times uniform)", "equivalent loss weight\n(t uniform)")
+        ):
             axis.set(xlim=(0, steps), ylim=(0, most_weight), xlabel=T_LABEL, title=title)
         for scheme, (name, colour, style) in SCHEMES.items():
             values = eps_multiplier(self.diffusion, scheme)
@@ -92,7 +96,12 @@ class Dashboard:
         counts.set_xticks(range(10), [str(n + 1) for n in range(10)])
         share.axhline(50, color="0.6", linewidth=1)
         share.set(xlim=(0, steps), ylim=(-2, 102), xlabel=T_LABEL, title="retention's part of the\nweight at t, %; where over half")
-        amount.set(xlim=(0, self.batch_size), ylim=(1.6, -0.6), xlabel="pictures of a step", title="pictures (pale) and what\nthey are worth (solid)")
+        amount.set(
+            xlim=(0, self.batch_size),
+            ylim=(1.6, -0.6),
+            xlabel="pictures of a step",
+            title="pictures (pale) and what\nthey are worth (solid)",
+        )
         amount.set_yticks([0, 1], ["target", "bank"])
         for axis in self.axes.flat:
             axis.title.set_fontsize(11)
@@ -104,7 +113,9 @@ class Dashboard:
                  "weights beside P2 and Min-SNR, pictures per tenth of the chain, retention's part of the weight, effective numbers.")  # fmt: skip
 
 
-def weights_figure(diffusion: Diffusion, *, most_weight: float = 4.2, most_pictures: float = 12.0, batch_size: int = 32, **setting: object) -> Figure:
+def weights_figure(
+    diffusion: Diffusion, *, most_weight: float = 4.2, most_pictures: float = 12.0, batch_size: int = 32, **setting: object
+) -> Figure:
     """The dashboard at one setting (`balance` says which there are), still."""
     board = Dashboard(diffusion, batch_size=batch_size, most_weight=most_weight, most_pictures=most_pictures)
     board.update(**setting)
@@ -114,7 +125,9 @@ def weights_figure(diffusion: Diffusion, *, most_weight: float = 4.2, most_pictu
     return board.figure
 
 
-def weights_explorer(diffusion: Diffusion, *, most_weight: float = 4.2, most_pictures: float = 12.0, batch_size: int = 32, **axes: Iterable) -> Moving:
+def weights_explorer(
+    diffusion: Diffusion, *, most_weight: float = 4.2, most_pictures: float = 12.0, batch_size: int = 32, **axes: Iterable
+) -> Moving:
     """The dashboard behind controls.  Axes are named as in `balance`, but the parameter "tau" or "threshold"."""
     board = Dashboard(diffusion, batch_size=batch_size, most_weight=most_weight, most_pictures=most_pictures)
     return Moving(board.figure, board.moving, _by_own_name(board.update), **axes)
@@ -135,7 +148,9 @@ def toy_curves(spreads: Sequence[float], squares: Tensor, ratios: Mapping[str, T
     right.set_xticks([spreads[0], 1, spreads[-1]], [f"{value:g}" for value in (spreads[0], 1, spreads[-1])])
     right.minorticks_off()
     figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=10, frameon=False)
-    return describe(figure, "Left: the toy's mean squared gradient against the timestep. Right: variance of weighting over that of sampling.")
+    return describe(
+        figure, "Left: the toy's mean squared gradient against the timestep. Right: variance of weighting over that of sampling."
+    )
 
 
 def length_curves(timesteps: Tensor, squares: Mapping[str, Tensor]) -> Figure:
@@ -162,7 +177,16 @@ def variance_ratios(powers: Sequence[float], predicted: Mapping[str, Sequence[fl
         axis.plot(powers, ratios, color=TERMS[name], linewidth=2, label=f"{NAMES[name]}, predicted")
         middle, low, high = measured[name]
         label = f"{NAMES[name]}, measured"
-        axis.errorbar([power + shift], [middle], [[middle - low], [high - middle]], color=TERMS[name], marker="o", markersize=9, capsize=5, label=label)
+        axis.errorbar(
+            [power + shift],
+            [middle],
+            [[middle - low], [high - middle]],
+            color=TERMS[name],
+            marker="o",
+            markersize=9,
+            capsize=5,
+            label=label,
+        )
     _ratio_axis(axis, "power of the law (tau)")
     figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=10, frameon=False)
     return describe(figure, "Variance of weighting over that of sampling against the power of the law: predicted lines, measured points.")

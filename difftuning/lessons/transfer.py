@@ -1,11 +1,11 @@
 """Where transfer comes from: closed-form denoisers over the source against the trained network, on pictures of a task.
 
-    ideal      the theorem: an average of whole source pictures
-    patches    the same cell by cell, on windows (the closed form of a denoiser that sees its surroundings only)
-    gaussian   the best linear denoiser: of the source it knows mean and covariance
-    network    the pre-trained denoiser, under the null label
+ideal      the theorem: an average of whole source pictures
+patches    the same cell by cell, on windows (the closed form of a denoiser that sees its surroundings only)
+gaussian   the best linear denoiser: of the source it knows mean and covariance
+network    the pre-trained denoiser, under the null label
 
-    python -m difftuning.lessons.transfer     # rebuilds data/results/transfer.csv; some minutes
+python -m difftuning.lessons.transfer     # rebuilds data/results/transfer.csv; some minutes
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ HELD_OUT = "source, held out"
 def gaussian_denoiser(x_t: Tensor, t: int, data: Tensor, alphas_cumprod: Tensor) -> Tensor:
     """E[x_0 | x_t] if x_0 were Gaussian with the mean and covariance of `data` (M, ...): the best linear denoiser.
 
-        mean + sqrt(a) C (a C + (1 - a) I)^-1 (x_t - sqrt(a) mean)
+    mean + sqrt(a) C (a C + (1 - a) I)^-1 (x_t - sqrt(a) mean)
     """
     a = alphas_cumprod[t].double()
     points = data.flatten(1).double()

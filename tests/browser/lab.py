@@ -130,9 +130,7 @@ def run_all(page: Page, watch: Watch, seconds: float) -> None:
 
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
-    counts = (
-        "jupyterapp.shell.currentWidget.content.widgets.filter(c => c.model.type === 'code' && c.model.sharedModel.getSource())"
-    )
+    counts = "jupyterapp.shell.currentWidget.content.widgets.filter(c => c.model.type === 'code' && c.model.sharedModel.getSource())"
     failed = f"{counts}.some(c => c.model.outputs.toJSON().some(o => o.output_type === 'error'))"
     try:
         page.wait_for_function(f"{counts}.every(c => c.model.executionCount) || {failed}", timeout=1000 * seconds, polling=100)

@@ -33,9 +33,7 @@ def test_the_timestep_weights_work_under_voila(watched, keep, tmp_path):
 
 def test_a_small_notebook_works_under_voila_and_a_failing_one_is_found_out(watched, tmp_path):
     page, watch = watched
-    write_notebook(
-        tmp_path / "notebooks" / "good.ipynb", EXPLORER, "explore(precompute(draw, power=[1, 2, 3], law=['rising']))"
-    )
+    write_notebook(tmp_path / "notebooks" / "good.ipynb", EXPLORER, "explore(precompute(draw, power=[1, 2, 3], law=['rising']))")
     write_notebook(tmp_path / "notebooks" / "bad.ipynb", "print('begins')", "[][3]", "print('not reached')")
     with voila(tmp_path / "notebooks", tmp_path / "server") as address:
         open_voila(page, watch, address("good.ipynb"), 60, pictures=1)

@@ -201,13 +201,8 @@ def test_slices_pass_through_the_table_and_stars_stand_on_the_live_bank():
     live = {"size": 125, "steps": 6, "guidance": 1.5, "precision": 0.61, "recall": 0.71, "coverage": 0.31, "seconds": 2.0}
     axes = np.array(coverage_slices(made_table(), size=125, steps=3, guidance=1.5, live=live).axes).reshape(2, 3)
     lines = [line.get_xydata().tolist() for line in axes[0, 0].lines]
-    assert [[125, 0.65], [250, 0.65]] in [
-        np.round(line, 6).tolist() for line in lines
-    ]  # precision at three steps, guidance 1.5
-    stars = [
-        [line.get_xydata().tolist() for line in axis.lines if line.get_marker() == "*" and len(line.get_xdata())]
-        for axis in axes[0]
-    ]
+    assert [[125, 0.65], [250, 0.65]] in [np.round(line, 6).tolist() for line in lines]  # precision at three steps, guidance 1.5
+    stars = [[line.get_xydata().tolist() for line in axis.lines if line.get_marker() == "*" and len(line.get_xdata())] for axis in axes[0]]
     assert stars[0] == stars[2] == [] and sorted(stars[1]) == [[[6, 0.31]], [[6, 0.61]], [[6, 0.71]]]
 
 

@@ -146,7 +146,11 @@ WRONG = {
         "at power 2.5: ",
     ),
     "the law itself": ("equivalent weights", lambda law: law, "1000 times too small"),
-    "the power forgotten": ("bank weight for a crossing", lambda c, steps, power: (c + 1) / (steps - c), "2 of 5 are wrong; the bank weight for a crossing at t = 700, power 0.5, is 2.33667"),
+    "the power forgotten": (
+        "bank weight for a crossing",
+        lambda c, steps, power: (c + 1) / (steps - c),
+        "2 of 5 are wrong; the bank weight for a crossing at t = 700, power 0.5, is 2.33667",
+    ),
     "both alike": ("second moments", lambda law, squares: ((law * squares).sum(),) * 2, "weighting is 1, it should be 1.3326"),
     "one number": ("second moments", lambda law, squares: [(law * squares).sum()], "return two numbers"),
 }

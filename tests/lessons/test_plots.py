@@ -7,7 +7,9 @@ from difftuning.lessons.plots import COLOURS, picture_rows, score_curves
 
 
 def table():
-    rows = [(method, seed, step, 10 - step / 400 + seed) for method in ("plain", "Diff-Tuning") for seed in (0, 1, 2) for step in (400, 800)]
+    rows = [
+        (method, seed, step, 10 - step / 400 + seed) for method in ("plain", "Diff-Tuning") for seed in (0, 1, 2) for step in (400, 800)
+    ]
     return pd.DataFrame(rows, columns=["method", "seed", "step", "fid"])
 
 
@@ -15,7 +17,9 @@ def test_the_band_is_the_interval_of_the_seeds_by_hand():
     """Student's t at 97.5 % with 2 degrees of freedom is 4.3027; at 400 steps the values 9, 10, 11 have standard deviation 1."""
     band = score_curves(table()).axes[0].collections[0].get_paths()[0].vertices
     at_400 = band[band[:, 0] == 400, 1]
-    assert at_400.max() == pytest.approx(10 + 4.3027 / np.sqrt(3), rel=1e-4) and at_400.min() == pytest.approx(10 - 4.3027 / np.sqrt(3), rel=1e-4)
+    assert at_400.max() == pytest.approx(10 + 4.3027 / np.sqrt(3), rel=1e-4) and at_400.min() == pytest.approx(
+        10 - 4.3027 / np.sqrt(3), rel=1e-4
+    )
 
 
 def test_one_seed_has_no_band():

@@ -46,7 +46,13 @@ def test_where_retention_has_no_weight_there_is_no_law_and_no_crossing():
 def test_a_balance_is_what_the_training_loop_does(family, parameter, weighted):
     """Laws, weights and counts are those of `fine_tune`; its expected loss at each t is law x importance x stream weight."""
     config = DiffTuningConfig(
-        steps=1, family=family, reconsolidation_power=parameter, retention_power=parameter, weighted=weighted, bank_share=0.29, bank_weight=0.3
+        steps=1,
+        family=family,
+        reconsolidation_power=parameter,
+        retention_power=parameter,
+        weighted=weighted,
+        bank_share=0.29,
+        bank_weight=0.3,
     )
     use = "weight the loss" if weighted else "sample t"
     found = balance(DIFFUSION, family=family, parameter=parameter, use=use, bank_share=0.29, bank_weight=0.3)
@@ -193,7 +199,9 @@ def test_inner_products_survive_the_folding(model):
     pair = objectives(model, RISING)
     found = gradient_noise.compare_gradients(model.denoiser, pair, "target", count=3)
     whole = [
-        torch.stack([gradient_noise.gradient(model.denoiser, one.losses(model.denoiser, step, torch.device("cpu"))["target"]) for step in range(3)])
+        torch.stack(
+            [gradient_noise.gradient(model.denoiser, one.losses(model.denoiser, step, torch.device("cpu"))["target"]) for step in range(3)]
+        )
         for one in pair
     ]
     exact = torch.einsum("iap,jbp->ijab", torch.stack(whole).double(), torch.stack(whole).double())

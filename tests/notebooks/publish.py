@@ -1,6 +1,6 @@
 """Run lessons and keep their outputs in the committed notebooks, without traces of the execution.
 
-    python -m tests.notebooks.publish notebooks/00_quickstart.ipynb
+python -m tests.notebooks.publish notebooks/00_quickstart.ipynb
 """
 
 from __future__ import annotations

@@ -99,7 +99,9 @@ def test_a_solution_belongs_to_a_lesson(path):
 def test_solutions_pass(path, tmp_path):
     """The notebook asserts each grade, so running to the end is passing; what it shows are ticks, too."""
     executed = run(path, tmp_path / path.name, seconds=SECONDS, budget="minute")
-    shown = [output.data["text/plain"] for cell in executed.cells for output in cell.get("outputs", []) if "text/plain" in output.get("data", {})]
+    shown = [
+        output.data["text/plain"] for cell in executed.cells for output in cell.get("outputs", []) if "text/plain" in output.get("data", {})
+    ]
     assert not [text for text in shown if text.startswith("✗")]
 
 

@@ -152,6 +152,4 @@ BREACHES = {
 @pytest.mark.parametrize("message", BREACHES)
 def test_each_rule_catches_its_breach(good, message):
     BREACHES[message](good)
-    assert any(re.search(message, problem) for problem in problems(good, ROOT / "notebooks")), list(
-        problems(good, ROOT / "notebooks")
-    )
+    assert any(re.search(message, problem) for problem in problems(good, ROOT / "notebooks")), list(problems(good, ROOT / "notebooks"))

@@ -36,9 +36,7 @@ def out(path: Path) -> Path:
 
 
 def test_a_good_notebook_runs_in_its_folder_on_this_python_with_the_given_values(notebook):
-    path = notebook(
-        "import os, sys, difftuning\nprint(steps, name, os.getcwd(), sys.prefix)", "import ipywidgets\nipywidgets.IntSlider()"
-    )
+    path = notebook("import os, sys, difftuning\nprint(steps, name, os.getcwd(), sys.prefix)", "import ipywidgets\nipywidgets.IntSlider()")
     done = run(path, out(path), steps=7)
     assert done.cells[2].outputs[0].text.split() == ["7", "x", str(path.parent), sys.prefix]
     assert out(path).is_file()
