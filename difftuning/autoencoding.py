@@ -37,19 +37,12 @@ def build_autoencoder(*, channels: tuple[int, ...] = CHANNELS, latent_channels: 
 
 
 def train_autoencoder(autoencoder: AutoencoderKL, pictures: Tensor, *, folder: Path, steps: int, batch_size: int = 16,
-                      learning_rate: float = 3e-3, decoder_only: bool = False, seed: int = 0,
-                      checkpoint_every: int = 500) -> AutoencoderKL:  # fmt: skip
-    """Train in place on uint8 pictures (N, H, W), resumable from `folder`; the rate is cosine after a warm-up.
-
-    `decoder_only` keeps the latents as they are, so that a denoiser trained on them stays valid.
-    """
-    record = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "decoder_only": decoder_only, "seed": seed}
+                      learning_rate: float = 3e-3, seed: int = 0, checkpoint_every: int = 500) -> AutoencoderKL:  # fmt: skip
+    """Train in place on uint8 pictures (N, H, W), resumable from `folder`; the rate is cosine after a warm-up."""
+    record = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
     open_run(folder, record, resume=True)
     autoencoder.train().requires_grad_(True).to(memory_format=torch.channels_last)
-    if decoder_only:
-        autoencoder.encoder.requires_grad_(False)
-        autoencoder.quant_conv.requires_grad_(False)
-    weights = {name: p for name, p in autoencoder.named_parameters() if p.requires_grad}
+    weights = dict(autoencoder.named_parameters())
     optimizer = torch.optim.AdamW(weights.values(), lr=learning_rate, betas=(0.9, 0.99), weight_decay=0, foreach=True)
     begun, history = 0, "step,loss\n"
     found = load_checkpoint(folder)
@@ -64,7 +57,8 @@ def train_autoencoder(autoencoder: AutoencoderKL, pictures: Tensor, *, folder: P
             group["lr"] = learning_rate * min((step + 1) / 100, 0.5 + 0.5 * math.cos(math.pi * step / steps))
         generator = seeded_generator(seed, "autoencoder", step)
         index = torch.randint(len(pictures), (batch_size,), generator=generator)
-        loss = _loss(autoencoder, as_images(pictures[index]).contiguous(memory_format=torch.channels_last), generator)
+        images = as_images(pictures[index]).to(autoencoder.device)
+        loss = _loss(autoencoder, images.contiguous(memory_format=torch.channels_last), generator)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights.values(), 1.0)
         optimizer.step()
@@ -92,7 +86,8 @@ def standardise_latents(autoencoder: AutoencoderKL, pictures: Tensor) -> None:
     an ordinary `AutoencoderKL` with scaling_factor 1.  Channels of unlike spread would meet
     the same noise at unlike signal-to-noise ratios.
     """
-    latents = torch.cat([autoencoder.encode(as_images(part)).latent_dist.mode() for part in pictures.split(250)])
+    parts = (as_images(part).to(autoencoder.device) for part in pictures.split(250))
+    latents = torch.cat([autoencoder.encode(part).latent_dist.mode() for part in parts])
     mean, std = latents.mean((0, 2, 3)), latents.std((0, 2, 3))  # (C,)
     into, out = autoencoder.quant_conv, autoencoder.post_quant_conv
     channels = len(mean)
@@ -109,7 +104,7 @@ def psnr(autoencoder: AutoencoderKL, pictures: Tensor) -> float:
     """Peak signal-to-noise ratio in dB over all of the uint8 `pictures` (N, H, W), peak 255."""
     error = 0.0
     for part in pictures.split(250):
-        images = as_images(part)
+        images = as_images(part).to(autoencoder.device)
         decoded = autoencoder.decode(autoencoder.encode(images).latent_dist.mode()).sample.clamp(-1, 1)
         error += float(((decoded - images) / 2).square().mean((1, 2, 3)).sum())
     return -10 * math.log10(error / len(pictures))

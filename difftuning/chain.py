@@ -117,7 +117,7 @@ def timestep_losses(model: Pretrained, images: Tensor, labels: Tensor, timesteps
                     batch_size: int = 250) -> Tensor:  # fmt: skip
     """Mean squared error of the predicted noise at each timestep; float64 (len(timesteps),)."""
     latents = torch.cat([model.encode(part) for part in images.split(batch_size)])
-    labels = torch.as_tensor(labels, dtype=torch.int64).to(model.device)
+    labels = label_rows(model, labels).to(model.device)
     if len(labels) != len(latents):
         raise ValueError(f"one label belongs to each image: got {len(labels)} labels and {len(latents)} images")
     means = []
@@ -126,7 +126,7 @@ def timestep_losses(model: Pretrained, images: Tensor, labels: Tensor, timesteps
         errors = []
         for x_0, eps, y in zip(latents.split(batch_size), noise.split(batch_size), labels.split(batch_size)):
             times = torch.full((len(x_0),), t, device=x_0.device)
-            errors.append(eps_loss(model.denoiser(model.diffusion.q_sample(x_0, times, eps), times, y), eps))
+            errors.append(eps_loss(model.predict(model.diffusion.q_sample(x_0, times, eps), times, y), eps))
         means.append(torch.cat(errors).double().mean().cpu())
     return torch.stack(means)
 

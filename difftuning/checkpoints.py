@@ -29,7 +29,7 @@ def open_run(folder: Path, record: dict, *, resume: bool, may_differ: tuple[str,
         if not resume:
             raise FileExistsError(f"{folder} already holds a run: resume=True continues it, or choose another folder")
         _require_same(folder, read_json(path), record, may_differ)
-        done = max((_step(path) for path in list_checkpoints(folder)), default=0)
+        done = steps_done(folder)
         if done > record.get("steps", done):
             raise ValueError(f"{folder} holds {done} steps already, more than steps={record['steps']}; choose another folder")
     else:
@@ -73,6 +73,11 @@ def save_checkpoint(folder: Path, step: int, tensors: dict[str, dict[str, Tensor
 def list_checkpoints(folder: Path) -> list[Path]:
     """Oldest first."""
     return sorted((folder / "checkpoints").glob("step-*"))
+
+
+def steps_done(folder: Path) -> int:
+    """The step of the newest checkpoint, by its name; 0 where there is none."""
+    return max((_step(path) for path in list_checkpoints(folder)), default=0)
 
 
 def _step(checkpoint: Path) -> int:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 MODEL_HELP = "'tiny', a DiTPipeline folder, a folder of `difftuning train`, or a hub id"
 TRAIN_OPTIONS = {
-    "task": "name, folder of class folders, npz file or hub data set to adapt to",
+    "task": "name, folder of class folders, npz file or hub data set to adapt to; cropped to the model's size",
     "folder": "for checkpoints and result; the same command goes on where it stopped",
     "model": "what to start from: 'tiny' (default), a DiTPipeline folder or a hub id",
     "bank": "folder of `difftuning bank`, or 'tiny' for the shipped one; without it, nothing is replayed",
@@ -30,7 +30,7 @@ TRAIN_OPTIONS = {
 }
 PRETRAIN_OPTIONS = {
     "folder": TRAIN_OPTIONS["folder"],
-    "source": "what to learn: a task, folder, npz file or hub data set (default: the tiny world's sample)",
+    "source": "what to learn: a task, folder, npz file or hub data set, cropped to the autoencoder's size (default: the tiny world's sample)",
     "autoencoder": "'tiny' (default), a folder of an AutoencoderKL or of a DiTPipeline",
     "name": "of the model (default: tiny)",
     "start": "model whose weights to begin with (default: none, from nothing)",
@@ -152,8 +152,8 @@ def _pretrain(given: dict[str, Any]) -> None:
     from .pretraining import PretrainingConfig, pretrain
 
     config = PretrainingConfig(**settings)
-    source = load_task(options["source"]) if "source" in options else load_source()
     autoencoder = _autoencoder(options.get("autoencoder", "tiny"))
+    source = load_task(options["source"], size=autoencoder.config.sample_size) if "source" in options else load_source()
     folder, device = options["folder"], _device(options)
     start = _model(options["start"], device)[0] if "start" in options else None
     pretrain(source, autoencoder, config, folder=folder, name=options.get("name", "tiny"), start=start, device=device)
@@ -183,8 +183,8 @@ def _train(given: dict[str, Any]) -> None:
     from .memory import MemoryBank
 
     config = DiffTuningConfig(**settings)
-    task = load_task(options["task"])
     model, _ = _model(options.get("model", "tiny"), _device(options))
+    task = load_task(options["task"], size=model.image_size)
     place = options.get("bank")
     bank = None if place is None else MemoryBank.load(data_folder() / "bank" if place == "tiny" else place)
     result = fine_tune(model, task, bank, config, folder=options["folder"], resume=resume)

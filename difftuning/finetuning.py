@@ -19,13 +19,13 @@ from . import checkpoints
 from .data import Task
 from .diffusion import Diffusion
 from .dit import DiT
-from .files import DamagedFileError, read_json, write_json
+from .files import DamagedFileError, atomic_path, read_json, sha256, write_json
 from .latents import encode_latents
 from .memory import MemoryBank, require_same_model
 from .objective import Objective, Stream, seeded_generator
 from .pretrained import Pretrained, load_pretrained
 from .schedules import Family, family_distribution, family_weights, min_snr_weight, p2_weight, timestep_distribution
-from .training import Callback, TrainingConfig, parse_history, train
+from .training import Callback, TrainingConfig, parse_history, require_finite, train
 
 if TYPE_CHECKING:
     import pandas
@@ -58,11 +58,8 @@ class DiffTuningConfig(TrainingConfig):
         for name in ("bank_share", "label_drop"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        if not self.bank_weight >= 0:
-            raise ValueError(f"bank_weight must be at least 0, got {self.bank_weight}")
-        for name in ("reconsolidation_power", "retention_power"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+        for name in ("bank_weight", "reconsolidation_power", "retention_power"):
+            require_finite(name, getattr(self, name))
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
@@ -89,11 +86,15 @@ class FineTuned:
     rows: Tensor  # int64 (K,)
 
     def save(self, folder: str | Path) -> None:
-        """Write model/ (diffusers' folder), history.csv and result.json."""
+        """Write model/ (diffusers' folder), history.csv and result.json, replacing only what a fine-tuning has left."""
         folder = Path(folder)
+        if not any((folder / name).is_file() for name in ("result.json", checkpoints.RECORD)):
+            checkpoints.require_unused(folder)
         self.model.save(folder / "model")
-        self.history.to_csv(folder / "history.csv", index=False)
-        write_json(folder / "result.json", {"config": asdict(self.config), "rows": self.rows.tolist()})
+        with atomic_path(folder / "history.csv") as scratch:
+            self.history.to_csv(scratch, index=False)
+        result = {"config": asdict(self.config), "rows": self.rows.tolist(), "history": sha256(folder / "history.csv")}
+        write_json(folder / "result.json", result)
 
 
 def load_fine_tuned(folder: str | Path, *, device: str | torch.device | None = None) -> FineTuned:
@@ -103,11 +104,22 @@ def load_fine_tuned(folder: str | Path, *, device: str | torch.device | None = N
         raise FileNotFoundError(f"no finished fine-tuning in {folder}: it has no result.json")
     record = read_json(folder / "result.json")
     try:
-        config, rows = DiffTuningConfig(**record["config"]), torch.tensor(record["rows"], dtype=torch.int64)
+        config, rows, digest = DiffTuningConfig(**record["config"]), torch.tensor(record["rows"], dtype=torch.int64), record["history"]
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedFileError(f"{folder / 'result.json'} does not describe a fine-tuning ({error})") from error
-    model = load_pretrained(folder / "model", device=device)
-    return FineTuned(model, parse_history((folder / "history.csv").read_text()), config, rows)
+    history = folder / "history.csv"
+    if not history.is_file() or sha256(history) != digest:
+        raise DamagedFileError(f"{history} is missing, cut off or altered; {_again(folder)}")
+    try:
+        model = load_pretrained(folder / "model", device=device)
+    except (DamagedFileError, FileNotFoundError) as error:
+        raise DamagedFileError(f"{error}; {_again(folder)}") from error
+    return FineTuned(model, parse_history(history.read_text()), config, rows)
+
+
+def _again(folder: Path) -> str:
+    """How to get a result back: the call that made it, from its last checkpoint where there is one."""
+    return "call fine_tune again, it writes it anew" if checkpoints.list_checkpoints(folder) else "restore it"
 
 
 def fine_tune(pretrained: Pretrained, task: Task, bank: MemoryBank | None = None, config: DiffTuningConfig | None = None, *,
@@ -126,17 +138,14 @@ def fine_tune(pretrained: Pretrained, task: Task, bank: MemoryBank | None = None
     _require_open_rows(bank, config, rows)
     # What does not fit together raises here, before the folder is claimed.
     streams = training_streams(pretrained, task, bank, config, rows, split_batch(config, bank))
-    record = {
-        "task": task.fingerprint,
-        "pretrained": pretrained.fingerprint,
-        "bank": None if bank is None else bank.fingerprint,
-        **asdict(config),
-    }
-    checkpoints.open_run(folder, record, resume=resume, may_differ=config.may_differ)
+    record = {"task": task.fingerprint, "pretrained": pretrained.fingerprint, "bank": None if bank is None else bank.fingerprint}
     denoiser = pretrained.copy_denoiser().float()  # small steps and the moving average need float32
     add_rows(denoiser, pretrained, rows, config.seed)
     objective = Objective(streams, pretrained.diffusion, config.seed)
-    state, history = train(denoiser, objective, config, folder=folder, device=pretrained.device, callbacks=callbacks, progress=progress)
+    state, history = train(
+        denoiser, objective, config, folder=folder, device=pretrained.device, record=record, resume=resume,
+        callbacks=callbacks, progress=progress,
+    )  # fmt: skip
     names, first_free = _names(pretrained, task, rows)
     model = pretrained.with_denoiser(
         state.ema_model().to(pretrained.device),

@@ -8,6 +8,7 @@ shard is sampled again, to the same bits.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import warnings
 from dataclasses import asdict, dataclass
@@ -81,7 +82,7 @@ class MemoryBank:
         sample_latents(pretrained, labels[:0], steps=steps, sampler=sampler)  # wrong ones must not claim the folder
         shape = tuple(pretrained.latent_shape)
         recipe = BankRecipe(size, seed, sampler, steps, guidance, shard_size, reencode, pretrained.fingerprint, shape, _digest(labels))
-        manifest = _stored(folder, recipe, resume) or {"recipe": _plain(recipe), "labels": labels.tolist(), "shards": {}}
+        manifest = _stored(folder, recipe, resume) or _new_manifest(recipe, labels)
         missing = [name for name in recipe.shard_names if name not in manifest["shards"]]
         if missing:
             require_space(folder, 4 * math.prod(shape) * shard_size * len(missing))
@@ -195,6 +196,8 @@ def _read_manifest(folder: Path) -> tuple[dict, BankRecipe]:
         recipe = BankRecipe(**manifest["recipe"] | {"latent_shape": tuple(manifest["recipe"]["latent_shape"])})
         if not set(manifest["shards"]) <= set(recipe.shard_names):
             raise ValueError("it lists shards that the bank does not have")
+        if manifest["sha256"] != _recipe_digest(recipe):
+            raise ValueError("its recipe was altered")
         if _digest(torch.tensor(manifest["labels"])) != recipe.labels:
             raise ValueError("its labels were altered")
         return manifest, recipe
@@ -214,5 +217,11 @@ def _digest(*tensors: Tensor) -> str:
     return digest.hexdigest()
 
 
-def _plain(recipe: BankRecipe) -> dict:
-    return asdict(recipe) | {"latent_shape": list(recipe.latent_shape)}
+def _new_manifest(recipe: BankRecipe, labels: Tensor) -> dict:
+    """The manifest of a bank without shards; `sha256` is the recipe's own checksum."""
+    plain = asdict(recipe) | {"latent_shape": list(recipe.latent_shape)}
+    return {"recipe": plain, "sha256": _recipe_digest(recipe), "labels": labels.tolist(), "shards": {}}
+
+
+def _recipe_digest(recipe: BankRecipe) -> str:
+    return hashlib.sha256(json.dumps(asdict(recipe), sort_keys=True).encode()).hexdigest()

@@ -1,8 +1,8 @@
 """`Pretrained`: all that is needed to sample, evaluate or fine-tune a model, in one object.
 
 On disk it is a folder of diffusers' `DiTPipeline` (stock diffusers reads it) with one more
-file, difftuning.json, for what that layout cannot say: label names, free label rows, and
-which sinusoid frequencies the weights were trained with.
+file, difftuning.json, for what that layout cannot say: label names, free label rows, which
+sinusoid frequencies the weights were trained with, and checksums of all other files.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from .diffusion import Diffusion
 from .dit import DiT
-from .files import DamagedFileError, atomic_path, read_json, world_file, world_files, write_json
+from .files import DamagedFileError, atomic_path, read_json, sha256, world_file, world_files, write_json
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, DDIMScheduler
@@ -62,13 +62,25 @@ class Pretrained:
         self.autoencoder.to(device)
         return self
 
+    @property
+    def image_size(self) -> int:
+        """Pixels on each side of the square pictures that the model draws."""
+        return 2 ** (len(self.autoencoder.config.block_out_channels) - 1) * self.latent_shape[1]
+
+    @torch.no_grad()
+    def predict(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        """The denoiser's noise and variance, float32 (N, 2C, h, w), whatever its precision; x_t (N, C, h, w), t and labels (N,)."""
+        return self.denoiser(x_t.to(self.dtype), t, labels).float()
+
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) in [-1, 1] -> scaled latents (N, C, h, w), the posterior's mean."""
-        scale = 2 ** (len(self.autoencoder.config.block_out_channels) - 1)
-        size = tuple(scale * side for side in self.latent_shape[1:])
-        if images.ndim != 4 or images.shape[1] != 3 or tuple(images.shape[2:]) != size:
-            raise ValueError(f"{self.name} takes images of shape (N, 3, {size[0]}, {size[1]}), got {tuple(images.shape)}")
+        size = self.image_size
+        if images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):
+            raise ValueError(
+                f"{self.name} takes images of shape (N, 3, {size}, {size}), got {tuple(images.shape)}; "
+                f"load_task(..., size={size}) crops and resizes them"
+            )
         posterior = self.autoencoder.encode(images.to(self.device, self.autoencoder.dtype)).latent_dist
         return (posterior.mode() * self.autoencoder.config.scaling_factor).float()
 
@@ -122,6 +134,7 @@ class Pretrained:
                 "frequency_shift": self.denoiser.frequency_shift,
                 "first_free_label": self.first_free_label,
                 "label_names": self.label_names,
+                "sha256": {path.relative_to(scratch).as_posix(): sha256(path) for path in sorted(scratch.rglob("*")) if path.is_file()},
             }
             write_json(scratch / CARD, card)
 
@@ -130,7 +143,7 @@ def load_pretrained(source: str | Path, *, device: str | torch.device | None = N
     """The tiny world's model ("tiny"), a folder in diffusers' DiTPipeline layout, or a hub id.
 
     `dtype` defaults to float32, whatever precision the files have.  Weights are read from
-    safetensors alone.  A folder without difftuning.json is taken for DiT-XL/2's lineage when it
+    safetensors alone, and checked where difftuning.json has checksums.  A folder without difftuning.json is taken for DiT-XL/2's lineage when it
     has that size (frequency_shift 0, norm_eps 1e-6), for one trained with diffusers otherwise.
     """
     from diffusers import AutoencoderKL, DDIMScheduler
@@ -140,6 +153,9 @@ def load_pretrained(source: str | Path, *, device: str | torch.device | None = N
     dtype = dtype or torch.float32
     folder = _model_folder(source)
     card = read_json(folder / CARD) if (folder / CARD).is_file() else {}
+    for name, digest in card.get("sha256", {}).items():
+        if (folder / name).is_file() and sha256(folder / name) != digest:  # one that is missing is missed below
+            raise DamagedFileError(f"{folder / name} does not match its checksum in {CARD}; restore it, or save the model again")
     config = read_json(folder / "transformer" / "config.json")
     options = {}
     if "frequency_shift" not in card:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Sequence
 
@@ -59,11 +59,10 @@ def pretrain(source: Task, autoencoder: AutoencoderKL, config: PretrainingConfig
         raise ValueError(f"{source.name} has {len(source.class_names)} classes, the label table {config.num_labels} rows: raise num_labels")
     folder = Path(folder)
     model = untrained(source, autoencoder, config, name=name).to(checked_device(device))
-    record = {"source": source.fingerprint, "encoder": model.encoder_fingerprint, **asdict(config)}
+    record = {"source": source.fingerprint, "encoder": model.encoder_fingerprint}
     if start is not None:
         checkpoints.copy_into(checkpoints.trainable(model.denoiser), checkpoints.trainable(start.denoiser))
         record["start"] = start.fingerprint
-    checkpoints.open_run(folder, record, resume=True, may_differ=config.may_differ)
     encoded = encode_latents(model, source)
     stream = Stream(
         "source", encoded["latents"], source.labels, config.batch_size, timestep_distribution(model.diffusion.num_timesteps, 0),
@@ -72,7 +71,9 @@ def pretrain(source: Task, autoencoder: AutoencoderKL, config: PretrainingConfig
         eps_weight=p2_weight(model.diffusion.snr, gamma=config.p2_gamma) if config.p2_gamma else None,
     )  # fmt: skip
     objective = Objective([stream], model.diffusion, config.seed)
-    state, history = train(model.denoiser, objective, config, folder=folder, device=model.device, callbacks=callbacks, progress=progress)
+    state, history = train(
+        model.denoiser, objective, config, folder=folder, device=model.device, record=record, callbacks=callbacks, progress=progress
+    )
     result = model.with_denoiser(free_rows_as_null(state.ema_model(), model.first_free_label))
     if checkpoints.is_main_process():
         result.save(folder / "model")

@@ -128,15 +128,15 @@ def _predictor(model: Pretrained, labels: Tensor, guidance: float, guide: Pretra
     def predict(x: Tensor, t: int) -> Tensor:
         times = torch.full((len(x),), t, device=x.device)
         if switch_to is not None and t < switch_at:
-            return switch_to.denoiser(x, times, nulls(switch_to)).float()
+            return switch_to.predict(x, times, nulls(switch_to))
         if guidance == 1:
-            return model.denoiser(x, times, labels).float()
+            return model.predict(x, times, labels)
         if guide is None:
-            both = model.denoiser(torch.cat([x, x]), torch.cat([times, times]), torch.cat([labels, nulls(model)]))
-            conditional, unconditional = both.float().chunk(2)
+            both = model.predict(torch.cat([x, x]), torch.cat([times, times]), torch.cat([labels, nulls(model)]))
+            conditional, unconditional = both.chunk(2)
         else:
-            conditional = model.denoiser(x, times, labels).float()
-            unconditional = guide.denoiser(x, times, nulls(guide)).float()
+            conditional = model.predict(x, times, labels)
+            unconditional = guide.predict(x, times, nulls(guide))
         (c, variance), u = conditional.chunk(2, dim=1), unconditional.chunk(2, dim=1)[0]
         return torch.cat([u + guidance * (c - u), variance], dim=1)  # the variance is the conditional branch's
 
@@ -146,7 +146,7 @@ def _predictor(model: Pretrained, labels: Tensor, guidance: float, guide: Pretra
 def _reverse(scheduler, timesteps: list[int], x: Tensor, predict, noise: list[torch.Generator], model: Pretrained, callback) -> Tensor:
     learned_variance = getattr(scheduler.config, "variance_type", None) == "learned_range"
     for t in timesteps:
-        output = predict(x.to(model.dtype), t)  # (n, 2C, h, w)
+        output = predict(x, t)  # (n, 2C, h, w)
         eps = output.chunk(2, dim=1)[0]
         if callback is not None:
             callback(SamplingStep(t, x.cpu(), model.diffusion.predict_x0(x, t, eps).cpu()))

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Iterator, Literal, Sequence
 
@@ -56,8 +56,7 @@ class TrainingConfig:
             if getattr(self, name) is not None and not 0 < getattr(self, name) < float("inf"):
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         for name in ("weight_decay", "warmup_steps", "cooldown_steps"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
+            require_finite(name, getattr(self, name))
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
         if self.mixed_precision not in ("no", "bf16", "fp16"):
@@ -72,6 +71,12 @@ class TrainingConfig:
         rise = (step + 1) / (self.warmup_steps + 1)
         fall = (self.steps - step) / (self.cooldown_steps + 1)
         return self.learning_rate * min(1.0, rise, fall)
+
+
+def require_finite(name: str, value: float) -> None:
+    """ValueError unless 0 <= value < infinity."""
+    if not 0 <= value < float("inf"):
+        raise ValueError(f"{name} must be a finite number of at least 0, got {value}")
 
 
 class MovingAverage:
@@ -108,13 +113,20 @@ Callback = Callable[[TrainingState], None]
 
 
 def train(module: nn.Module, objective: Objective, config: TrainingConfig, *, folder: Path, device: torch.device,
-          callbacks: Sequence[Callback] = (), progress: bool = True) -> tuple[TrainingState, pandas.DataFrame]:  # fmt: skip
+          record: dict | None = None, resume: bool = True, callbacks: Sequence[Callback] = (),
+          progress: bool = True) -> tuple[TrainingState, pandas.DataFrame]:  # fmt: skip
     """Train `module`(x_t, t, labels) in place, from the newest checkpoint in `folder` where there is one.
+
+    `record`, what is trained on which data, is kept in `folder` with the configuration: with it,
+    the folder of another run is refused.  Where the disk is too full, nothing is written.
 
     Returns the final state and the history: step, one loss per stream, seconds.  Callbacks run
     after each step, before it is saved, in the main process.  SIGINT and SIGTERM end the step
     in hand, save a checkpoint and raise KeyboardInterrupt; a second one does not wait.
     """
+    require_space(folder, _checkpoint_bytes(folder, module, config))
+    if record is not None:
+        checkpoints.open_run(folder, record | asdict(config), resume=resume, may_differ=config.may_differ)
     accelerator = _accelerator(config, device)
     module.to(accelerator.device).train()
     optimizer = torch.optim.AdamW(
@@ -125,7 +137,6 @@ def train(module: nn.Module, objective: Objective, config: TrainingConfig, *, fo
     accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
     state = TrainingState(module, MovingAverage(module, config.ema_decay, config.ema_warmup))
     history = _resume(folder, state, optimizer, accelerator.scaler)
-    _require_space_for_checkpoints(folder, state, config)
     names = [stream.name for stream in objective.streams]
     columns = ["step", *(f"{name}_loss" for name in names), "seconds"]
     with _interruptible() as interrupted:
@@ -222,12 +233,13 @@ def _save(folder: Path, state: TrainingState, optimizer, scaler, history: pandas
     checkpoints.save_checkpoint(folder, state.step, tensors, history.to_csv(index=False), keep=keep)
 
 
-def _require_space_for_checkpoints(folder: Path, state: TrainingState, config: TrainingConfig) -> None:
-    """Raise before the first step, not at the first checkpoint, where the disk is too full."""
-    if state.step < config.steps:
-        weights = sum(tensor.nbytes for tensor in state.average.tensors.values())
-        more = config.keep_checkpoints + 1 - len(checkpoints.list_checkpoints(folder))  # one more than is kept stands while writing
-        require_space(folder, 4 * weights * max(more, 1))  # weights, their average and AdamW's two moments
+def _checkpoint_bytes(folder: Path, module: nn.Module, config: TrainingConfig) -> int:
+    """What the checkpoints of the steps that are left will take, beyond those that are there."""
+    if checkpoints.steps_done(folder) >= config.steps:
+        return 0
+    weights = sum(parameter.nbytes for parameter in checkpoints.trainable(module).values())
+    more = config.keep_checkpoints + 1 - len(checkpoints.list_checkpoints(folder))  # one more than is kept stands while writing
+    return 4 * weights * max(more, 1)  # weights, their average and AdamW's two moments
 
 
 def parse_history(text: str) -> pandas.DataFrame:

@@ -46,15 +46,6 @@ def test_standardising_gives_unit_latents_and_changes_nothing_that_is_decoded():
     assert after.config.scaling_factor == 1
 
 
-def test_training_the_decoder_alone_leaves_the_latents_as_they_are(tmp_path):
-    autoencoder = fresh()
-    encoder, latents = weights_digest(autoencoder.encoder), latents_of(autoencoder.eval()).mode()
-    decoder = weights_digest(autoencoder.decoder)
-    train_autoencoder(autoencoder, PICTURES, folder=tmp_path, steps=3, decoder_only=True)
-    assert weights_digest(autoencoder.encoder) == encoder and weights_digest(autoencoder.decoder) != decoder
-    torch.testing.assert_close(latents_of(autoencoder).mode(), latents)
-
-
 def test_interrupted_training_goes_on_to_the_same_weights(tmp_path, monkeypatch):
     whole = train_autoencoder(fresh(), PICTURES, folder=tmp_path / "whole", steps=4, checkpoint_every=2)
     import difftuning.autoencoding as module

@@ -38,7 +38,7 @@ def test_a_worse_model_has_a_loss_ratio_above_one(small_model):
     worse = small_model.with_denoiser(small_model.copy_denoiser())
     with torch.no_grad():
         worse.denoiser.transformer.proj_out_2.bias += 1000
-    result = loss_ratio(small_model, worse, torch.zeros(4, 3, 32, 32), torch.zeros(4), [10, 900])
+    result = loss_ratio(small_model, worse, torch.zeros(4, 3, 32, 32), torch.zeros(4, dtype=torch.int64), [10, 900])
     assert (result["ratio"] > 10).all() and (result["after"] > 1e5).all()
 
 
@@ -47,6 +47,19 @@ def test_tenths_cover_the_chain_evenly():
     assert tenths.shape == (10, 4)
     assert ((tenths // 100) == torch.arange(10)[:, None]).all()
     assert tenths.double().mean() == pytest.approx(499.5, abs=1)
+
+
+def test_half_precision_models_are_measured_in_their_own_precision(small_model):
+    """bfloat16 keeps 8 bits: their losses are those of float32 to about a percent."""
+    half = small_model.with_denoiser(small_model.copy_denoiser().bfloat16())
+    images, labels = torch.rand(6, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1, torch.arange(6) % 5
+    found = loss_ratio(small_model, half, images, labels, [100, 900])["ratio"]
+    torch.testing.assert_close(found, torch.ones(2, dtype=torch.float64), rtol=0, atol=0.05)
+
+
+def test_a_label_outside_the_table_is_named(small_model):
+    with pytest.raises(ValueError, match=r"label 1001 is outside 0..1000 \(the null label\)"):
+        timestep_losses(small_model, torch.zeros(2, 3, 32, 32), torch.tensor([0, 1001]), [100])
 
 
 def test_labels_and_images_must_match_in_number(small_model):

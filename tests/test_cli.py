@@ -81,6 +81,25 @@ def test_training_equals_the_function(tuned, model, pictures, tmp_path):
     assert same.model.fingerprint == dt.load_fine_tuned(tuned).model.fingerprint
 
 
+def test_pictures_are_cropped_to_the_size_that_the_model_draws(capsys, model, tmp_path):
+    """Photographs of 30x20 pixels in class folders, a model of 8x8: both commands take them."""
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    for name in ("near", "far"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(4):
+            Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(tmp_path / "photos" / name / f"{i}.png")
+    common = ["--steps", 1, "--batch-size", 4, "--device", "cpu"]
+    code, _, err = run(capsys, "train", "--model", model, "--task", tmp_path / "photos", "--folder", tmp_path / "run", *common)
+    assert code == 0, err
+    small = ["--width", 16, "--num-heads", 2, "--num-layers", 1, "--num-labels", 4]
+    source = ["--source", tmp_path / "photos", "--autoencoder", model, "--folder", tmp_path / "own"]
+    code, _, err = run(capsys, "pretrain", *source, *small, *common)
+    assert code == 0, err
+    assert dt.load_pretrained(tmp_path / "own" / "model").image_size == 8
+
+
 def test_a_finished_folder_is_taken_up_unless_told_not_to(capsys, tuned, model, pictures):
     same = ["--folder", tuned, "--model", model, "--task", pictures, "--bank", tuned.parent / "bank", "--batch-size", 10]
     same += ["--learning-rate", 3e-4, "--no-ema-warmup", "--device", "cpu"]

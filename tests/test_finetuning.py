@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -498,9 +500,53 @@ def test_a_folder_without_a_result_and_damaged_results_are_named(tuned_folder, t
             load_fine_tuned(copy)
 
 
+@pytest.mark.parametrize("name", ["history.csv", "model/transformer/diffusion_pytorch_model.safetensors", "model/transformer/config.json"])
+@pytest.mark.parametrize("damage", ["cut", "altered", "missing"])
+def test_a_damaged_result_is_named_and_written_anew_by_the_same_call(pretrained, task, bank, tuned_folder, tmp_path, name, damage):
+    copy = Path(shutil.copytree(tuned_folder, tmp_path / "copy"))
+    content, path = bytearray((copy / name).read_bytes()), copy / name
+    path.unlink()
+    if damage != "missing":
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content if damage == "altered" else content[: len(content) // 2])
+    with pytest.raises((DamagedFileError, FileNotFoundError), match=f"{Path(name).parent}.* call fine_tune again"):
+        load_fine_tuned(copy)
+    tune(pretrained, task, bank, copy)
+    assert load_fine_tuned(copy).model.fingerprint == load_fine_tuned(tuned_folder).model.fingerprint
+
+
+def test_a_result_is_not_saved_over_something_else(tuned, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(FileExistsError, match="is not empty and holds something else"):
+        tuned.save(tmp_path)
+    assert os.listdir(tmp_path) == ["thesis.txt"]
+    for _ in range(2):
+        tuned.save(tmp_path / "mine")  # over itself
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_pictures_are_encoded_once_whatever_the_steps(pretrained, tmp_path, monkeypatch, flip):
+    task, encode, encoded = small_task(flip=flip), Pretrained.encode, []
+    monkeypatch.setattr(Pretrained, "encode", lambda self, images: encoded.append(len(images)) or encode(self, images))
+    tune(pretrained, task, None, tmp_path / "run", **PLAIN)
+    assert sum(encoded) == len(task) * (2 if flip else 1)
+
+
+def test_a_full_disk_or_a_bad_picture_leaves_no_folder(pretrained, task, tmp_path, monkeypatch):
+    def bad(chosen):
+        raise DamagedFileError("photo.png is a damaged picture")
+
+    with pytest.raises(DamagedFileError, match="photo.png"):
+        tune(pretrained, replace(task, reader=bad), None, tmp_path / "run", **PLAIN)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("Usage", "total used free")(10, 10, 1000))
+    with pytest.raises(OSError, match="MB free"):
+        tune(pretrained, task, None, tmp_path / "run", **PLAIN)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("name, value", [
-    ("bank_share", -0.1), ("bank_share", 1.0), ("bank_weight", -1.0), ("bank_weight", float("nan")), ("label_drop", 1.0),
-    ("reconsolidation_power", -1.0), ("retention_power", -0.5), ("retention_power", float("nan")), ("family", "linear"),
+    ("bank_share", -0.1), ("bank_share", 1.0), ("bank_weight", -1.0), ("bank_weight", float("nan")), ("bank_weight", float("inf")),
+    ("label_drop", 1.0), ("reconsolidation_power", -1.0), ("reconsolidation_power", float("inf")), ("retention_power", -0.5), ("retention_power", float("nan")), ("family", "linear"),
     ("loss_weighting", "snr"), ("bank_labels", "nul"), ("label_rows", "last"), ("steps", 0),
 ])  # fmt: skip
 def test_a_wrong_setting_is_named_with_its_value(name, value):

@@ -200,6 +200,15 @@ def test_an_altered_manifest_is_named(folder, change):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("field, value", [("guidance", 4.0), ("steps", 3), ("seed", 8), ("sampler", "ddpm"), ("reencode", True)])
+def test_an_altered_recipe_is_named(folder, field, value):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["recipe"][field] = value
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DamagedFileError, match="manifest.json is damaged .*its recipe was altered"):
+        MemoryBank.load(folder)
+
+
 def test_a_cut_manifest_is_named(pretrained, folder):
     damage(folder / "manifest.json", "cut")
     for use in (MemoryBank.load, lambda where: small_bank(pretrained, where), lambda where: repair_bank(where, pretrained)):

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import difftuning as dt
 from difftuning.dit import DiT
-from difftuning.files import DamagedFileError
+from difftuning.files import DamagedFileError, data_folder
 from difftuning.pretrained import CARD, Pretrained, load_pretrained
 
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
@@ -50,8 +50,11 @@ def saved(small_model, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def copied(saved, tmp_path) -> Path:
-    """A copy to damage."""
-    return Path(shutil.copytree(saved, tmp_path / "copy"))
+    """A copy to damage, without checksums, as a folder that others have made."""
+    copy = Path(shutil.copytree(saved, tmp_path / "copy"))
+    card = json.loads((copy / CARD).read_text())
+    (copy / CARD).write_text(json.dumps({name: value for name, value in card.items() if name != "sha256"}))
+    return copy
 
 
 # Round trip
@@ -194,6 +197,31 @@ def test_stock_pipeline_draws_the_same_images(small_model, saved, guidance):
     ours = dt.sample(small_model, labels, steps=8, guidance=guidance, seed=11)
     assert float(ours.std()) > 0.05  # pictures, not a flat grey
     torch.testing.assert_close(ours, torch.from_numpy(theirs).permute(0, 3, 1, 2) * 2 - 1, rtol=0, atol=1e-4)
+
+
+def test_stock_pipeline_draws_the_tiny_worlds_images_from_its_own_folder():
+    """The shipped bundle as any user of diffusers opens it."""
+    model, folder = load_pretrained("tiny"), data_folder() / "models" / "tiny"
+    labels = [model.label_names.index(name) for name in ("dress", "bag", "letter A")]
+    seeds = torch.randint(2**62, (3,), generator=torch.Generator().manual_seed(5)).tolist()
+    pipeline = DiTPipeline.from_pretrained(folder, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    theirs = pipeline(labels, guidance_scale=1.5, num_inference_steps=10, generator=generators, output_type="np").images
+    ours = dt.sample(model, labels, steps=10, guidance=1.5, seed=5)
+    assert float(ours.std()) > 0.2  # pictures, not a flat grey
+    torch.testing.assert_close(ours, torch.from_numpy(theirs).permute(0, 3, 1, 2) * 2 - 1, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["transformer/config.json", TRANSFORMER, "vae/diffusion_pytorch_model.safetensors"])
+def test_a_saved_model_whose_files_were_altered_is_named(saved, tmp_path, name):
+    """One bit, in the middle: the file may well be readable."""
+    copy = Path(shutil.copytree(saved, tmp_path / "copy"))
+    content = bytearray((copy / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / name).write_bytes(content)
+    with pytest.raises(DamagedFileError, match=f"{name} does not match its checksum in difftuning.json"):
+        load_pretrained(copy)
 
 
 def test_stock_pipeline_gets_no_weight_that_is_not_there(saved):

@@ -1,9 +1,11 @@
 import dataclasses
+import shutil
+from collections import namedtuple
 
 import pytest
 import torch
 
-from difftuning.files import load_tensors
+from difftuning.files import DamagedFileError, load_tensors
 from difftuning.pretraining import PretrainingConfig, balanced_law, pretrain
 from small import run_python, small_pretrained, small_task
 
@@ -90,3 +92,16 @@ def test_the_loss_weight_is_p2s(autoencoder, tmp_path):
     a = (1 - betas).cumprod(0)
     expected = float((1 / (1 + a / (1 - a))).mean())  # 1 / (1 + SNR) = 1 - a
     assert losses["plain"] - losses["weighted"] == pytest.approx(1 - expected, abs=0.05)
+
+
+def test_a_full_disk_or_a_bad_picture_leaves_no_folder(autoencoder, tmp_path, monkeypatch):
+    def bad(chosen):
+        raise DamagedFileError("photo.png is a damaged picture")
+
+    config = PretrainingConfig(steps=1, **TINY)
+    with pytest.raises(DamagedFileError, match="photo.png"):
+        pretrain(dataclasses.replace(small_task(), reader=bad), autoencoder, config, folder=tmp_path / "run", progress=False)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("Usage", "total used free")(10, 10, 1000))
+    with pytest.raises(OSError, match="MB free"):
+        pretrain(small_task(), autoencoder, config, folder=tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()

@@ -15,7 +15,8 @@ from difftuning.gains import (
     read_table,
     verdict,
 )
-from difftuning.report import REPORTS, copied_table, gain_table, loss_gain_table, mean_gain_table, score_table, study_report
+from difftuning.lessons import forgetting
+from difftuning.report import REPORTS, copied_table, gain_table, loss_gain_table, mean_gain_table, score_table, study_report, summary_table
 
 
 def table():
@@ -139,13 +140,48 @@ def test_the_committed_reports_say_what_the_committed_tables_say(name):
 
 
 def test_what_the_readme_says_of_the_pilot_is_what_the_tables_say():
-    """Lower held-out loss on both sets, fewer copies, no gain of 20 % in the Frechet distance, and a floor below every run."""
-    table, losses, floors = read_table("pilot"), read_table("pilot_losses"), read_table("floors")
-    last = table[table.step == table.step.max()]
-    copied = last.groupby("method").copied.mean()
-    assert copied["Diff-Tuning"] < copied["plain"]
+    table, losses, replacement = (read_table(f"pilot{kind}") for kind in ("", "_losses", "_replacement"))
+    readme = (data_folder().parent / "README.md").read_text(encoding="utf-8")
+    ours = ("Diff-Tuning", "Diff-Tuning, weight 1")
+    head, rule, *rows = summary_table(table, losses)
+    assert "\n".join([head, rule, *(row for row in rows if row.split(" | ")[1] in ours)]) in readme
+    assert table.groupby("method").seed.nunique().eq(5).all() and table.step.max() == 1600 and table.training_pictures.eq(50).all()
     for task, rows in table.groupby("task"):
-        mine = losses[losses.task == task]
-        assert all(loss_gain(mine, "Diff-Tuning", data, mine.step.max()).mean > 0 for data in ("target", "source"))
-        assert all(paired_gain(rows, "Diff-Tuning", guidance, rows.step.max()).mean < AIM for guidance in rows.guidance.unique())
-        assert floors[(floors.task == task) & (floors.pictures == "training pictures")].fid.item() < rows.fid.min()
+        mine, end = losses[losses.task == task], {name: found.fid.mean() for name, found in rows[rows.step == 1600].groupby("method")}
+        for data in ("target", "source"):
+            gains = {name: loss_gain(mine, name, data, 1600) for name in rows.method.unique() if name != "plain"}
+            assert all(gains[name].mean - gains[name].half_width > 0 for name in ours)
+            assert gains["Diff-Tuning"].mean > max(gains["reconsolidation only"].mean, gains["retention only"].mean)
+            assert all(loss_gain(mine, "Diff-Tuning", data, step).mean > 0 for step in (400, 800))
+        assert loss_gain(mine, ours[1], "source", 1600).mean > loss_gain(mine, ours[0], "source", 1600).mean
+        assert loss_gain(mine, ours[1], "target", 400).mean < loss_gain(mine, ours[0], "target", 400).mean
+        copied = rows[rows.step == 1600].groupby("method").copied.mean()
+        assert copied[ours[1]] <= copied[ours[0]] < copied["plain"] and copied[ours[1]] < 0.01
+        early, late = (paired_gain(rows, "Diff-Tuning", "1.5", step) for step in (400, 1600))
+        assert early.mean < 0.02 and early.mean < late.mean and 0 < late.mean < AIM
+        assert (late.mean - late.half_width > 0) == (task == "digits")
+        assert all(paired_gain(rows, "Diff-Tuning", guidance, 1600).mean < AIM for guidance in rows.guidance.unique())
+        handed_back = gain_at_the_data_end(replacement[replacement.task == task], "plain")
+        assert abs(handed_back.mean) < 0.005 if task == "footwear" else handed_back.mean - handed_back.half_width > 0
+        assert floor(task, 50) < end["plain"]
+    zero_shot = read_table("zero_shot")
+    beyond = forgetting.beyond_source(zero_shot)
+    assert [forgetting.trend(rows, "t", "beyond").verdict for _, rows in beyond.groupby("set")] == ["grows"] * 8
+    ratios = losses[(losses.data == "source") & (losses.step == 1600)].assign(ratio=lambda rows: rows.after / rows.before)
+    for (_, method), rows in ratios[ratios.method.isin(("plain", "Diff-Tuning"))].groupby(["task", "method"]):
+        assert (forgetting.trend(rows, "tenth", "ratio").verdict == "grows") == (method == "Diff-Tuning")
+
+
+def test_with_all_training_pictures_there_is_no_gain_in_distance():
+    """One seed, at the end, at every guidance; and training pictures score below every run."""
+    table = read_table("all_pictures")
+    for task, rows in table.groupby("task"):
+        assert rows.seed.nunique() == 1 and floor(task, "all") < rows.fid.min()
+        assert all(paired_gain(rows, "Diff-Tuning", guidance, rows.step.max()).mean < 0 for guidance in rows.guidance.unique())
+
+
+def floor(task: str, training_pictures: int | str) -> float:
+    """What the training pictures themselves score."""
+    floors = read_table("floors")
+    found = floors[(floors.task == task) & (floors.training_pictures.astype(str) == str(training_pictures))]
+    return found[found.pictures == "training pictures"].fid.item()

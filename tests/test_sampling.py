@@ -161,6 +161,16 @@ def test_a_model_that_guides_itself_is_classifier_free_guidance(small_model):
     torch.testing.assert_close(sample_latents(small_model, [0, 1], guide=small_model, **options), plain, rtol=1e-3, atol=1e-3)
 
 
+def test_guide_and_successor_may_have_another_precision(small_model, other_model):
+    """bfloat16 keeps 8 bits of each of a few steps: near, but not the same."""
+    half = other_model.with_denoiser(other_model.copy_denoiser().bfloat16())
+    for options in ({"guide": other_model}, {"switch_to": other_model, "switch_at": 500}):
+        role = next(iter(options))
+        whole = sample_latents(small_model, [0, 1], steps=4, guidance=1.5, **options)
+        mixed = sample_latents(small_model, [0, 1], steps=4, guidance=1.5, **options | {role: half})
+        assert not torch.equal(whole, mixed) and float((whole - mixed).abs().mean() / whole.abs().mean()) < 0.05
+
+
 def test_guide_may_have_a_null_label_of_another_number(small_model):
     class Guide(nn.Module):
         label_table, latent_shape, asked = nn.Parameter(torch.zeros(4, 2)), SHAPE, ()

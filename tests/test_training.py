@@ -46,10 +46,10 @@ def objective(seed: int = 0) -> Objective:
     return Objective([target, bank], Diffusion(), seed)
 
 
-def run(folder: Path, *, module: nn.Module | None = None, callbacks=(), **options):
+def run(folder: Path, *, module: nn.Module | None = None, callbacks=(), record=None, **options):
     config = TrainingConfig(**{"steps": 12, "checkpoint_every": 5, "learning_rate": 1e-2, **options})
     module = Net() if module is None else module
-    state, history = train(module, objective(), config, folder=folder, device=CPU, callbacks=callbacks, progress=False)
+    state, history = train(module, objective(), config, folder=folder, device=CPU, record=record, callbacks=callbacks, progress=False)
     return state, history
 
 
@@ -250,14 +250,23 @@ def test_a_disk_too_full_for_the_checkpoints_is_an_error_before_the_first_step(t
     seen = []
     monkeypatch.setattr(shutil, "disk_usage", lambda _: collections.namedtuple("Usage", "total used free")(10, 10, 1000))
     with pytest.raises(OSError, match="MB free"):
-        run(tmp_path / "run", callbacks=[seen.append])
+        run(tmp_path / "run", callbacks=[seen.append], record={"data": "noise"})
     assert not seen and not (tmp_path / "run").exists()
+
+
+def test_a_record_keeps_another_run_out_and_a_finished_one_needs_no_space(tmp_path, straight, monkeypatch):
+    assert_same(run(tmp_path, record={"data": "noise"}), straight)
+    for record, options, said in (({"data": "photos"}, {}, "data was 'noise'"), ({"data": "noise"}, {"batch_size": 12}, "batch_size was 32")):
+        with pytest.raises(ValueError, match=said):
+            run(tmp_path, record=record, **options)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: collections.namedtuple("Usage", "total used free")(10, 10, 0))
+    assert_same(run(tmp_path, record={"data": "noise"}), straight)
 
 
 @pytest.mark.parametrize("name, value", [
     ("steps", 0), ("steps", 10.5), ("batch_size", 0), ("accumulation", 0), ("checkpoint_every", 0), ("keep_checkpoints", 0),
     ("learning_rate", 0.0), ("learning_rate", float("nan")), ("learning_rate", float("inf")), ("weight_decay", -0.1),
-    ("weight_decay", float("nan")), ("warmup_steps", -1), ("cooldown_steps", -1), ("ema_decay", 1.0), ("ema_decay", -0.1),
+    ("weight_decay", float("nan")), ("weight_decay", float("inf")), ("warmup_steps", -1), ("cooldown_steps", -1), ("ema_decay", 1.0), ("ema_decay", -0.1),
     ("clip_norm", 0.0), ("clip_norm", -1.0), ("mixed_precision", "fp8"),
 ])  # fmt: skip
 def test_a_wrong_setting_is_named_with_its_value(name, value):

@@ -86,6 +86,7 @@ def test_source_labels_have_names_and_held_out_pictures_are_no_training_ones():
     card, source = json.loads((DATA / "source" / "source.json").read_text()), arrays(DATA / "source" / "source.npz")
     assert source["train_labels"].max() < len(card["class_names"]) <= 600
     assert set(np.unique(source["train_labels"])) == set(range(len(card["class_names"])))
-    train = unit_vectors(source["train_images"])
-    for rows in np.array_split(unit_vectors(source["heldout_images"]), 8):
-        assert (rows @ train.T).max() < 0.9951
+    for limit, photographs in ((LIMITS["photographed"], True), (LIMITS["drawn"], False)):
+        train, held = (unit_vectors(source[f"{part}_images"][(source[f"{part}_kinds"] == 0) == photographs]) for part in ("train", "heldout"))
+        for rows in np.array_split(held, 8):
+            assert (rows @ train.T).max() < limit

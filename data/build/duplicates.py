@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from typing import Iterable
+
 import numpy as np
 
 DRAWN = 0.95  # icons, letters, flags: a thicker stroke or a shift by a pixel still counts as the same picture
@@ -38,3 +41,10 @@ def distinct(pictures: np.ndarray, threshold: float) -> np.ndarray:
         if not kept or (vectors[kept] @ vector).max() <= threshold:
             kept.append(index)
     return np.array(kept)
+
+
+def report(where: str, what: str, left_out: Iterable[object]) -> None:
+    """Print how many pictures are left out, and which: the names of their icons, fonts or classes."""
+    names = Counter(map(str, left_out))
+    listed = ", ".join(name if count == 1 else f"{name} ({count})" for name, count in sorted(names.items()))
+    print(f"{where}: {names.total()} {what} and are left out" + (f": {listed}" if listed else ""))

@@ -1,8 +1,4 @@
-"""Train the tiny autoencoder on the source and the tasks' training splits; resumable.
-
-    python data/build/make_autoencoder.py                      # encoder and decoder
-    python data/build/make_autoencoder.py --decoder-only       # later: a better decoder, the same latents
-"""
+"""Train the tiny autoencoder on the source and the tasks' training splits; resumable."""
 
 from __future__ import annotations
 
@@ -22,32 +18,23 @@ PHOTOGRAPHS, REPEAT_TASKS = 16_000, 4  # few photographs suffice; the tasks' pic
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=7000)
-    parser.add_argument("--decoder-only", action="store_true")
     parser.add_argument("--learning-rate", type=float, default=3e-3)
     parser.add_argument("--batch-size", type=int, default=16)
     options = parser.parse_args()
     pictures, heldout = training_pictures()
     torch.manual_seed(0)
-    if options.decoder_only:
-        from diffusers import AutoencoderKL
-
-        autoencoder = AutoencoderKL.from_pretrained(FOLDER)
-    else:
-        autoencoder = build_autoencoder()
-    work = CACHE / ("autoencoder-decoder" if options.decoder_only else "autoencoder")
-    train_autoencoder(
-        autoencoder, pictures, folder=work, steps=options.steps, batch_size=options.batch_size,
-        learning_rate=options.learning_rate, decoder_only=options.decoder_only,
-    )  # fmt: skip
-    if not options.decoder_only:
-        standardise_latents(autoencoder, pictures[:: max(1, len(pictures) // 5000)])
+    autoencoder, work = build_autoencoder(), CACHE / "autoencoder"
+    training = {"steps": options.steps, "batch_size": options.batch_size, "learning_rate": options.learning_rate}
+    train_autoencoder(autoencoder, pictures, folder=work, **training)
+    standardise_latents(autoencoder, pictures[:: max(1, len(pictures) // 5000)])
     autoencoder.save_pretrained(FOLDER)
     quality = {name: round(psnr(autoencoder, images), 2) for name, images in heldout.items()}
     log = (sorted((work / "checkpoints").glob("step-*"))[-1] / "history.csv").read_text()
-    (FOLDER / ("decoder_loss.csv" if options.decoder_only else "loss.csv")).write_text(log)
-    card = {"training_pictures": len(pictures), "trained_on": "source, and the tasks' training splits", "psnr_db_heldout": quality}
+    (FOLDER / "loss.csv").write_text(log)
+    trained_on = {"training_pictures": len(pictures), "trained_on": "source, and the tasks' training splits"}
+    card = {**trained_on, **training, "psnr_db_heldout": quality}
     (FOLDER / "card.json").write_text(json.dumps(card, indent=1) + "\n")
     write_checksums()
     print(json.dumps(quality, indent=1))

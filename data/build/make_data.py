@@ -1,6 +1,6 @@
 """Build the tiny world's pictures: eight tasks, then the source.  `make assets` runs this.
 
-    python data/build/make_data.py            # skips what is there; --again rebuilds
+    python data/build/make_data.py            # does nothing where this clone has built them; --again does
 """
 
 from __future__ import annotations
@@ -24,30 +24,25 @@ NOT_SUMMED, NOT_WORLD = {"SHA256SUMS", "README.md"}, {"build", "results"}  # res
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--again", action="store_true", help="rebuild what is there already")
-    again = parser.parse_args().again
+    parser.add_argument("--again", action="store_true", help="also where this clone has built them")
+    full = CACHE / "source_full.npz"  # not committed, written last
+    if full.is_file() and not parser.parse_args().again:
+        return
     for folder in ("tasks", "source", "contact_sheets"):
         (DATA / folder).mkdir(parents=True, exist_ok=True)
-    pictures, kinds = [], []
+    pictures = []
     for build in TASKS:
-        path = DATA / "tasks" / f"{build.__name__}.npz"
-        if again or not path.is_file():
-            task = build()
-            arrays = split(task)
-            np.savez_compressed(path, **arrays)
-            write_card(task, arrays)
-            contact_sheet(DATA / "contact_sheets" / f"{task.name}.png", arrays["train_images"], arrays["train_labels"])
-        card = json.loads(path.with_suffix(".json").read_text())
-        with np.load(path, allow_pickle=False) as arrays:
-            images = np.concatenate([arrays[f"{part}_images"] for part in ("train", "validation", "test")])
-        pictures.append(images)
-        kinds.append(np.full(len(images), int(card["kind"] == "drawn")))
-    if again or not (DATA / "source" / "source.npz").is_file():
-        arrays, names, counts = build_source(np.concatenate(pictures), np.concatenate(kinds))
-        CACHE.mkdir(exist_ok=True)
-        np.savez_compressed(CACHE / "source_full.npz", **arrays, class_names=np.array(names))
-        write_source(arrays, names, counts)
+        task = build()
+        arrays = split(task)
+        np.savez_compressed(DATA / "tasks" / f"{task.name}.npz", **arrays)
+        write_card(task, arrays)
+        contact_sheet(DATA / "contact_sheets" / f"{task.name}.png", arrays["train_images"], arrays["train_labels"])
+        pictures += [arrays[f"{part}_images"] for part in ("train", "validation", "test")]
+    arrays, names, counts = build_source(np.concatenate(pictures))
+    write_source(arrays, names, counts)
     write_checksums()
+    CACHE.mkdir(exist_ok=True)
+    np.savez_compressed(full, **arrays, class_names=np.array(names))
 
 
 def write_card(task: Drawn, arrays: dict[str, np.ndarray]) -> None:

@@ -8,7 +8,7 @@ import re
 from collections import defaultdict
 
 import numpy as np
-from duplicates import DRAWN, PHOTOGRAPHED, SAME_DRAWING, distinct, resembles
+from duplicates import DRAWN, PHOTOGRAPHED, SAME_DRAWING, distinct, report, resembles
 from pictures import draw_icon, draw_letter, font_letters, pad
 from PIL import ImageFont
 from registries import FASHION, ICON_FAMILIES, LATIN_FONTS, debian_files, icon_family
@@ -102,7 +102,7 @@ def font_files(packages: list[str], needed: set[int]) -> list:
     return files[: FONT_FILES[1]]
 
 
-def build_source(task_pictures: np.ndarray, task_kinds: np.ndarray) -> tuple[dict[str, np.ndarray], list[str], dict]:
+def build_source(task_pictures: np.ndarray) -> tuple[dict[str, np.ndarray], list[str], dict]:
     """Arrays of the full source, class names and counts; what resembles a task's picture is left out."""
     names, pictures, labels, kinds = [], [], [], []
 
@@ -122,12 +122,8 @@ def build_source(task_pictures: np.ndarray, task_kinds: np.ndarray) -> tuple[dic
     for letter, images in latin_letters().items():
         add(letter, images, 2)
     images, labels, kinds = np.concatenate(pictures), np.concatenate(labels), np.concatenate(kinds)
-    clash = np.where(
-        kinds == 0,
-        resembles(images, task_pictures[task_kinds == 0], PHOTOGRAPHED),
-        resembles(images, task_pictures[task_kinds == 1], DRAWN),
-    )
-    print(f"source: {clash.sum()} pictures resemble a task's and are left out ({np.bincount(kinds[clash], minlength=3).tolist()} by kind)")
+    clash = np.where(kinds == 0, resembles(images, task_pictures, PHOTOGRAPHED), resembles(images, task_pictures, DRAWN))
+    report("source", "training and held-out pictures resemble a task's", [names[label] for label in labels[clash]])
     images, labels, kinds = images[~clash], labels[~clash], kinds[~clash]
     held = (kinds > 0) & np.array([hashlib.sha256(image.tobytes()).digest()[0] < HELD_OUT for image in images])
     own = {garment: names.index(GARMENTS[garment]) for garment in range(10) if garment not in FOOTWEAR}
@@ -140,7 +136,7 @@ def build_source(task_pictures: np.ndarray, task_kinds: np.ndarray) -> tuple[dic
     train = {"images": images[~held], "labels": labels[~held], "kinds": kinds[~held]}
     same = resembles(heldout["images"], train["images"][train["kinds"] > 0], DRAWN) & (heldout["kinds"] > 0)
     same |= resembles(heldout["images"], train["images"][train["kinds"] == 0], PHOTOGRAPHED) & (heldout["kinds"] == 0)
-    print(f"source: {same.sum()} held-out pictures resemble a training one and are left out")
+    report("source", "held-out pictures resemble a training one", [names[label] for label in heldout["labels"][same]])
     heldout = {key: values[~same] for key, values in heldout.items()}
     counts = {
         "train": np.bincount(train["kinds"], minlength=3).tolist(), "heldout": np.bincount(heldout["kinds"], minlength=3).tolist(),

