@@ -87,6 +87,8 @@ def test_source_labels_have_names_and_held_out_pictures_are_no_training_ones():
     assert source["train_labels"].max() < len(card["class_names"]) <= 600
     assert set(np.unique(source["train_labels"])) == set(range(len(card["class_names"])))
     for limit, photographs in ((LIMITS["photographed"], True), (LIMITS["drawn"], False)):
-        train, held = (unit_vectors(source[f"{part}_images"][(source[f"{part}_kinds"] == 0) == photographs]) for part in ("train", "heldout"))
+        train, held = (
+            unit_vectors(source[f"{part}_images"][(source[f"{part}_kinds"] == 0) == photographs]) for part in ("train", "heldout")
+        )
         for rows in np.array_split(held, 8):
             assert (rows @ train.T).max() < limit

@@ -47,7 +47,9 @@ def training_pictures() -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         images, kinds = source["train_images"], source["train_kinds"]
         held, held_kinds = source["heldout_images"], source["heldout_kinds"]
     parts = [images[kinds == 0][:: (kinds == 0).sum() // PHOTOGRAPHS or 1], images[kinds > 0]]
-    heldout = {f"source {name}": torch.from_numpy(held[held_kinds == kind]) for kind, name in enumerate(("photographs", "icons", "letters"))}
+    heldout = {
+        f"source {name}": torch.from_numpy(held[held_kinds == kind]) for kind, name in enumerate(("photographs", "icons", "letters"))
+    }
     for path in sorted((DATA / "tasks").glob("*.npz")):
         with np.load(path, allow_pickle=False) as task:
             parts += [task["train_images"]] * REPEAT_TASKS

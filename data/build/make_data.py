@@ -1,6 +1,6 @@
 """Build the tiny world's pictures: eight tasks, then the source.  `make assets` runs this.
 
-    python data/build/make_data.py            # does nothing where this clone has built them; --again does
+python data/build/make_data.py            # does nothing where this clone has built them; --again does
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ NOT_SUMMED, NOT_WORLD = {"SHA256SUMS", "README.md"}, {"build", "results"}  # res
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--again", action="store_true", help="also where this clone has built them")
-    full = CACHE / "source_full.npz"  # not committed, written last
-    if full.is_file() and not parser.parse_args().again:
+    again, full = parser.parse_args().again, CACHE / "source_full.npz"  # not committed, written last
+    if full.is_file() and not again:
         return
     for folder in ("tasks", "source", "contact_sheets"):
         (DATA / folder).mkdir(parents=True, exist_ok=True)
@@ -94,7 +94,9 @@ def contact_sheet(path: Path, images: np.ndarray, labels: np.ndarray, rows: int 
 
 
 def write_checksums() -> None:
-    files = [p for p in sorted(DATA.rglob("*")) if p.is_file() and p.name not in NOT_SUMMED and p.relative_to(DATA).parts[0] not in NOT_WORLD]
+    files = [
+        p for p in sorted(DATA.rglob("*")) if p.is_file() and p.name not in NOT_SUMMED and p.relative_to(DATA).parts[0] not in NOT_WORLD
+    ]
     lines = [f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.relative_to(DATA).as_posix()}\n" for p in files]
     (DATA / "SHA256SUMS").write_text("".join(lines))
 

@@ -78,7 +78,9 @@ def main(arguments: list[str] | None = None) -> None:
     (images, labels), heldout, sets = gather(options.source, options.tasks, options.repeat)
     num_classes = sets[-1]["first_class"] + sets[-1]["classes"]
     start = time.perf_counter()
-    accuracies = train_feature_net(images, labels, num_classes, folder=options.folder, heldout=heldout, epochs=options.epochs, seed=options.seed)
+    accuracies = train_feature_net(
+        images, labels, num_classes, folder=options.folder, heldout=heldout, epochs=options.epochs, seed=options.seed
+    )
     card = {
         "what": "small classifier of 32x32 grey pictures; its 64 features are the space of the tiny world's scores",
         "trained_on": sets,

@@ -1,7 +1,7 @@
 """Put the pre-trained DiT into data/: weights in half precision, loss curve, sample sheets, a memory bank.
 
-    make assets                                # trains it: without a loss weight first, then with P2's
-    python data/build/make_model.py            # also from the newest checkpoint of an unfinished run
+make assets                                # trains it: without a loss weight first, then with P2's
+python data/build/make_model.py            # also from the newest checkpoint of an unfinished run
 """
 
 from __future__ import annotations
@@ -68,7 +68,11 @@ def loss_curve(name: str, history: str) -> list[str]:
 
 def sample_sheets(model: Pretrained) -> None:
     """128 samples of each source kind, evenly over its classes, at guidance 1.5 and without labels."""
-    kinds = {"photograph": range(0, 7), "icon": range(7, len(model.label_names) - 26), "letter": range(len(model.label_names) - 26, len(model.label_names))}
+    kinds = {
+        "photograph": range(0, 7),
+        "icon": range(7, len(model.label_names) - 26),
+        "letter": range(len(model.label_names) - 26, len(model.label_names)),
+    }
     assert list(kinds) == KINDS
     for kind, classes in kinds.items():
         labels = torch.tensor(classes)[torch.linspace(0, len(classes) - 1, 128).long()]

@@ -132,7 +132,9 @@ def emoji() -> Drawn:
     family = icon_family("twemoji")
     groups = ["Smileys & Emotion", "Animals & Nature", "Food & Drink", "Travel & Places", "Objects", "Activities"]
     names = ["face", "animal or plant", "food", "place or vehicle", "object", "activity"]
-    entries = [(family["icons"][n], label, n) for label, group in enumerate(groups) for n in family["categories"][group] if n in family["icons"]]
+    entries = [
+        (family["icons"][n], label, n) for label, group in enumerate(groups) for n in family["categories"][group] if n in family["icons"]
+    ]
     return _drawn_icons(
         "emoji", "Emoji of one vendor", names, entries, (300, 200, 450), "CC BY 4.0", "Twemoji (Twitter, Inc and other contributors)",
         "twemoji", colour=True, notes="Coloured cartoons as brightness; the source has no shaded drawing.",
