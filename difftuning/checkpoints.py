@@ -16,14 +16,17 @@ RECORD = "run.json"
 
 
 def open_run(folder: Path, record: dict, *, resume: bool, may_differ: tuple[str, ...] = ()) -> None:
-    """Claim `folder` for a run described by `record`, or check that it holds that very run.
+    """Claim `folder` for a run described by `record`, after `check_run`.  Of several processes the main one alone looks and writes."""
+    if is_main_process():
+        check_run(folder, record, resume=resume, may_differ=may_differ)
+        write_json(folder / RECORD, record)
 
-    Raises, with nothing written, where the folder holds something else or a run with another
-    configuration; the fields of `may_differ` are allowed to change.  Of several processes
-    the main one alone looks and writes.
+
+def check_run(folder: Path, record: dict, *, resume: bool, may_differ: tuple[str, ...] = ()) -> None:
+    """Raise where `folder` holds something else, or a run with another configuration; nothing is written.
+
+    The fields of `may_differ` are allowed to change.
     """
-    if not is_main_process():
-        return
     path = folder / RECORD
     if path.is_file():
         if not resume:
@@ -34,7 +37,6 @@ def open_run(folder: Path, record: dict, *, resume: bool, may_differ: tuple[str,
             raise ValueError(f"{folder} holds {done} steps already, more than steps={record['steps']}; choose another folder")
     else:
         require_unused(folder)
-    write_json(path, record)
 
 
 def require_unused(folder: Path) -> None:

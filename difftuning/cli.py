@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, NoReturn, Sequence
 
 from . import __version__
-from .settings import Setting, gather, metavar, pretraining_settings, training_settings
+from .settings import Setting, gather, metavar, pretraining_settings, training_settings, typed
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -30,7 +30,8 @@ TRAIN_OPTIONS = {
 }
 PRETRAIN_OPTIONS = {
     "folder": TRAIN_OPTIONS["folder"],
-    "source": "what to learn: a task, folder, npz file or hub data set, cropped to the autoencoder's size (default: the tiny world's sample)",
+    "source": "what to learn: a task, folder, npz file or hub data set (default: the tiny world's sample)",
+    "size": "crop and resize the source to this many pixels (default: as they are; 256 for folders and hub data sets)",
     "autoencoder": "'tiny' (default), a folder of an AutoencoderKL or of a DiTPipeline",
     "name": "of the model (default: tiny)",
     "start": "model whose weights to begin with (default: none, from nothing)",
@@ -153,7 +154,8 @@ def _pretrain(given: dict[str, Any]) -> None:
 
     config = PretrainingConfig(**settings)
     autoencoder = _autoencoder(options.get("autoencoder", "tiny"))
-    source = load_task(options["source"], size=autoencoder.config.sample_size) if "source" in options else load_source()
+    size = typed("size", "int", options["size"]) if "size" in options else None
+    source = load_task(options["source"], size=size) if "source" in options else load_source(size=size)
     folder, device = options["folder"], _device(options)
     start = _model(options["start"], device)[0] if "start" in options else None
     pretrain(source, autoencoder, config, folder=folder, name=options.get("name", "tiny"), start=start, device=device)

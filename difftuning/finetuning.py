@@ -23,7 +23,7 @@ from .files import DamagedFileError, atomic_path, read_json, sha256, write_json
 from .latents import encode_latents
 from .memory import MemoryBank, require_same_model
 from .objective import Objective, Stream, seeded_generator
-from .pretrained import Pretrained, load_pretrained
+from .pretrained import CARD, Pretrained, load_pretrained
 from .schedules import Family, family_distribution, family_weights, min_snr_weight, p2_weight, timestep_distribution
 from .training import Callback, TrainingConfig, parse_history, require_finite, train
 
@@ -88,38 +88,46 @@ class FineTuned:
     def save(self, folder: str | Path) -> None:
         """Write model/ (diffusers' folder), history.csv and result.json, replacing only what a fine-tuning has left."""
         folder = Path(folder)
-        if not any((folder / name).is_file() for name in ("result.json", checkpoints.RECORD)):
-            checkpoints.require_unused(folder)
-        self.model.save(folder / "model")
+        _require_own(folder)
         with atomic_path(folder / "history.csv") as scratch:
             self.history.to_csv(scratch, index=False)
-        result = {"config": asdict(self.config), "rows": self.rows.tolist(), "history": sha256(folder / "history.csv")}
-        write_json(folder / "result.json", result)
+        self.model.save(folder / "model")
+        files = {name: sha256(folder / name) for name in _CHECKED}
+        write_json(folder / "result.json", {"config": asdict(self.config), "rows": self.rows.tolist(), "sha256": files})
+
+
+_CHECKED = ("history.csv", f"model/{CARD}")  # the card has the checksums of the model's other files
+
+
+def _require_own(folder: Path) -> None:
+    """Raise where `folder` holds anything that no fine-tuning, finished or killed, has left."""
+    record = folder / checkpoints.RECORD
+    mine = "task" in read_json(record) if record.is_file() else (folder / "history.csv").is_file()
+    left = {path.name for path in folder.iterdir() if not path.name.startswith(".")} if folder.is_dir() else set()
+    if not mine or left - {"history.csv", "model", "result.json", "checkpoints", checkpoints.RECORD}:
+        checkpoints.require_unused(folder)
 
 
 def load_fine_tuned(folder: str | Path, *, device: str | torch.device | None = None) -> FineTuned:
     """Open what `fine_tune` left in its folder, or what `FineTuned.save` wrote."""
-    folder = Path(folder)
+    folder = Path(folder).absolute()  # model/ must never be taken for a hub id
     if not (folder / "result.json").is_file():
         raise FileNotFoundError(f"no finished fine-tuning in {folder}: it has no result.json")
+    again = ", or call fine_tune again, which writes it anew" if checkpoints.list_checkpoints(folder) else ""
     record = read_json(folder / "result.json")
     try:
-        config, rows, digest = DiffTuningConfig(**record["config"]), torch.tensor(record["rows"], dtype=torch.int64), record["history"]
+        config, rows = DiffTuningConfig(**record["config"]), torch.tensor(record["rows"], dtype=torch.int64)
+        files = {name: record["sha256"][name] for name in _CHECKED}
     except (KeyError, TypeError, ValueError) as error:
-        raise DamagedFileError(f"{folder / 'result.json'} does not describe a fine-tuning ({error})") from error
-    history = folder / "history.csv"
-    if not history.is_file() or sha256(history) != digest:
-        raise DamagedFileError(f"{history} is missing, cut off or altered; {_again(folder)}")
+        raise DamagedFileError(f"{folder / 'result.json'} does not describe a fine-tuning ({error}); restore it{again}") from error
+    for name, digest in files.items():
+        if not (folder / name).is_file() or sha256(folder / name) != digest:
+            raise DamagedFileError(f"{folder / name} is missing, cut off or altered; restore it{again}")
     try:
         model = load_pretrained(folder / "model", device=device)
     except (DamagedFileError, FileNotFoundError) as error:
-        raise DamagedFileError(f"{error}; {_again(folder)}") from error
-    return FineTuned(model, parse_history(history.read_text()), config, rows)
-
-
-def _again(folder: Path) -> str:
-    """How to get a result back: the call that made it, from its last checkpoint where there is one."""
-    return "call fine_tune again, it writes it anew" if checkpoints.list_checkpoints(folder) else "restore it"
+        raise DamagedFileError(f"{error}{again}") from error
+    return FineTuned(model, parse_history((folder / "history.csv").read_text()), config, rows)
 
 
 def fine_tune(pretrained: Pretrained, task: Task, bank: MemoryBank | None = None, config: DiffTuningConfig | None = None, *,
@@ -136,9 +144,15 @@ def fine_tune(pretrained: Pretrained, task: Task, bank: MemoryBank | None = None
         require_same_model(bank.recipe, pretrained, bank.folder)
     rows = choose_rows(pretrained, len(task.class_names), config.label_rows)
     _require_open_rows(bank, config, rows)
-    # What does not fit together raises here, before the folder is claimed.
-    streams = training_streams(pretrained, task, bank, config, rows, split_batch(config, bank))
-    record = {"task": task.fingerprint, "pretrained": pretrained.fingerprint, "bank": None if bank is None else bank.fingerprint}
+    batch = split_batch(config, bank)
+    record = {
+        "task": task.fingerprint,
+        "pretrained": pretrained.fingerprint,
+        "bank": None if bank is None else bank.fingerprint,
+        **asdict(config),
+    }
+    checkpoints.check_run(folder, record, resume=resume, may_differ=config.may_differ)  # before the long encoding
+    streams = training_streams(pretrained, task, bank, config, rows, batch)  # what does not fit together raises here
     denoiser = pretrained.copy_denoiser().float()  # small steps and the moving average need float32
     add_rows(denoiser, pretrained, rows, config.seed)
     objective = Objective(streams, pretrained.diffusion, config.seed)

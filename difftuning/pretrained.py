@@ -129,12 +129,13 @@ class Pretrained:
         )
         with atomic_path(folder) as scratch:
             pipeline.save_pretrained(scratch, safe_serialization=True)
+            files = [path for path in sorted(scratch.rglob("*")) if path.is_file()]
             card = {
                 "name": self.name,
                 "frequency_shift": self.denoiser.frequency_shift,
                 "first_free_label": self.first_free_label,
                 "label_names": self.label_names,
-                "sha256": {path.relative_to(scratch).as_posix(): sha256(path) for path in sorted(scratch.rglob("*")) if path.is_file()},
+                "sha256": {path.relative_to(scratch).as_posix(): sha256(path) for path in files},
             }
             write_json(scratch / CARD, card)
 
@@ -153,9 +154,7 @@ def load_pretrained(source: str | Path, *, device: str | torch.device | None = N
     dtype = dtype or torch.float32
     folder = _model_folder(source)
     card = read_json(folder / CARD) if (folder / CARD).is_file() else {}
-    for name, digest in card.get("sha256", {}).items():
-        if (folder / name).is_file() and sha256(folder / name) != digest:  # one that is missing is missed below
-            raise DamagedFileError(f"{folder / name} does not match its checksum in {CARD}; restore it, or save the model again")
+    _require_checksums(folder, card.get("sha256", {}))
     config = read_json(folder / "transformer" / "config.json")
     options = {}
     if "frequency_shift" not in card:
@@ -172,6 +171,16 @@ def load_pretrained(source: str | Path, *, device: str | torch.device | None = N
         first_free_label=card.get("first_free_label"), name=card.get("name", str(source)),
     )  # fmt: skip
     return model.to(device)
+
+
+def _require_checksums(folder: Path, checksums: dict[str, str]) -> None:
+    """Raise where a file that difftuning.json lists is not as it was saved; of missing weights `load_component` knows more to say."""
+    if not isinstance(checksums, dict):
+        raise DamagedFileError(f"{folder / CARD} is damaged (sha256 is {checksums!r}); restore it, or save the model again")
+    for name, digest in checksums.items():
+        path = folder / name
+        if sha256(path) != digest if path.is_file() else path.suffix != ".safetensors":
+            raise DamagedFileError(f"{path} is missing or does not match its checksum in {CARD}; restore it, or save the model again")
 
 
 def checked_device(device: str | torch.device) -> torch.device:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Sequence
 
@@ -59,10 +59,15 @@ def pretrain(source: Task, autoencoder: AutoencoderKL, config: PretrainingConfig
         raise ValueError(f"{source.name} has {len(source.class_names)} classes, the label table {config.num_labels} rows: raise num_labels")
     folder = Path(folder)
     model = untrained(source, autoencoder, config, name=name).to(checked_device(device))
-    record = {"source": source.fingerprint, "encoder": model.encoder_fingerprint}
+    record = {"source": source.fingerprint, "encoder": model.encoder_fingerprint, **asdict(config)}
     if start is not None:
+        if start.latent_shape != model.latent_shape:
+            raise ValueError(
+                f"start works on latents {start.latent_shape}, pictures of {source.image_size} pixels give {model.latent_shape}"
+            )
         checkpoints.copy_into(checkpoints.trainable(model.denoiser), checkpoints.trainable(start.denoiser))
         record["start"] = start.fingerprint
+    checkpoints.check_run(folder, record, resume=True, may_differ=config.may_differ)  # before the long encoding
     encoded = encode_latents(model, source)
     stream = Stream(
         "source", encoded["latents"], source.labels, config.batch_size, timestep_distribution(model.diffusion.num_timesteps, 0),

@@ -61,8 +61,8 @@ def gather(flags: dict[str, Any], options: Sequence[str], settings: dict[str, Se
     for name in needed:
         if name not in values:
             raise ValueError(f"--{name} is needed, as a flag or in the --config file")
-    texts = {name: _typed(name, "str", values[name]) for name in options if name in values}
-    return texts, {name: _typed(name, setting.annotation, values[name]) for name, setting in settings.items() if name in values}
+    texts = {name: typed(name, "str", values[name]) for name in options if name in values}
+    return texts, {name: typed(name, setting.annotation, values[name]) for name, setting in settings.items() if name in values}
 
 
 def _read_config(path: str | None, known: Sequence[str]) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def _read_config(path: str | None, known: Sequence[str]) -> dict[str, Any]:
     return values
 
 
-def _typed(name: str, annotation: str, value: Any) -> Any:
+def typed(name: str, annotation: str, value: Any) -> Any:
     """A flag's text or a TOML value as the annotated type; ValueError names the setting."""
     kind = annotation.removesuffix(" | None")
     if kind != annotation and value == "none":

@@ -13,7 +13,7 @@ import signal
 import threading
 import time
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Iterator, Literal, Sequence
 
@@ -117,8 +117,8 @@ def train(module: nn.Module, objective: Objective, config: TrainingConfig, *, fo
           progress: bool = True) -> tuple[TrainingState, pandas.DataFrame]:  # fmt: skip
     """Train `module`(x_t, t, labels) in place, from the newest checkpoint in `folder` where there is one.
 
-    `record`, what is trained on which data, is kept in `folder` with the configuration: with it,
-    the folder of another run is refused.  Where the disk is too full, nothing is written.
+    `record`, which describes the run, is kept in `folder`: with it, the folder of another run is
+    refused.  Where the disk is too full, nothing is written.
 
     Returns the final state and the history: step, one loss per stream, seconds.  Callbacks run
     after each step, before it is saved, in the main process.  SIGINT and SIGTERM end the step
@@ -126,7 +126,7 @@ def train(module: nn.Module, objective: Objective, config: TrainingConfig, *, fo
     """
     require_space(folder, _checkpoint_bytes(folder, module, config))
     if record is not None:
-        checkpoints.open_run(folder, record | asdict(config), resume=resume, may_differ=config.may_differ)
+        checkpoints.open_run(folder, record, resume=resume, may_differ=config.may_differ)
     accelerator = _accelerator(config, device)
     module.to(accelerator.device).train()
     optimizer = torch.optim.AdamW(

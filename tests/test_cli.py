@@ -81,8 +81,8 @@ def test_training_equals_the_function(tuned, model, pictures, tmp_path):
     assert same.model.fingerprint == dt.load_fine_tuned(tuned).model.fingerprint
 
 
-def test_pictures_are_cropped_to_the_size_that_the_model_draws(capsys, model, tmp_path):
-    """Photographs of 30x20 pixels in class folders, a model of 8x8: both commands take them."""
+def test_photographs_are_cropped_to_what_the_model_draws_or_to_the_size_asked_for(capsys, model, tmp_path):
+    """Of 30x20 pixels in class folders; the model draws 8x8."""
     from PIL import Image
 
     rng = np.random.default_rng(0)
@@ -94,10 +94,12 @@ def test_pictures_are_cropped_to_the_size_that_the_model_draws(capsys, model, tm
     code, _, err = run(capsys, "train", "--model", model, "--task", tmp_path / "photos", "--folder", tmp_path / "run", *common)
     assert code == 0, err
     small = ["--width", 16, "--num-heads", 2, "--num-layers", 1, "--num-labels", 4]
-    source = ["--source", tmp_path / "photos", "--autoencoder", model, "--folder", tmp_path / "own"]
-    code, _, err = run(capsys, "pretrain", *source, *small, *common)
+    source = ["--source", tmp_path / "photos", "--autoencoder", model]
+    code, _, err = run(capsys, "pretrain", *source, "--size", 16, "--folder", tmp_path / "own", *small, *common)
     assert code == 0, err
-    assert dt.load_pretrained(tmp_path / "own" / "model").image_size == 8
+    assert dt.load_pretrained(tmp_path / "own" / "model").image_size == 16
+    code, _, err = run(capsys, "pretrain", *source, "--size", "large", "--folder", tmp_path / "none", *small, *common)
+    assert code == 2 and "size must be a whole number, got 'large'" in err and not (tmp_path / "none").exists()
 
 
 def test_a_finished_folder_is_taken_up_unless_told_not_to(capsys, tuned, model, pictures):

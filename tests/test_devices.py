@@ -1,5 +1,7 @@
 """The whole way through the package on one device: on the CPU always, on a GPU where there is one."""
 
+import math
+
 import pytest
 import torch
 
@@ -34,7 +36,7 @@ def test_autoencoder_and_denoiser_are_made_on_the_device(tmp_path, device):
     pictures = torch.randint(0, 256, (12, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     autoencoder = train_autoencoder(small_pretrained().autoencoder.to(device), pictures, folder=tmp_path / "ae", steps=2)
     standardise_latents(autoencoder, pictures)
-    assert autoencoder.device.type == device and 0 < psnr(autoencoder, pictures) < 60
+    assert autoencoder.device.type == device and math.isfinite(psnr(autoencoder, pictures))
     small = PretrainingConfig(steps=2, width=32, num_heads=2, num_layers=1, num_labels=20, batch_size=8)
     model = pretrain(small_task(), autoencoder, small, folder=tmp_path / "dit", device=device, progress=False)
     assert model.device.type == device

@@ -500,7 +500,10 @@ def test_a_folder_without_a_result_and_damaged_results_are_named(tuned_folder, t
             load_fine_tuned(copy)
 
 
-@pytest.mark.parametrize("name", ["history.csv", "model/transformer/diffusion_pytorch_model.safetensors", "model/transformer/config.json"])
+@pytest.mark.parametrize("name", [
+    "history.csv", "model/difftuning.json", "model/transformer/diffusion_pytorch_model.safetensors", "model/transformer/config.json",
+    "model/vae/config.json", "model/scheduler/scheduler_config.json",
+])  # fmt: skip
 @pytest.mark.parametrize("damage", ["cut", "altered", "missing"])
 def test_a_damaged_result_is_named_and_written_anew_by_the_same_call(pretrained, task, bank, tuned_folder, tmp_path, name, damage):
     copy = Path(shutil.copytree(tuned_folder, tmp_path / "copy"))
@@ -509,19 +512,47 @@ def test_a_damaged_result_is_named_and_written_anew_by_the_same_call(pretrained,
     if damage != "missing":
         content[len(content) // 2] ^= 1
         path.write_bytes(content if damage == "altered" else content[: len(content) // 2])
-    with pytest.raises((DamagedFileError, FileNotFoundError), match=f"{Path(name).parent}.* call fine_tune again"):
+    with pytest.raises(DamagedFileError, match=f"{path.parent}.* or call fine_tune again"):
         load_fine_tuned(copy)
     tune(pretrained, task, bank, copy)
     assert load_fine_tuned(copy).model.fingerprint == load_fine_tuned(tuned_folder).model.fingerprint
 
 
+def test_a_result_whose_model_is_of_another_run_is_named(pretrained, task, bank, tuned_folder, tmp_path):
+    """As a kill between two files would leave it."""
+    copy, other = Path(shutil.copytree(tuned_folder, tmp_path / "copy")), tmp_path / "other"
+    tune(pretrained, task, bank, other, seed=1)
+    shutil.rmtree(copy / "model")
+    shutil.copytree(other / "model", copy / "model")
+    with pytest.raises(DamagedFileError, match="model/difftuning.json is missing, cut off or altered"):
+        load_fine_tuned(copy)
+
+
+def test_a_result_without_its_model_is_not_looked_for_on_the_hub(tuned_folder, tmp_path, monkeypatch):
+    shutil.copytree(tuned_folder, tmp_path / "copy", ignore=shutil.ignore_patterns("model"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DamagedFileError, match="model/difftuning.json is missing"):
+        load_fine_tuned("copy")
+
+
 def test_a_result_is_not_saved_over_something_else(tuned, tmp_path):
-    (tmp_path / "thesis.txt").write_text("years of work")
-    with pytest.raises(FileExistsError, match="is not empty and holds something else"):
-        tuned.save(tmp_path)
-    assert os.listdir(tmp_path) == ["thesis.txt"]
+    for name, content in {"thesis": {"thesis.txt": "years"}, "pretrained": {"run.json": '{"source": 1}', "history.csv": "step"}}.items():
+        (tmp_path / name).mkdir()
+        for file, text in content.items():
+            (tmp_path / name / file).write_text(text)
+        with pytest.raises(FileExistsError, match=f"{name} is not empty and holds something else"):
+            tuned.save(tmp_path / name)
+        assert sorted(os.listdir(tmp_path / name)) == sorted(content)
+
+
+def test_a_result_is_saved_over_itself_and_over_a_save_that_failed(tuned, tmp_path, monkeypatch):
+    with monkeypatch.context() as patched:
+        patched.setattr(finetuning, "write_json", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+        with pytest.raises(OSError, match="disk full"):
+            tuned.save(tmp_path / "mine")
     for _ in range(2):
-        tuned.save(tmp_path / "mine")  # over itself
+        tuned.save(tmp_path / "mine")
+    assert load_fine_tuned(tmp_path / "mine").model.fingerprint == tuned.model.fingerprint
 
 
 @pytest.mark.parametrize("flip", [False, True])

@@ -220,7 +220,7 @@ def test_a_saved_model_whose_files_were_altered_is_named(saved, tmp_path, name):
     content = bytearray((copy / name).read_bytes())
     content[len(content) // 2] ^= 1
     (copy / name).write_bytes(content)
-    with pytest.raises(DamagedFileError, match=f"{name} does not match its checksum in difftuning.json"):
+    with pytest.raises(DamagedFileError, match=f"{name} is missing or does not match its checksum in difftuning.json"):
         load_pretrained(copy)
 
 

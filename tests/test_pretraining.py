@@ -68,6 +68,13 @@ def test_a_start_is_where_training_begins(autoencoder, tmp_path):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
 
 
+def test_a_start_for_pictures_of_another_size_is_refused(autoencoder, tmp_path):
+    first = pretrain(small_task(), autoencoder, PretrainingConfig(steps=1, **TINY), folder=tmp_path / "a", progress=False)
+    with pytest.raises(ValueError, match=r"start works on latents \(4, 4, 4\), pictures of 16 pixels give \(4, 8, 8\)"):
+        pretrain(small_task(side=16), autoencoder, PretrainingConfig(steps=1, **TINY), folder=tmp_path / "b", start=first, progress=False)
+    assert not (tmp_path / "b").exists()
+
+
 def test_a_class_of_n_pictures_is_drawn_in_proportion_to_a_power_of_n():
     labels = torch.tensor([0] * 16 + [1] * 4)
     shares = {power: balanced_law(labels, power)[labels == 0].sum() for power in (0.0, 0.5, 1.0)}

@@ -255,15 +255,13 @@ def test_a_disk_too_full_for_the_checkpoints_is_an_error_before_the_first_step(t
 
 
 def test_a_record_keeps_another_run_out_and_a_finished_one_needs_no_space(tmp_path, straight, monkeypatch):
-    assert_same(run(tmp_path, record={"data": "noise"}), straight)
-    for record, options, said in (
-        ({"data": "photos"}, {}, "data was 'noise'"),
-        ({"data": "noise"}, {"batch_size": 12}, "batch_size was 32"),
-    ):
+    record = {"data": "noise", "batch_size": 32}
+    assert_same(run(tmp_path, record=record), straight)
+    for change, said in (({"data": "photos"}, "data was 'noise'"), ({"batch_size": 12}, "batch_size was 32")):
         with pytest.raises(ValueError, match=said):
-            run(tmp_path, record=record, **options)
+            run(tmp_path, record=record | change)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: collections.namedtuple("Usage", "total used free")(10, 10, 0))
-    assert_same(run(tmp_path, record={"data": "noise"}), straight)
+    assert_same(run(tmp_path, record=record), straight)
 
 
 @pytest.mark.parametrize("name, value", [

@@ -17,6 +17,8 @@ from registries import CACHE, ICON_FAMILIES, LATIN_FONTS, icon_family
 from source import KINDS, build_source
 from tasks import TASKS, Drawn, split
 
+from difftuning.files import atomic_path
+
 DATA = Path(__file__).resolve().parents[1]
 SAMPLE, HELDOUT_GARMENTS = 5000, 42  # of each garment, so that held-out photographs are about as many as icons, or letters
 NOT_SUMMED, NOT_WORLD = {"SHA256SUMS", "README.md"}, {"build", "results"}  # results are of the world, not the world
@@ -41,8 +43,8 @@ def main() -> None:
     arrays, names, counts = build_source(np.concatenate(pictures))
     write_source(arrays, names, counts)
     write_checksums()
-    CACHE.mkdir(exist_ok=True)
-    np.savez_compressed(full, **arrays, class_names=np.array(names))
+    with atomic_path(full) as scratch:
+        np.savez_compressed(scratch, **arrays, class_names=np.array(names))
 
 
 def write_card(task: Drawn, arrays: dict[str, np.ndarray]) -> None:
