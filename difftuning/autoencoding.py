@@ -6,6 +6,7 @@ near a common scale.  Each latent channel is then given standard deviation 1, as
 
 from __future__ import annotations
 
+import hashlib
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,6 +41,7 @@ def train_autoencoder(autoencoder: AutoencoderKL, pictures: Tensor, *, folder: P
                       learning_rate: float = 3e-3, seed: int = 0, checkpoint_every: int = 500) -> AutoencoderKL:  # fmt: skip
     """Train in place on uint8 pictures (N, H, W), resumable from `folder`; the rate is cosine after a warm-up."""
     record = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate, "seed": seed}
+    record["pictures"] = hashlib.sha256(pictures.contiguous().numpy()).hexdigest()
     open_run(folder, record, resume=True)
     autoencoder.train().requires_grad_(True).to(memory_format=torch.channels_last)
     weights = dict(autoencoder.named_parameters())
@@ -50,7 +52,7 @@ def train_autoencoder(autoencoder: AutoencoderKL, pictures: Tensor, *, folder: P
         begun, tensors, history = found
         copy_into(weights, tensors["model"])
         restore_optimizer(optimizer, tensors["optimizer"])
-    running = None
+    running = float(history.split(",")[-1]) if begun else None
     bar = progress_bar(range(begun, steps), "autoencoder", initial=begun, total=steps)
     for step in bar:
         for group in optimizer.param_groups:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
@@ -16,10 +15,9 @@ RECORD = "run.json"
 
 
 def open_run(folder: Path, record: dict, *, resume: bool, may_differ: tuple[str, ...] = ()) -> None:
-    """Claim `folder` for a run described by `record`, after `check_run`.  Of several processes the main one alone looks and writes."""
-    if is_main_process():
-        check_run(folder, record, resume=resume, may_differ=may_differ)
-        write_json(folder / RECORD, record)
+    """Claim `folder` for a run described by `record`, after `check_run`."""
+    check_run(folder, record, resume=resume, may_differ=may_differ)
+    write_json(folder / RECORD, record)
 
 
 def check_run(folder: Path, record: dict, *, resume: bool, may_differ: tuple[str, ...] = ()) -> None:
@@ -45,11 +43,6 @@ def require_unused(folder: Path) -> None:
         raise FileExistsError(f"{folder} is not empty and holds something else; choose another folder")
 
 
-def is_main_process() -> bool:
-    """Whether this process writes the files; torchrun and accelerate number the processes they start."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def _require_same(folder: Path, stored: dict, record: dict, may_differ: tuple[str, ...]) -> None:
     fields = [name for name in sorted(set(stored) | set(record)) if name not in may_differ]
     different = [f"{name} was {stored.get(name)!r}, is {record.get(name)!r}" for name in fields if stored.get(name) != record.get(name)]
@@ -73,8 +66,8 @@ def save_checkpoint(folder: Path, step: int, tensors: dict[str, dict[str, Tensor
 
 
 def list_checkpoints(folder: Path) -> list[Path]:
-    """Oldest first."""
-    return sorted((folder / "checkpoints").glob("step-*"))
+    """Oldest first; whatever else lies in checkpoints/ is left alone."""
+    return sorted(path for path in (folder / "checkpoints").glob("step-*") if path.name.removeprefix("step-").isdecimal())
 
 
 def steps_done(folder: Path) -> int:

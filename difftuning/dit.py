@@ -55,6 +55,17 @@ class DiT(nn.Module):
         return untied
 
 
+def require_one_embedder(transformer: nn.Module) -> None:
+    """ValueError where the blocks' timestep and label embedders differ: diffusers lets the copies drift apart in training."""
+    first, *others = (dict(block.norm1.emb.named_parameters()) for block in transformer.transformer_blocks)
+    for number, other in enumerate(others, 1):
+        if any(not torch.equal(first[name], weight) for name, weight in other.items()):
+            raise ValueError(
+                f"block {number} has another timestep or label embedder than block 0: `DiT` has one for all blocks, as the "
+                "published model has, and would change what this one draws; tune a model whose embedders are alike"
+            )
+
+
 def build_dit(*, width: int, num_heads: int, num_layers: int, latent_shape: tuple[int, int, int], num_labels: int = 1000,
               patch_size: int = 2, norm_eps: float = 1e-5, frequency_shift: int = 1) -> DiT:  # fmt: skip
     """A freshly initialised DiT; `num_labels` rows and the null row stand in its label table.
@@ -80,7 +91,11 @@ def build_dit(*, width: int, num_heads: int, num_layers: int, latent_shape: tupl
 
 @torch.no_grad()
 def initialise(dit: DiT) -> None:
-    """The published initialisation: every block starts as the identity (adaLN-zero), the output at 0."""
+    """The published initialisation: every block starts as the identity (adaLN-zero), the output at 0.
+
+    One thing differs: queries, keys and values are three matrices here and start as such, sqrt(2) times as wide
+    as they would as rows of the published code's single one.
+    """
     for module in dit.modules():
         if isinstance(module, nn.Linear):
             nn.init.xavier_uniform_(module.weight)

@@ -92,7 +92,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 def _flush(path: Path) -> None:
     """Push to disk, so that a rename never outlives the bytes it names."""
     for file in [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]:
-        with open(file, "rb") as handle:
+        with open(file, "r+b") as handle:  # Windows flushes only what can be written
             os.fsync(handle.fileno())
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Sequence
 
 import torch
 from torch import Tensor
 
-from . import checkpoints
+from . import checkpoints, processes
 from .data import Task
 from .diffusion import Diffusion
 from .dit import DiT
@@ -147,11 +148,14 @@ def fine_tune(pretrained: Pretrained, task: Task, bank: MemoryBank | None = None
     batch = split_batch(config, bank)
     record = {
         "task": task.fingerprint,
+        "flip": task.flip,
         "pretrained": pretrained.fingerprint,
+        "encoder": pretrained.encoder_fingerprint,
         "bank": None if bank is None else bank.fingerprint,
         **asdict(config),
     }
-    checkpoints.check_run(folder, record, resume=resume, may_differ=config.may_differ)  # before the long encoding
+    check = partial(checkpoints.check_run, folder, record, resume=resume, may_differ=config.may_differ)
+    processes.in_main_process(check, pretrained.device)  # before the long encoding
     streams = training_streams(pretrained, task, bank, config, rows, batch)  # what does not fit together raises here
     denoiser = pretrained.copy_denoiser().float()  # small steps and the moving average need float32
     add_rows(denoiser, pretrained, rows, config.seed)
@@ -168,8 +172,7 @@ def fine_tune(pretrained: Pretrained, task: Task, bank: MemoryBank | None = None
         name=f"{pretrained.name} tuned on {task.name}",
     )
     result = FineTuned(model, history, config, rows)
-    if checkpoints.is_main_process():
-        result.save(folder)
+    processes.in_main_process(partial(result.save, folder), pretrained.device)
     return result
 
 
@@ -254,7 +257,8 @@ def _require_open_rows(bank: MemoryBank | None, config: DiffTuningConfig, rows: 
 
 def _names(pretrained: Pretrained, task: Task, rows: Tensor) -> tuple[list[str], int]:
     first, last = int(rows[0]), int(rows[-1]) + 1
-    before, after = pretrained.label_names[:first], pretrained.label_names[last:]
+    unnamed = [f"row {row}" for row in range(len(pretrained.label_names), first)]  # a name stands at its row
+    before, after = [*pretrained.label_names[:first], *unnamed], pretrained.label_names[last:]
     names: list[str] = []
     for name in task.class_names:
         # Labels are looked up by name: one that the source has, too, gets the task's name to it.

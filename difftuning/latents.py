@@ -31,7 +31,7 @@ def encode_latents(pretrained: Pretrained, task: Task, *, cache: str | os.PathLi
     """Scaled latents of every picture: {"latents": (N, C, h, w)}, and "mirrored" where the task allows flips.
 
     "mirrored" encodes the horizontal mirror images (an autoencoder does not commute with
-    mirroring).  Float32, on the CPU.  Tasks of `SMALL_TASK` pictures or more, and any task
+    mirroring).  The posterior's mean, where the published code draws from it.  Float32, on the CPU.  Tasks of `SMALL_TASK` pictures or more, and any task
     when `cache` names a folder, are kept in its latents/ under a digest of autoencoder and
     task; a damaged file there is rebuilt with a warning.
 
@@ -41,7 +41,7 @@ def encode_latents(pretrained: Pretrained, task: Task, *, cache: str | os.PathLi
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if cache is None and len(task) < SMALL_TASK:
         return _encode(pretrained, task, batch_size, progress)
-    key = hashlib.sha256(f"{pretrained.encoder_fingerprint} {task.fingerprint} {task.flip}".encode())
+    key = hashlib.sha256(f"{pretrained.encoder_fingerprint} {pretrained.autoencoder.dtype} {task.fingerprint} {task.flip}".encode())
     path = (cache_folder() if cache is None else Path(cache)) / "latents" / f"{key.hexdigest()[:32]}.safetensors"
     if path.is_file():
         try:

@@ -18,10 +18,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from . import processes
 from .checkpoints import require_unused
 from .files import DamagedFileError, load_tensors, read_json, require_space, save_tensors, sha256, write_json
 from .objective import seeded_generator
-from .pretrained import Pretrained
+from .pretrained import Pretrained, weights_digest
 from .progress import progress_bar
 from .sampling import Sampler, label_rows, sample_latents
 
@@ -40,6 +41,7 @@ class BankRecipe:
     shard_size: int
     reencode: bool
     fingerprint: str  # of the model that was sampled
+    autoencoder: str  # digest of the one that re-encoded it; empty where none did
     latent_shape: tuple[int, int, int]
     labels: str  # digest of the labels it was sampled under
 
@@ -73,15 +75,20 @@ class MemoryBank:
         order.  `reencode` stores what remains after 8-bit pictures, as a bank kept as image
         files would (the published code's way).
         """
-        folder = Path(folder)
+        if processes.count() > 1:
+            raise RuntimeError("a bank is sampled by one process: sample it first (`difftuning bank`), then start the others with it")
+        folder, size, seed, steps, guidance, shard_size = Path(folder), int(size), int(seed), int(steps), float(guidance), int(shard_size)
         if size < 1 or shard_size < 1:
             raise ValueError(f"size and shard_size must be at least 1, got {size} and {shard_size}")
         labels = _source_labels(pretrained, size, seed) if labels is None else label_rows(pretrained, labels)
         if len(labels) != size:
             raise ValueError(f"labels must hold one label for each of the {size} samples, got {len(labels)}")
-        sample_latents(pretrained, labels[:0], steps=steps, sampler=sampler)  # wrong ones must not claim the folder
+        sample_latents(pretrained, labels[:0], steps=steps, sampler=sampler, guidance=guidance)  # wrong ones must not claim the folder
         shape = tuple(pretrained.latent_shape)
-        recipe = BankRecipe(size, seed, sampler, steps, guidance, shard_size, reencode, pretrained.fingerprint, shape, _digest(labels))
+        autoencoder = weights_digest(pretrained.autoencoder) if reencode else ""
+        recipe = BankRecipe(
+            size, seed, sampler, steps, guidance, shard_size, reencode, pretrained.fingerprint, autoencoder, shape, _digest(labels)
+        )
         manifest = _stored(folder, recipe, resume) or _new_manifest(recipe, labels)
         missing = [name for name in recipe.shard_names if name not in manifest["shards"]]
         if missing:

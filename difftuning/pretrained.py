@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .diffusion import Diffusion
-from .dit import DiT
+from .dit import DiT, require_one_embedder
 from .files import DamagedFileError, atomic_path, read_json, sha256, world_file, world_files, write_json
 
 if TYPE_CHECKING:
@@ -58,8 +58,9 @@ class Pretrained:
 
     def to(self, device: str | torch.device) -> Pretrained:
         device = checked_device(device)
-        self.denoiser.to(device)
-        self.autoencoder.to(device)
+        if device != self.device:  # other models may share the autoencoder (`with_denoiser`): theirs stays where it is
+            self.autoencoder = copy.deepcopy(self.autoencoder).to(device)
+            self.denoiser.to(device)
         return self
 
     @property
@@ -104,13 +105,16 @@ class Pretrained:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the denoiser's weights; a memory bank carries it."""
-        return weights_digest(self.denoiser)
+        """Digest of the denoiser and of the forward process it was trained for; runs and memory banks carry it."""
+        process = self.diffusion.betas.float().numpy().tobytes().hex()
+        parts = [weights_digest(self.denoiser), self.denoiser.frequency_shift, self.denoiser.transformer.config.norm_eps, process]
+        return hashlib.sha256(f"{parts}".encode()).hexdigest()
 
     @property
     def encoder_fingerprint(self) -> str:
         """Digest of what decides the latents; a decoder may be improved later without touching them."""
-        parts = [weights_digest(self.autoencoder.encoder), weights_digest(self.autoencoder.quant_conv)]
+        layers = [self.autoencoder.encoder, self.autoencoder.quant_conv]  # some autoencoders have no second one
+        parts = [weights_digest(layer) for layer in layers if layer is not None]
         return hashlib.sha256(f"{parts} {self.autoencoder.config.scaling_factor}".encode()).hexdigest()
 
     def save(self, folder: str | Path, *, dtype: torch.dtype | None = None) -> None:
@@ -164,6 +168,9 @@ def load_pretrained(source: str | Path, *, device: str | torch.device | None = N
     transformer = load_component(DiTTransformer2DModel, folder / "transformer", dtype, **options)
     autoencoder = load_component(AutoencoderKL, folder / "vae", dtype)
     scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
+    require_one_embedder(transformer)
+    if transformer.config.out_channels != 2 * transformer.config.in_channels:
+        raise ValueError(f"{folder} has no learned variance ({transformer.config.out_channels} output channels): difftuning works with models that have")
     denoiser = DiT(transformer, frequency_shift=card["frequency_shift"])
     names = card.get("label_names") or _imagenet_names(folder, len(denoiser.label_table) - 1)
     model = Pretrained(
@@ -187,11 +194,10 @@ def checked_device(device: str | torch.device) -> torch.device:
     """The device, or a ValueError in one line where this machine has no such thing."""
     try:
         device = torch.device(device)
-        torch.empty(0, device=device)
+        return torch.empty(0, device=device).device  # with its number: "cuda" is "cuda:0"
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         have = ["cpu", *(["cuda"] if torch.cuda.is_available() else []), *(["mps"] if torch.backends.mps.is_available() else [])]
         raise ValueError(f"device {str(device)!r} is not there; this machine has {', '.join(have)}") from error
-    return device
 
 
 def weights_digest(module: nn.Module) -> str:
@@ -206,7 +212,10 @@ def weights_digest(module: nn.Module) -> str:
 def _betas(scheduler: DDIMScheduler) -> Tensor:
     """The scheduler's betas, in float64 where its configuration lets them be computed anew."""
     config = scheduler.config
-    if config.get("trained_betas") is None and config.beta_schedule == "linear":
+    if config.get("prediction_type", "epsilon") != "epsilon":
+        raise ValueError(f"the model predicts {config.prediction_type!r}; difftuning works with models that predict the noise (epsilon)")
+    plain = config.get("trained_betas") is None and not config.get("rescale_betas_zero_snr", False)
+    if plain and config.beta_schedule == "linear":
         return torch.linspace(config.beta_start, config.beta_end, config.num_train_timesteps, dtype=torch.float64)
     return scheduler.betas.double()
 

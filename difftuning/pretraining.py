@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Sequence
 
 import torch
 from torch import Tensor
 
-from . import checkpoints
+from . import checkpoints, processes
 from .data import Task
 from .dit import DiT, build_dit
 from .latents import encode_latents
@@ -67,7 +68,8 @@ def pretrain(source: Task, autoencoder: AutoencoderKL, config: PretrainingConfig
             )
         checkpoints.copy_into(checkpoints.trainable(model.denoiser), checkpoints.trainable(start.denoiser))
         record["start"] = start.fingerprint
-    checkpoints.check_run(folder, record, resume=True, may_differ=config.may_differ)  # before the long encoding
+    check = partial(checkpoints.check_run, folder, record, resume=True, may_differ=config.may_differ)
+    processes.in_main_process(check, model.device)  # before the long encoding
     encoded = encode_latents(model, source)
     stream = Stream(
         "source", encoded["latents"], source.labels, config.batch_size, timestep_distribution(model.diffusion.num_timesteps, 0),
@@ -80,9 +82,12 @@ def pretrain(source: Task, autoencoder: AutoencoderKL, config: PretrainingConfig
         model.denoiser, objective, config, folder=folder, device=model.device, record=record, callbacks=callbacks, progress=progress
     )
     result = model.with_denoiser(free_rows_as_null(state.ema_model(), model.first_free_label))
-    if checkpoints.is_main_process():
+
+    def keep() -> None:
         result.save(folder / "model")
         history.to_csv(folder / "history.csv", index=False)
+
+    processes.in_main_process(keep, model.device)
     return result
 
 

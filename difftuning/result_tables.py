@@ -7,6 +7,8 @@ so that a joined table can be taken apart again: runs that it holds already are 
 from __future__ import annotations
 
 import csv
+import functools
+import hashlib
 import math
 from collections import defaultdict
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Any, Mapping, Sequence
 
 import numpy as np
 
+from . import __version__
 from .files import atomic_path, world_file
 
 SUFFIXES = ("", "_losses", "_replacement")  # scores; loss along the chain; scores when the source model takes the last steps
@@ -24,6 +27,17 @@ Row = dict[str, Any]
 def world_version() -> str:
     """The tiny world's version, data/VERSION; results of different versions are never mixed."""
     return world_file("VERSION").read_text().strip()
+
+
+@functools.cache
+def code_version() -> str:
+    """The package's version, and eight digits of the SHA-256 over its sources: "0.1.0+1a2b3c4d"."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        digest.update(path.relative_to(package).as_posix().encode())
+        digest.update(path.read_bytes())
+    return f"{__version__}+{digest.hexdigest()[:8]}"
 
 
 def read_rows(path: Path) -> list[Row]:

@@ -2,6 +2,8 @@
 
     eps = u + w (c - u)       c: the model under its labels, u: the guide under its null label
 
+All latent channels are guided, as in diffusers; the published DiT code guides the first three of four.
+
 The guide is the model itself (classifier-free guidance, Ho and Salimans 2022) or another
 one, such as the untouched pre-trained model (Domain Guidance, Zhong et al., ICLR 2025).
 Every sample's noise comes from its own seed, so a picture does not depend on its batch.
@@ -9,6 +11,7 @@ Every sample's noise comes from its own seed, so a picture does not depend on it
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Callable, Literal, Sequence, get_args
 
@@ -58,7 +61,7 @@ def sample_latents(model: Pretrained, labels: Tensor | Sequence[int] | Sequence[
                    callback: Callable[[SamplingStep], None] | None = None) -> Tensor:  # fmt: skip
     """`sample` without the last decoding: scaled latents (N, C, h, w) on the CPU."""
     labels = label_rows(model, labels)
-    _check(model, labels, steps, sampler, guide, start, switch_to, switch_at)
+    _check(model, labels, steps, sampler, guidance, guide, start, switch_to, switch_at)
     if generator is None:
         generator = torch.Generator().manual_seed(seed)
     seeds = torch.randint(2**62, (len(labels),), generator=generator, device=generator.device).tolist()
@@ -150,23 +153,34 @@ def _reverse(scheduler, timesteps: list[int], x: Tensor, predict, noise: list[to
         eps = output.chunk(2, dim=1)[0]
         if callback is not None:
             callback(SamplingStep(t, x.cpu(), model.diffusion.predict_x0(x, t, eps).cpu()))
+        if learned_variance and t == timesteps[-1] > 0:  # the mean of the last step; diffusers would add noise to it wherever t > 0
+            x = model.diffusion.predict_x0(x, t, eps)
+            continue
         options = {"generator": noise} if learned_variance else {}
         x = scheduler.step(output if learned_variance else eps, t, x, **options).prev_sample
     return x
 
 
-def _check(model, labels, steps, sampler, guide, start, switch_to, switch_at) -> None:
+def _check(model, labels, steps, sampler, guidance, guide, start, switch_to, switch_at) -> None:
     T = model.diffusion.num_timesteps
     if sampler not in get_args(Sampler):
         raise ValueError(f"unknown sampler {sampler!r}: choose one of {', '.join(get_args(Sampler))}")
+    if not math.isfinite(guidance):
+        raise ValueError(f"guidance must be a finite number, got {guidance}")
     if not 1 <= steps <= T:
         raise ValueError(f"steps must be between 1 and {T}, got {steps}")
     stride = T // steps
     if steps * stride < 0.95 * T:  # the chain would begin in the middle, where x_t is not pure noise
         raise ValueError(f"{steps} steps of {stride} do not span {T} timesteps: use {T // (stride + 1)} or {T // stride}")
     for role, other in (("guide", guide), ("switch_to", switch_to)):
-        if other is not None and (other.latent_shape != model.latent_shape or other.diffusion.num_timesteps != T):
+        if other is None:
+            continue
+        if other.latent_shape != model.latent_shape:
             raise ValueError(f"{role} works on latents {other.latent_shape}, the model on {model.latent_shape}")
+        if other.diffusion.num_timesteps != T or not torch.allclose(other.diffusion.betas, model.diffusion.betas):
+            raise ValueError(f"{role} has another forward process (betas) than the model: one state cannot serve both")
+        if other.device != model.device:
+            raise ValueError(f"{role} is on {other.device}, the model on {model.device}: move one of them with .to()")
     if (switch_to is None) != (switch_at is None):
         raise ValueError("switch_to and switch_at go together: the model that takes over, and below which t")
     if switch_at is not None and not 0 <= switch_at <= T:

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import torch
 
-from . import __version__
 from .chain import DATA_END, SCORES, chain_tenths, denoiser_replacement, loss_ratio
 from .data import Task, load_source, load_task, spread_evenly
 from .files import data_folder
@@ -20,7 +19,7 @@ from .finetuning import DiffTuningConfig, FineTuned, fine_tune
 from .memory import MemoryBank
 from .metrics import copied_share, evaluate
 from .pretrained import Pretrained, load_pretrained
-from .result_tables import SUFFIXES, kept_rows, save_array, with_suffix, world_version, write_rows
+from .result_tables import SUFFIXES, code_version, kept_rows, save_array, with_suffix, world_version, write_rows
 from .sampling import sample
 
 METHODS: dict[str, dict[str, Any]] = {
@@ -61,7 +60,7 @@ class Cell:
     def identity(self) -> dict[str, Any]:
         """The columns that every row of this run begins with."""
         own = {key: value for key, value in asdict(self).items() if key not in ("steps", "guidances", "replaced")}
-        return own | {"world": world_version(), "code": __version__}
+        return own | {"world": world_version()}
 
 
 def is_done(cell: Cell, table: Path) -> bool:
@@ -111,9 +110,9 @@ def run_cell(cell: Cell, folder: Path) -> None:
         except FloatingPointError:  # a finding about its learning rate: it has no score from here on
             none = dict.fromkeys(SCORES, math.inf) | {"copied": math.nan}
             left = itertools.product((later for later in cell.steps if later >= step and str(later) not in done), cell.guidances)
-            write_rows(table, scores + [cell.identity | {"step": later, "guidance": name, **none} for later, name in left])
+            write_rows(table, scores + [cell.identity | {"code": code_version(), "step": later, "guidance": name, **none} for later, name in left])
             break
-        here = cell.identity | {"step": step}
+        here = cell.identity | {"code": code_version(), "step": step}
         losses += [here | row for row in losses_along_chain(pretrained, tuned, reference, cell.loss_pictures)]
         if cell.replaced and step == max(cell.steps):
             replacement += [here | row for row in _replacement(cell, pretrained, tuned, reference)]

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import copy
 import csv
+import numbers
 import signal
 import threading
 import time
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Iterator, Literal, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from . import checkpoints
+from . import checkpoints, processes
 from .files import require_space
 from .objective import Objective
 from .progress import progress_bar
@@ -49,8 +51,10 @@ class TrainingConfig:
     seed: int = 0
 
     def __post_init__(self):
+        for each in fields(self):
+            object.__setattr__(self, each.name, _plain(each.name, each.type, getattr(self, each.name)))
         for name in ("steps", "batch_size", "accumulation", "checkpoint_every", "keep_checkpoints"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+            if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, got {getattr(self, name)}")
         for name in ("learning_rate", "clip_norm"):
             if getattr(self, name) is not None and not 0 < getattr(self, name) < float("inf"):
@@ -71,6 +75,22 @@ class TrainingConfig:
         rise = (step + 1) / (self.warmup_steps + 1)
         fall = (self.steps - step) / (self.cooldown_steps + 1)
         return self.learning_rate * min(1.0, rise, fall)
+
+
+def _plain(name: str, annotation: str, value: object) -> object:
+    """The value as Python's own number, so that it can be written down; ValueError where it is not of the annotated kind."""
+    kind = annotation.removesuffix(" | None")
+    if value is None and kind != annotation:
+        return None
+    is_bool = isinstance(value, bool)
+    if kind == "int" and isinstance(value, numbers.Integral) and not is_bool:
+        return int(value)
+    if kind == "float" and isinstance(value, numbers.Real) and not is_bool:
+        return float(value)
+    if kind in ("int", "float") or (kind == "bool" and not is_bool):
+        wanted = {"int": "a whole number", "float": "a number", "bool": "True or False"}[kind]
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")
+    return value
 
 
 def require_finite(name: str, value: float) -> None:
@@ -124,9 +144,11 @@ def train(module: nn.Module, objective: Objective, config: TrainingConfig, *, fo
     after each step, before it is saved, in the main process.  SIGINT and SIGTERM end the step
     in hand, save a checkpoint and raise KeyboardInterrupt; a second one does not wait.
     """
+    _require_runnable(objective, config, device)
     require_space(folder, _checkpoint_bytes(folder, module, config))
     if record is not None:
-        checkpoints.open_run(folder, record, resume=resume, may_differ=config.may_differ)
+        claim = partial(checkpoints.open_run, folder, record, resume=resume, may_differ=config.may_differ)
+        processes.in_main_process(claim, device)
     accelerator = _accelerator(config, device)
     module.to(accelerator.device).train()
     optimizer = torch.optim.AdamW(
@@ -189,6 +211,17 @@ def _step(accelerator, wrapped: nn.Module, optimizer, objective: Objective, conf
     return values
 
 
+def _require_runnable(objective: Objective, config: TrainingConfig, device: torch.device) -> None:
+    parts, pictures = config.accumulation * processes.count(), max(stream.batch for stream in objective.streams)
+    if parts > pictures:
+        raise ValueError(
+            f"a batch with {pictures} pictures of a kind cannot be cut into {parts} parts (accumulation {config.accumulation} "
+            f"x {processes.count()} processes): lower accumulation or raise batch_size"
+        )
+    if config.mixed_precision == "fp16" and device.type == "cpu":
+        raise ValueError("mixed_precision='fp16' needs a GPU: use 'bf16' or 'no' on the CPU")
+
+
 def _accelerator(config: TrainingConfig, device: torch.device):
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState, PartialState
@@ -199,7 +232,9 @@ def _accelerator(config: TrainingConfig, device: torch.device):
         AcceleratorState._reset_state(reset_partial_state=True)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
-    return Accelerator(cpu=device.type == "cpu", mixed_precision=config.mixed_precision)
+    accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=config.mixed_precision)
+    accelerator.gradient_accumulation_steps = 1  # `_step` cuts the batch itself; the environment may say otherwise
+    return accelerator
 
 
 def _in_any_process(accelerator, flag: bool) -> bool:

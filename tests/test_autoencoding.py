@@ -63,3 +63,7 @@ def test_interrupted_training_goes_on_to_the_same_weights(tmp_path, monkeypatch)
         train_autoencoder(fresh(), PICTURES, folder=tmp_path / "cut", steps=4, checkpoint_every=2)
     resumed = train_autoencoder(fresh(), PICTURES, folder=tmp_path / "cut", steps=4, checkpoint_every=2)
     assert weights_digest(resumed) == weights_digest(whole)
+    curves = [sorted((tmp_path / run / "checkpoints").iterdir())[-1] / "history.csv" for run in ("whole", "cut")]
+    assert curves[0].read_text() == curves[1].read_text()
+    with pytest.raises(ValueError, match="pictures was"):
+        train_autoencoder(fresh(), PICTURES.flip(0), folder=tmp_path / "cut", steps=4, checkpoint_every=2)

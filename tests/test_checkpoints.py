@@ -145,13 +145,11 @@ def test_hidden_files_do_not_make_a_folder_used(tmp_path):
     assert (tmp_path / "run.json").is_file()
 
 
-def test_of_several_processes_the_main_one_claims_the_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("RANK", "1")
-    open_run(tmp_path / "run", RECORD, resume=False)
-    assert not (tmp_path / "run").exists()
-    monkeypatch.setenv("RANK", "0")
-    open_run(tmp_path / "run", RECORD, resume=False)
-    assert checkpoints.is_main_process() and (tmp_path / "run").is_dir()
+def test_a_stray_folder_among_the_checkpoints_is_left_alone(tmp_path):
+    save_checkpoint(tmp_path, 3, {"model": {"w": torch.ones(1)}}, "step\n", keep=1)
+    (tmp_path / "checkpoints" / "step-backup").mkdir()
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-00000003"]
+    assert load_checkpoint(tmp_path)[0] == 3
 
 
 def test_an_optimizer_goes_on_from_its_saved_state_bit_by_bit(tmp_path):

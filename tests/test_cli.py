@@ -282,10 +282,18 @@ def test_settings_read_from_the_source_are_the_fields_of_the_class(settings, con
     assert read == actual
 
 
-def test_the_flags_of_bank_and_sample_are_parameters_of_the_functions():
-    for function in (dt.MemoryBank.sample, dt.sample):
-        assert {"steps", "sampler", "guidance", "seed"} <= set(inspect.signature(function).parameters)
-    assert {"shard_size", "reencode"} <= set(inspect.signature(dt.MemoryBank.sample).parameters)
+@pytest.mark.parametrize(
+    ("command", "function", "own"),
+    [
+        (["bank", "--folder", "f", "--size", "3", "--shard-size", "2", "--reencode"], dt.MemoryBank.sample, {"run", "model", "repair"}),
+        (["sample", "--guide", "g", "--labels", "1", "--count", "2"], dt.sample, {"run", "count", "out"}),
+    ],
+)
+def test_the_flags_of_bank_and_sample_are_parameters_of_the_functions(command, function, own):
+    """Whatever the parser passes on, device aside, is a parameter by the same name."""
+    sampling = ["--steps", "5", "--sampler", "ddim", "--guidance", "1.5", "--seed", "1", "--device", "cpu"]
+    given = set(vars(cli._parser().parse_args([*command, *sampling]))) - own - {"device"}
+    assert {"steps", "sampler", "guidance", "seed"} <= given <= set(inspect.signature(function).parameters)
 
 
 def test_help_comes_at_once_and_imports_nothing_heavy():

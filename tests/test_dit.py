@@ -114,6 +114,9 @@ def test_start_follows_the_published_laws():
     feed_in = block.ff.net[0].proj.weight.detach()
     assert 0.99 * bound < float(feed_in.abs().max()) <= bound
     assert float(feed_in.std()) == pytest.approx(bound / math.sqrt(3), rel=0.05)
+    bound = math.sqrt(6 / (96 + 96))  # of queries, keys and values each: the published code has one matrix of 3 * 96 rows
+    for linear in (block.attn1.to_q, block.attn1.to_k, block.attn1.to_v):
+        assert 0.98 * bound < float(linear.weight.detach().abs().max()) <= bound
     bound = math.sqrt(6 / (96 + 16))  # patches as a matrix of 16 columns
     assert 0.98 * bound < float(dit.transformer.pos_embed.proj.weight.detach().abs().max()) <= bound
     linear_biases = [module.bias for module in dit.modules() if isinstance(module, torch.nn.Linear)]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import DDIMScheduler
 from torch.nn.functional import mse_loss
 
 from difftuning import finetuning
@@ -434,6 +435,27 @@ def test_another_task_model_or_bank_is_another_run(pretrained, task, bank, tuned
         with pytest.raises(ValueError, match=field):
             tune(model, data, used, tuned_folder)
     assert contents(tuned_folder) == before
+
+
+def test_another_autoencoder_forward_process_or_mirroring_is_another_run(pretrained, task, bank, tuned_folder):
+    """What decides the training pictures or the noise is part of a run, though the denoiser's weights be the same."""
+    encoder = pretrained.with_denoiser(pretrained.copy_denoiser())
+    encoder.autoencoder = small_pretrained(seed=1).autoencoder
+    with pytest.raises(ValueError, match="encoder was"):
+        tune(encoder, task, bank, tuned_folder)
+    with pytest.raises(ValueError, match="flip was False, is True"):
+        tune(pretrained, replace(task, flip=True), bank, tuned_folder)
+    process = DDIMScheduler(beta_start=1e-4, beta_end=0.03, beta_schedule="linear")
+    other = Pretrained(pretrained.copy_denoiser(), pretrained.autoencoder, process, label_names=pretrained.label_names)
+    with pytest.raises(ValueError, match="sampled from another model"):
+        tune(other, task, bank, tuned_folder)
+
+
+def test_names_stand_at_their_rows_where_rows_before_them_have_none(pretrained, task, tmp_path):
+    gap = pretrained.with_denoiser(pretrained.copy_denoiser(), label_names=["a", "b"], first_free_label=7)
+    tuned = tune(gap, task, None, tmp_path, **PLAIN)
+    assert tuned.rows.tolist() == [7, 8, 9]
+    assert [tuned.model.label_names[row] for row in tuned.rows] == task.class_names and tuned.model.label_names[:3] == ["a", "b", "row 2"]
 
 
 def test_steps_are_fixed_where_the_learning_rate_falls_towards_them(pretrained, task, tmp_path):

@@ -251,7 +251,7 @@ def test_a_finished_bank_opens_without_the_sampler(pretrained, folder, monkeypat
 @pytest.mark.parametrize("options, message", [
     ({"size": 0}, "size and shard_size"), ({"shard_size": 0}, "size and shard_size"), ({"steps": 0}, "steps must be"),
     ({"sampler": "euler"}, "unknown sampler 'euler'"), ({"labels": [0, 1]}, "one label for each of the 20 samples, got 2"),
-    ({"labels": [13] * 20}, "label 13 is outside"), ({"labels": ["moon"] * 20}, "unknown label 'moon'"),
+    ({"guidance": float("nan")}, "guidance must be a finite number"), ({"labels": [13] * 20}, "label 13 is outside"), ({"labels": ["moon"] * 20}, "unknown label 'moon'"),
 ])  # fmt: skip
 def test_wrong_settings_are_named_and_leave_no_folder(pretrained, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):

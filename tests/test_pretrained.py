@@ -114,6 +114,15 @@ def test_fingerprint_sees_a_single_changed_number(small_model):
     assert changed.encoder_fingerprint == small_model.encoder_fingerprint
 
 
+def test_fingerprint_sees_the_forward_process_and_the_sinusoids(small_model):
+    """A bank or run of other betas or frequencies is another one, though the weights be the same."""
+    others = [
+        small_model.with_denoiser(DiT(small_model.copy_denoiser().transformer, frequency_shift=0)),
+        Pretrained(small_model.copy_denoiser(), small_model.autoencoder, DDIMScheduler(beta_schedule="scaled_linear"), label_names=["a"]),
+    ]
+    assert len({small_model.fingerprint, *(other.fingerprint for other in others)}) == 3
+
+
 @pytest.mark.parametrize("frequency_shift", [0, 1])
 def test_frequency_convention_travels_with_the_folder(small_model, tmp_path, frequency_shift):
     denoiser = DiT(small_model.copy_denoiser().transformer, frequency_shift=frequency_shift)
@@ -136,6 +145,13 @@ def test_other_betas_are_taken_from_the_scheduler(small_model, schedule):
     scheduler = DDIMScheduler(num_train_timesteps=100, beta_schedule=schedule)
     model = Pretrained(small_model.copy_denoiser(), small_model.autoencoder, scheduler, label_names=["a"])
     torch.testing.assert_close(model.diffusion.alphas_cumprod.float(), scheduler.alphas_cumprod)
+
+
+def test_betas_rescaled_to_zero_snr_are_the_scheduler_s(small_model):
+    scheduler = DDIMScheduler(beta_start=1e-4, beta_end=0.02, rescale_betas_zero_snr=True)
+    model = Pretrained(small_model.copy_denoiser(), small_model.autoencoder, scheduler, label_names=["a"])
+    torch.testing.assert_close(model.diffusion.alphas_cumprod.float(), scheduler.alphas_cumprod, atol=1e-6, rtol=1e-4)
+    assert float(model.diffusion.alphas_cumprod[-1]) < 1e-6
 
 
 def test_a_folder_without_our_card_is_taken_for_one_trained_with_diffusers(small_model, copied):
@@ -232,6 +248,31 @@ def test_stock_pipeline_gets_no_weight_that_is_not_there(saved):
 
 
 # Refusals
+
+
+def test_blocks_whose_embedders_have_drifted_apart_are_refused(copied):
+    (copied / CARD).unlink()
+    state = load_file(copied / TRANSFORMER)
+    state["transformer_blocks.1.norm1.emb.class_embedder.embedding_table.weight"][3, 0] += 0.1
+    save_file(state, copied / TRANSFORMER)
+    with pytest.raises(ValueError, match="block 1 has another timestep or label embedder than block 0"):
+        load_pretrained(copied)
+
+
+def test_a_model_that_predicts_something_else_is_refused(copied):
+    (copied / CARD).unlink()
+    path = copied / "scheduler" / "scheduler_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"prediction_type": "v_prediction"}))
+    with pytest.raises(ValueError, match="predicts 'v_prediction'"):
+        load_pretrained(copied)
+
+
+def test_a_model_that_moves_leaves_the_autoencoder_of_others_behind(small_model):
+    other = small_model.with_denoiser(small_model.copy_denoiser())
+    assert other.autoencoder is small_model.autoencoder
+    other.to("meta")
+    assert (other.device.type, other.autoencoder.device.type) == ("meta", "meta")
+    assert small_model.autoencoder.device.type == small_model.device.type == "cpu"
 
 
 def test_a_pickle_is_never_loaded(copied):

@@ -240,15 +240,34 @@ def test_any_start_keeps_the_step_length_of_the_whole_chain(small_model, sampler
     assert bool(out.isfinite().all())
 
 
-def test_ddpm_from_any_start_ends_on_its_last_estimate(small_model):
-    """The last step goes to t = -1, where no noise is left, from wherever the chain came."""
+@pytest.mark.parametrize("start", [400, 450, 199])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_ddpm_from_any_start_ends_on_its_last_estimate(small_model, start, seed):
+    """The last step goes to t = -1, where no noise is left, from wherever the chain came: on the grid of steps or off it."""
     states: list[SamplingStep] = []
-    options = {"steps": 5, "sampler": "ddpm", "guidance": 1}
-    sample_latents(small_model, [0, 3], start=(first_noise(2, seed=1), 400), callback=states.append, **options)
-    last = states[-1]
-    assert last.t == 0
-    again = sample_latents(small_model, [0, 3], start=(last.x_t, 0), **options)
-    torch.testing.assert_close(again, last.x_0, rtol=1e-4, atol=1e-4)
+    options = {"steps": 5, "sampler": "ddpm", "guidance": 1, "seed": seed, "callback": states.append}
+    found = sample_latents(small_model, [0, 3], start=(first_noise(2, seed=1), start), **options)
+    assert states[-1].t == start % 200
+    torch.testing.assert_close(found, states[-1].x_0, rtol=1e-4, atol=1e-4)
+
+
+def test_a_guide_of_another_forward_process_or_device_is_refused(small_model):
+    other = small_model.with_denoiser(small_model.denoiser)
+    other.diffusion = Diffusion(torch.linspace(1e-4, 0.03, 1000))
+    with pytest.raises(ValueError, match="guide has another forward process"):
+        sample_latents(small_model, [0], steps=2, guide=other)
+    other.diffusion = Diffusion(torch.linspace(1e-4, 0.02, 500))
+    with pytest.raises(ValueError, match="switch_to has another forward process"):
+        sample_latents(small_model, [0], steps=2, switch_to=other, switch_at=100)
+    away = small_model.with_denoiser(small_model.copy_denoiser()).to("meta")
+    with pytest.raises(ValueError, match="guide is on meta, the model on cpu"):
+        sample_latents(small_model, [0], steps=2, guide=away)
+
+
+@pytest.mark.parametrize("guidance", [float("nan"), float("inf")])
+def test_a_guidance_that_is_no_number_is_refused(small_model, guidance):
+    with pytest.raises(ValueError, match="guidance must be a finite number"):
+        sample_latents(small_model, [0], steps=2, guidance=guidance)
 
 
 def test_start_may_be_a_0_dimensional_timestep(small_model):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import json
 import os
 import shutil
 import signal
@@ -10,8 +11,10 @@ import socket
 import subprocess
 import sys
 import threading
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -276,6 +279,33 @@ def test_a_wrong_setting_is_named_with_its_value(name, value):
     assert str(value) in str(caught.value)
 
 
+@pytest.mark.parametrize("name, value", [
+    ("steps", True), ("steps", None), ("seed", None), ("seed", "x"), ("learning_rate", None), ("learning_rate", "fast"), ("warmup_steps", 2.5), ("ema_warmup", 1),
+])  # fmt: skip
+def test_a_setting_of_another_kind_is_named_with_its_value(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be .*, got {value!r}"):
+        TrainingConfig(**{"steps": 10, name: value})
+
+
+def test_numbers_of_numpy_are_taken_as_plain_ones(tmp_path):
+    config = TrainingConfig(steps=np.int64(2), learning_rate=np.float32(0.5), seed=np.int64(1), batch_size=np.int32(12))
+    assert json.loads(json.dumps(asdict(config))) == asdict(config) == asdict(TrainingConfig(steps=2, learning_rate=0.5, seed=1, batch_size=12))
+
+
+def test_what_cannot_run_here_is_refused_before_anything_is_written(tmp_path):
+    record = {"steps": 12}
+    with pytest.raises(ValueError, match="10 pictures of a kind cannot be cut into 11 parts"):
+        run(tmp_path / "run", record=record, accumulation=11)
+    with pytest.raises(ValueError, match="needs a GPU: use 'bf16' or 'no'"):
+        run(tmp_path / "run", record=record, mixed_precision="fp16")
+    assert not (tmp_path / "run").exists()
+
+
+def test_accelerates_own_accumulation_has_no_say(tmp_path, straight, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    assert_same(run(tmp_path), straight)
+
+
 PROCESS = """
 import os, signal
 from test_training import *
@@ -292,17 +322,17 @@ torch.save([weights(state.module), history["bank_loss"].tolist()], folder / f"re
 """
 
 
-@pytest.mark.slow
-def test_two_processes_train_as_one_and_stop_together(tmp_path, straight):
+def in_two_processes(program: str, folder: Path) -> list[str]:
+    """Run a program as torchrun would, twice; what each process printed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     tests = Path(__file__).parent
-    program = f"import sys; sys.path[:0] = [{str(tests)!r}, {str(tests.parent)!r}]\n" + PROCESS
+    program = f"import sys; sys.path[:0] = [{str(tests)!r}, {str(tests.parent)!r}]\n" + program
     launcher = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", program, str(tmp_path)], env=os.environ | launcher | {"RANK": rank, "LOCAL_RANK": rank},
+            [sys.executable, "-c", program, str(folder)], env=os.environ | launcher | {"RANK": rank, "LOCAL_RANK": rank},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for rank in "01"
@@ -312,8 +342,52 @@ def test_two_processes_train_as_one_and_stop_together(tmp_path, straight):
     finally:
         for process in processes:
             process.kill()
-    assert all("after step 7" in out for out, _ in said), said
+    assert all(process.returncode == 0 for process in processes), said
+    return [out for out, _ in said]
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_and_stop_together(tmp_path, straight):
+    assert all("after step 7" in out for out in in_two_processes(PROCESS, tmp_path))
     (one, losses), (two, losses_2) = (torch.load(tmp_path / f"result-{rank}.pt") for rank in "01")
     assert torch.equal(one, two) and losses == losses_2
     assert torch.allclose(one, weights(straight[0].module), atol=1e-5)
     assert torch.allclose(torch.tensor(losses), torch.tensor(straight[1]["bank_loss"]).float(), rtol=1e-4)
+
+
+FINE_TUNE = """
+import os, time
+from dataclasses import asdict
+from pathlib import Path
+import difftuning as dt
+from small import *
+folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
+pretrained, task = small_pretrained(), small_task()
+bank = MemoryBank.load(folder / "bank")
+time.sleep(rank)  # the second process comes late
+options = dict(folder=folder / "run", resume=False, progress=False)
+tuned = dt.fine_tune(pretrained, task, bank, dt.DiffTuningConfig(steps=3, learning_rate=1e-3), **options)
+assert dt.load_fine_tuned(folder / "run").model.fingerprint == tuned.model.fingerprint
+for call, error in (
+    (lambda: dt.fine_tune(pretrained, task, bank, dt.DiffTuningConfig(steps=3), **options), FileExistsError),
+    (lambda: small_bank(pretrained, folder / "another"), RuntimeError),
+):
+    try:
+        call()
+    except error as caught:
+        print(caught)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_fine_tune_as_one_and_hear_of_each_others_errors(tmp_path):
+    import difftuning as dt
+    from small import small_bank, small_pretrained, small_task
+
+    bank = small_bank(small_pretrained(), tmp_path / "bank")
+    for out in in_two_processes(FINE_TUNE, tmp_path):
+        assert "already holds a run" in out and "a bank is sampled by one process" in out
+    config = dt.DiffTuningConfig(steps=3, learning_rate=1e-3)
+    alone = dt.fine_tune(small_pretrained(), small_task(), bank, config, folder=tmp_path / "alone", progress=False)
+    together = dt.load_fine_tuned(tmp_path / "run").model.denoiser
+    torch.testing.assert_close(weights(together), weights(alone.model.denoiser), atol=1e-5, rtol=0)

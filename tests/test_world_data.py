@@ -92,3 +92,19 @@ def test_source_labels_have_names_and_held_out_pictures_are_no_training_ones():
         )
         for rows in np.array_split(held, 8):
             assert (rows @ train.T).max() < limit
+
+
+def facing(images: np.ndarray) -> np.ndarray:
+    """How much brighter the left half is than the right one, for each picture."""
+    left, right = np.split(images.astype(np.float64) / 255, 2, axis=2)
+    return left.mean((1, 2)) - right.mean((1, 2))
+
+
+@pytest.mark.parametrize("path", CARDS, ids=lambda path: path.stem)
+def test_only_pictures_that_face_both_ways_may_be_mirrored(path):
+    """Mirrored shoes would be learned, drawn, and scored against shoes that all point to the left."""
+    found = facing(arrays(path.with_suffix(".npz"))["train_images"])
+    if abs(found.mean()) > 4 * found.std(ddof=1) / np.sqrt(len(found)):
+        assert not json.loads(path.read_text())["flip"]
+    if path.stem == "footwear":
+        assert found.mean() < -0.05 or found.mean() > 0.05

@@ -38,8 +38,8 @@ def footwear() -> Drawn:
     return Drawn(
         "footwear", "Sandals, sneakers and ankle boots", [GARMENTS[g] for g in FOOTWEAR], images[keep],
         np.searchsorted(FOOTWEAR, garments[keep]), np.arange(keep.sum()), (200, 500, 1000), "MIT",
-        f"Fashion-MNIST (Xiao, Rasul, Vollgraf 2017), Debian package {FASHION}", flip=True, threshold=PHOTOGRAPHED,
-        notes="The three classes that the source leaves out.",
+        f"Fashion-MNIST (Xiao, Rasul, Vollgraf 2017), Debian package {FASHION}", threshold=PHOTOGRAPHED,
+        notes="The three classes that the source leaves out.  All shoes point to the left, so that none may be mirrored.",
     )  # fmt: skip
 
 

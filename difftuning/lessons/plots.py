@@ -31,12 +31,21 @@ COLOURS = {
 
 
 class Figure(matplotlib.figure.Figure):
-    """A figure that shows itself in a notebook, whatever the backend; its description goes along as metadata."""
+    """A figure that shows itself in a notebook, whatever the backend.
+
+    Its description goes along as the output's text, as the picture's `alt` where a viewer asks for it, and in the file.
+    """
+
+    def __repr__(self) -> str:
+        return f"Figure: {self.get_label()}"
 
     def _repr_png_(self) -> bytes:
         file = io.BytesIO()
         self.savefig(file, format="png", dpi=90, bbox_inches="tight", metadata={"Description": self.get_label()})
         return file.getvalue()
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple[dict, dict]:
+        return {"image/png": self._repr_png_(), "text/plain": repr(self)}, {"image/png": {"alt": self.get_label()}}
 
 
 @contextmanager
@@ -102,6 +111,6 @@ def draw_with_interval(axis: Axes, rows: pandas.DataFrame, place: str, value: st
 
 
 def describe(figure: Figure, text: str) -> Figure:
-    """Attach alt text; it travels in the picture's metadata and is what a test looks for."""
+    """Attach alt text: what is drawn, and what is to be seen in it."""
     figure.set_label(text)
     return figure

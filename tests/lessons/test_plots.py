@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from IPython.core.formatters import DisplayFormatter
 
 from difftuning.lessons.plots import COLOURS, picture_rows, score_curves
 
@@ -41,6 +42,8 @@ def test_figures_carry_alt_text(figure):
     assert len(figure.get_label()) > 15
     png = figure._repr_png_()
     assert png.startswith(b"\x89PNG") and figure.get_label().encode() in png
+    shown, metadata = DisplayFormatter().format(figure)
+    assert shown["image/png"] == png and metadata["image/png"]["alt"] == figure.get_label() and figure.get_label() in shown["text/plain"]
 
 
 def test_axes_have_labels_with_units():

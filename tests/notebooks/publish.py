@@ -27,7 +27,8 @@ def publish(path: Path) -> None:
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
             for output in cell.outputs:
                 output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
-                output.pop("metadata", None) if output.output_type == "stream" else output.update(metadata={})
+                if output.output_type != "stream":  # of a picture, what a reader hears who cannot see it
+                    output.metadata = {kind: {"alt": kept["alt"]} for kind, kept in output.metadata.items() if "alt" in kept}
     nbformat.write(executed, path)
 
 
