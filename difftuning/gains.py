@@ -148,5 +148,5 @@ def verdict(gain: Estimate) -> str:
     if gain.seeds < 2:
         return "one seed decides nothing"
     if gain.mean - gain.half_width > 0:
-        return "better than plain" + (", and the aim is met" if gain.mean >= AIM else ", but less than the aim")
+        return f"better than plain, by {AIM:.0%} or more" if gain.mean >= AIM else f"better than plain, by less than {AIM:.0%}"
     return "worse than plain" if gain.mean + gain.half_width < 0 else "undecided: the interval holds 0"

@@ -101,7 +101,7 @@ def test_the_mean_of_gains_is_not_the_gain_of_means():
 
 @pytest.mark.parametrize(
     ("gain", "words"),
-    [((0.3, 0.1, 5), "aim is met"), ((0.1, 0.05, 5), "less than the aim"), ((0.1, 0.2, 5), "undecided"), ((-0.3, 0.1, 5), "worse"), ((0.3, 0, 1), "one seed")],
+    [((0.3, 0.1, 5), "by 20% or more"), ((0.1, 0.05, 5), "by less than 20%"), ((0.1, 0.2, 5), "undecided"), ((-0.3, 0.1, 5), "worse"), ((0.3, 0, 1), "one seed")],
 )  # fmt: skip
 def test_words_follow_from_the_interval(gain, words):
     assert words in verdict(Estimate(*gain))
@@ -166,10 +166,10 @@ def test_what_the_readme_says_of_the_pilot_is_what_the_tables_say():
         assert floor(task, 50) < end["plain"]
     zero_shot = read_table("zero_shot")
     beyond = forgetting.beyond_source(zero_shot)
-    assert [forgetting.trend(rows, "t", "beyond").verdict for _, rows in beyond.groupby("set")] == ["grows"] * 8
+    assert [forgetting.trend(rows, "t", "beyond").verdict for _, rows in beyond.groupby("set")] == ["rises"] * 8
     ratios = losses[(losses.data == "source") & (losses.step == 1600)].assign(ratio=lambda rows: rows.after / rows.before)
     for (_, method), rows in ratios[ratios.method.isin(("plain", "Diff-Tuning"))].groupby(["task", "method"]):
-        assert (forgetting.trend(rows, "tenth", "ratio").verdict == "grows") == (method == "Diff-Tuning")
+        assert (forgetting.trend(rows, "tenth", "ratio").verdict == "rises") == (method == "Diff-Tuning")
 
 
 def test_with_all_training_pictures_there_is_no_gain_in_distance():

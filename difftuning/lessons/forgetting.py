@@ -83,7 +83,7 @@ class Trend(Estimate):
         if self.seeds < 2:
             return "one seed decides nothing"
         if self.mean - self.half_width > 0:
-            return "grows"
+            return "rises"
         return "falls" if self.mean + self.half_width < 0 else "no trend"
 
     def __str__(self) -> str:
@@ -91,7 +91,7 @@ class Trend(Estimate):
 
 
 def trend(table: pandas.DataFrame, place: str, value: str) -> Trend:
-    """Does `value` grow with `place` (a timestep or tenth)?  One rank correlation for each seed, then their mean and interval."""
+    """Does `value` rise with `place` (a timestep or tenth)?  One rank correlation for each seed, then their mean and interval."""
     from scipy.stats import spearmanr
 
     correlations = np.array([spearmanr(rows[place], rows[value]).statistic for _, rows in table.groupby("seed")])

@@ -17,7 +17,7 @@ def by_seed(curves):
     return pd.DataFrame([{"seed": seed, "t": t, "value": value} for seed, curve in enumerate(curves) for t, value in enumerate(curve)])
 
 
-@pytest.mark.parametrize(("sign", "verdict"), [(1, "grows"), (-1, "falls")])
+@pytest.mark.parametrize(("sign", "verdict"), [(1, "rises"), (-1, "falls")])
 def test_a_trend_in_every_seed_is_found(sign, verdict):
     found = trend(by_seed([[0, sign * 1, sign * 5], [sign * 2, sign * 3, sign * 4]]), "t", "value")
     assert found.mean == pytest.approx(sign) and found.half_width == pytest.approx(0, abs=1e-12) and found.verdict == verdict
