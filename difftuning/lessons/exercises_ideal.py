@@ -12,7 +12,7 @@ from .exercises import Grade, compare, exercise
 
 @exercise("ideal denoiser")
 def ideal(answer: Callable) -> Grade:
-    """answer(x_t, t, data, alphas_cumprod) -> (N, C, h, w), at little, middle and much noise."""
+    """answer(x_t, t, data, alphas_cumprod) -> (N, C, h, w), at low, middle and high noise."""
     generator = torch.Generator().manual_seed(0)
     data = torch.randn(20, 2, 3, 3, generator=generator)
     noise = torch.randn(4, 2, 3, 3, generator=generator)

@@ -17,13 +17,15 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Iterator, Literal, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..diffusion import Diffusion
 from ..files import atomic_path, data_folder
+from ..gains import estimate
 from ..objective import Objective, Stream, seeded_generator
 from ..progress import progress_bar
 from ..schedules import timestep_distribution
@@ -37,6 +39,7 @@ NULL, TARGET = 0, 1  # rows of the network's label table
 TIMESTEPS = (5, 10, 20, 35, 50, 75, 100, 150, 200, 250, 300, 400, 500, 600, 700)
 MARKS = (250, 500, 1000, 2000, 4000)
 TARGET_POINTS, BANK_POINTS = 16, 2000
+POINTS = 4000  # that errors are averaged over
 # share of the bank in a batch of 32, its weight, and whether the target's timesteps follow the rising law
 METHODS = {
     "plain": (0, 0.0, False),
@@ -165,7 +168,7 @@ def _one_thread() -> Iterator[None]:
 
 @torch.no_grad()
 def own_error(
-    denoiser: nn.Module | Mixture, world: Mixture, label: int, timesteps: Sequence[int] = TIMESTEPS, *, points: int = 4000
+    denoiser: nn.Module | Mixture, world: Mixture, label: int, timesteps: Sequence[int] = TIMESTEPS, *, points: int = POINTS
 ) -> Tensor:
     """A denoiser's own error on points of `world`, as a fraction of the unavoidable loss; float64 (len(timesteps),).
 
@@ -183,10 +186,16 @@ def own_error(
     return torch.stack(fractions)
 
 
-def unavoidable_loss(world: Mixture, timesteps: Sequence[int] = TIMESTEPS, *, points: int = 4000) -> Tensor:
-    """The perfect denoiser's loss, squared error of the noise per number; float64 (len(timesteps),)."""
+def unavoidable_loss(
+    world: Mixture, timesteps: Sequence[int] = TIMESTEPS, *, of: Literal["noise", "x_0"] = "noise", points: int = POINTS
+) -> Tensor:
+    """The perfect denoiser's loss, squared error per number of the noise or of x_0; float64 (len(timesteps),)."""
+    if of not in ("noise", "x_0"):
+        raise ValueError(f"the loss is of noise or x_0, not of {of!r}")
     found = [_with_truth(world, t, points) for t in timesteps]
-    return torch.stack([(noise - truth).square().mean().double() for _, noise, _, truth in found])
+    losses = torch.stack([(noise - truth).square().mean().double() for _, noise, _, truth in found])
+    a = DIFFUSION.alphas_cumprod[torch.tensor(timesteps)].double()
+    return losses * (1 - a) / a if of == "x_0" else losses  # x_0 = (x_t - sqrt(1 - a) eps) / sqrt(a)
 
 
 def _with_truth(world: Mixture, t: int, points: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -201,7 +210,6 @@ def planar_table(seeds: Sequence[int], methods: Sequence[str] = tuple(METHODS), 
     """Own errors on target and source before and after tuning: a row for each seed, method, step count, set and timestep."""
     import pandas
 
-    source, target = spiral_world()
     rows: list[dict[str, Any]] = []
     for seed in progress_bar(seeds, "seeds"):
         before = pretrained_denoiser(seed=seed)
@@ -209,13 +217,39 @@ def planar_table(seeds: Sequence[int], methods: Sequence[str] = tuple(METHODS), 
         for method in methods:
             networks |= {(method, steps): network for steps, network in tuned_denoisers(before, method, marks, seed=seed).items()}
         for (method, steps), network in networks.items():
-            for data, world, label in (("target", target, TARGET), ("source", source, NULL)):
-                errors = own_error(network, world, label).tolist()
-                rows += [
-                    {"seed": seed, "method": method, "step": steps, "data": data, "t": t, "error": error}
-                    for t, error in zip(TIMESTEPS, errors)
-                ]
+            rows += error_rows(network, seed=seed, method=method, step=steps)
     return pandas.DataFrame(rows)
+
+
+def error_rows(network: nn.Module, **facts: Any) -> list[dict[str, Any]]:
+    """A network's own errors on target and source: a row for each set and timestep, with the `facts` about the network."""
+    source, target = spiral_world()
+    rows = []
+    for data, world, label in (("target", target, TARGET), ("source", source, NULL)):
+        errors = own_error(network, world, label).tolist()
+        rows += [{**facts, "data": data, "t": t, "error": error} for t, error in zip(TIMESTEPS, errors)]
+    return rows
+
+
+def ratios(table: pandas.DataFrame, data: str, step: int, other: str, ours: str = "Diff-Tuning") -> pandas.DataFrame:
+    """How many times larger the own error of `other` is than ours on `data`; a row for each t.
+
+    Geometric mean of the paired ratios over seeds, its 95 % interval and the verdict, which is
+    "undecided" where the interval holds 1: five seeds that show no difference do not show that there is none.
+    """
+    import pandas
+
+    def logs(method: str) -> pandas.DataFrame:
+        own = table[(table.data == data) & (table.method == method) & table.step.eq(0 if method == "pre-trained" else step)]
+        return np.log(own.pivot(index="seed", columns="t", values="error"))
+
+    rows = {}
+    for t, differences in (logs(other) - logs(ours)).items():
+        found = estimate(differences.to_numpy())
+        low, ratio, high = np.exp([found.mean - found.half_width, found.mean, found.mean + found.half_width])
+        verdict = f"{ours} is better" if low > 1 else f"{other} is better" if high < 1 else "undecided"
+        rows[t] = {"ratio": ratio, "low": low, "high": high, "verdict": verdict}
+    return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("t")
 
 
 if __name__ == "__main__":

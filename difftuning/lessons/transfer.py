@@ -1,5 +1,6 @@
 """Where transfer comes from: closed-form denoisers over the source against the trained network, on pictures of a task.
 
+left       x_t at the scale of x_0: the noise stays in (no denoiser at all; `comparison` adds it)
 ideal      the theorem: an average of whole source pictures
 patches    the same cell by cell, on windows (the closed form of a denoiser that sees its surroundings only)
 gaussian   the best linear denoiser: of the source it knows mean and covariance
@@ -118,6 +119,35 @@ def best_patches(table: pandas.DataFrame) -> pandas.DataFrame:
     held_out = windows[windows.task == HELD_OUT]
     chosen = held_out.loc[held_out.groupby(["source_size", "t"]).error.idxmin(), ["source_size", "t", "denoiser"]]
     return windows.merge(chosen, on=["source_size", "t", "denoiser"])
+
+
+def best_sizes(table: pandas.DataFrame) -> pandas.DataFrame:
+    """The size of the windows in `best_patches`: a row for each source size, a column for each t."""
+    best = best_patches(table)
+    best = best[best.task == HELD_OUT]
+    return best.assign(size=best.denoiser.str.removeprefix("patches of ").astype(int)).pivot(index="source_size", columns="t", values="size")
+
+
+def comparison(table: pandas.DataFrame, alphas_cumprod: Tensor) -> pandas.DataFrame:
+    """`table` with one curve for the windows, "patches" at the best size, and one for doing nothing, "left".
+
+    Left as it is, x_t / sqrt(a) differs from x_0 by sqrt((1 - a) / a) times the noise, so its error
+    per number is (1 - a) / a, whatever the picture.
+    """
+    import pandas
+
+    kept = table[~table.denoiser.str.startswith("patches")]
+    left = table[["world", "task", "source_size", "t"]].drop_duplicates()
+    a = alphas_cumprod[torch.tensor(left.t.to_numpy())].double().cpu()
+    left = left.assign(denoiser="left", error=((1 - a) / a).numpy(), standard_error=0.0)
+    return pandas.concat([kept, best_patches(table).assign(denoiser="patches"), left], ignore_index=True)
+
+
+def ratio(table: pandas.DataFrame, source_size: int, above: str, below: str) -> pandas.DataFrame:
+    """Error of one denoiser over another's in a `comparison`: a row for each set, a column for each t."""
+    rows = table[table.source_size.eq(source_size) | table.denoiser.eq("network")]  # the network knows no source size
+    errors = {name: rows[rows.denoiser == name].pivot(index="task", columns="t", values="error") for name in (above, below)}
+    return errors[above] / errors[below]
 
 
 if __name__ == "__main__":

@@ -12,7 +12,9 @@ from difftuning.data import load_source, load_task
 from difftuning.diffusion import Diffusion
 from difftuning.files import data_folder
 from difftuning.latents import encode_latents
-from difftuning.lessons import planar, transfer
+from difftuning.gains import read_table
+from difftuning.lessons import planar, plots_ideal, transfer
+from difftuning.lessons.explorers import fixed_size_png
 from difftuning.pretrained import load_pretrained
 from difftuning.result_tables import world_version
 
@@ -86,6 +88,54 @@ def test_the_window_is_chosen_on_held_out_source_pictures_alone():
     assert best.denoiser.tolist() == ["patches of 3"] * 2 and best[best.task == "digits"].error.tolist() == [0.9]
 
 
+def small_table():
+    """Two sets, one source size, two timesteps; windows of 3 are best on the held-out source at t = 10, of 1 at t = 30."""
+    errors = {"network": (0.1, 0.2), "ideal": (0.4, 0.5), "gaussian": (0.2, 0.3), "patches of 1": (0.3, 0.6), "patches of 3": (0.2, 0.9)}
+    return pd.DataFrame(
+        {"world": "2", "task": task, "source_size": 50, "denoiser": name, "t": t, "error": scale * error, "standard_error": 0.01}
+        for task, scale in ((transfer.HELD_OUT, 1), ("digits", 2))
+        for name, pair in errors.items()
+        for t, error in zip((10, 30), pair)
+    )
+
+
+def test_the_best_sizes_are_those_of_the_windows_drawn():
+    assert transfer.best_sizes(small_table()).loc[50].to_dict() == {10: 3, 30: 1}
+
+
+def test_leaving_the_noise_in_costs_what_its_error_is_on_any_data():
+    """x_t / sqrt(a) against x_0, by simulation on pictures of no special kind."""
+    shown = transfer.comparison(small_table(), A)
+    left = shown[shown.denoiser == "left"].set_index(["task", "t"]).error
+    data = torch.rand(200, 4, 8, 8, generator=torch.Generator().manual_seed(0)) ** 3
+    for t in (10, 30):
+        x_t = transfer.noised(data, t, Diffusion())
+        assert left["digits", t] == left[transfer.HELD_OUT, t] == pytest.approx(float((x_t / A[t].sqrt() - data).square().mean()), rel=0.02)
+
+
+def test_ratios_compare_denoisers_of_one_source_size_on_the_same_set():
+    larger = small_table().assign(source_size=500).query("denoiser != 'network'")
+    shown = transfer.comparison(pd.concat([small_table(), larger], ignore_index=True), A)
+    assert transfer.ratio(shown, 500, "ideal", "network").loc["digits"].tolist() == pytest.approx([4, 2.5])
+    assert transfer.ratio(shown, 50, "patches", "gaussian").loc["digits"].tolist() == pytest.approx([1, 2])
+
+
+def test_figures_say_what_is_to_be_seen():
+    shown = transfer.comparison(small_table(), A)
+    assert "at t = 10, from the lowest: left as it is" in plots_ideal.error_curves(shown, "digits", 50).get_label()
+    assert "whole pictures go from 0.8 to 0.8" in plots_ideal.size_curves(shown, "digits", (10, 30)).get_label()
+    counts = {"digits": ([0, 999], [1.0, 199.0])}
+    assert "from 1 at t = 0 to 199 at t = 999" in plots_ideal.averaging_curves(counts).get_label()
+    images = {"picture": torch.zeros(2, 3, 8, 8), "network": torch.full((2, 3, 8, 8), 0.5)}
+    assert "network 0.25" in plots_ideal.denoised_pictures(images, 60).get_label()
+
+
+def test_what_leaves_the_axis_does_not_stretch_it():
+    shown = transfer.comparison(small_table().replace({"t": {30: 900}}), A)
+    low, high = plots_ideal.error_curves(shown, "digits", 50).axes[0].get_ylim()
+    assert shown.error.max() > 1000 and (low, high) == pytest.approx((0.1 / 1.5, 2 * 0.6 * 1.5))
+
+
 # The plane
 
 
@@ -136,6 +186,62 @@ def test_the_truth_has_no_own_error_and_another_truth_has():
     spiral, arc = planar.spiral_world()
     assert planar.own_error(arc, arc, planar.TARGET, [10, 500], points=500).tolist() == [0, 0]
     assert (planar.own_error(spiral, arc, planar.TARGET, [300, 700], points=500) > 0.3).all()
+
+
+def test_the_unavoidable_loss_in_x_0_is_that_of_the_perfect_denoiser():
+    """By its own squared error of x_0, without the detour through the noise."""
+    _, arc = planar.spiral_world()
+    x_0 = arc.sample(20_000, seed=5)
+    for t, loss in zip((20, 400), planar.unavoidable_loss(arc, [20, 400], of="x_0", points=20_000)):
+        noise = torch.randn(x_0.shape, generator=torch.Generator().manual_seed(t))
+        x_t = planar.DIFFUSION.q_sample(x_0, torch.full((len(x_0),), t), noise)
+        assert float(loss) == pytest.approx(float((arc.denoise(x_t, t) - x_0).square().mean()), rel=0.05)
+    with pytest.raises(ValueError, match="noise or x_0"):
+        planar.unavoidable_loss(arc, [20], of="x0")
+
+
+def test_error_rows_are_own_errors_with_the_facts_about_the_network():
+    spiral, arc = planar.spiral_world()
+    network = planar.PlanarDenoiser()
+    rows = pd.DataFrame(planar.error_rows(network, method="none", step=3))
+    assert set(rows.method) == {"none"} and set(rows.step) == {3} and rows.groupby("data").size().to_dict() == {"source": 15, "target": 15}
+    for data, world, label in (("target", arc, planar.TARGET), ("source", spiral, planar.NULL)):
+        assert rows[rows.data == data].error.tolist() == planar.own_error(network, world, label).tolist()
+
+
+def test_a_ratio_is_paired_by_seed_and_undecided_where_its_interval_holds_1():
+    """Seeds differ a hundredfold; plain is 2, 2.2 and 1.8 times worse at t = 5, and 2, 1 and 0.5 times at t = 10."""
+    rows = []
+    for seed, scale in enumerate((1, 10, 100)):
+        for t, factor in ((5, (2, 2.2, 1.8)[seed]), (10, (2, 1, 0.5)[seed])):
+            base = {"seed": seed, "data": "target", "t": t}
+            errors = {"plain": factor * scale, "Diff-Tuning": scale, "pre-trained": 3 * scale}
+            steps = {"pre-trained": 0}
+            rows += [base | {"method": method, "step": steps.get(method, 250), "error": error} for method, error in errors.items()]
+    table = pd.DataFrame(rows)
+    found = planar.ratios(table, "target", 250, "plain")
+    assert found.ratio.tolist() == pytest.approx([(2 * 2.2 * 1.8) ** (1 / 3), 1])
+    assert found.verdict.tolist() == ["Diff-Tuning is better", "undecided"]
+    logs = np.log([2, 2.2, 1.8])  # Student's t at 97.5 % with 2 degrees of freedom is 4.3027
+    assert found.high[5] == pytest.approx(np.exp(logs.mean() + 4.3027 * logs.std(ddof=1) / math.sqrt(3)), rel=1e-4)
+    assert planar.ratios(table, "target", 250, "Diff-Tuning", "plain").verdict[5] == "Diff-Tuning is better"
+    assert planar.ratios(table, "target", 250, "pre-trained").ratio[10] == pytest.approx(3)
+
+
+def test_the_legend_keeps_its_place_and_names_the_stars():
+    table = read_table("planar")
+    live = table[(table.seed == 0) & (table.step == 500) & (table.method == "plain")]
+    with_stars = plots_ideal.own_error_curves(table, 500, "target", live)
+    assert "your runs" in [text.get_text() for text in with_stars.legends[0].get_texts()]
+    places = []
+    for step in (500, 4000):
+        figure = plots_ideal.own_error_curves(table, step, "target")
+        fixed_size_png(figure)  # draws it, layout and all
+        assert figure.axes[0].get_legend() is None
+        places.append([*figure.legends[0].get_window_extent().bounds, *figure.axes[0].get_window_extent().bounds])
+    assert places[0] == pytest.approx(places[1], abs=0.5)
+    legend_top, axes_bottom = places[0][1] + places[0][3], places[0][5]
+    assert legend_top < axes_bottom
 
 
 @slow
