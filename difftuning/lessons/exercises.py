@@ -89,10 +89,11 @@ def written(*values: Any) -> None:
         raise NotImplementedError
 
 
-def compare(found: Any, expected: Tensor, *, place: Callable[[int], str] = "timestep {}".format) -> Grade:
+def compare(found: Any, expected: Tensor, *, place: Callable[[int], str] = "timestep {}".format, separate: bool = False) -> Grade:
     """Number by number: exact, close, or the worst place with both values there.
 
-    `place` names an index of the flattened numbers, such as "timestep 40".
+    `place` names an index of the flattened numbers, such as "timestep 40".  `separate`: every error
+    is held against its own number, as for answers to separate cases; otherwise against the largest.
     """
     written(found)
     found = torch.as_tensor(found).detach().double()
@@ -103,7 +104,8 @@ def compare(found: Any, expected: Tensor, *, place: Callable[[int], str] = "time
     if wrong.any():
         index = int(wrong.flatten().nonzero()[0])
         return Grade(False, f"{place(index)} is {float(found.flatten()[index])}")
-    scale = expected.abs().max().clamp(min=1e-12)
+    largest = expected.abs().max().clamp(min=1e-12)
+    scale = torch.where(expected == 0, largest, expected.abs()) if separate else largest
     errors = ((found - expected).abs() / scale).flatten()
     worst = int(errors.argmax())
     if errors[worst] <= EXACT:
@@ -113,7 +115,7 @@ def compare(found: Any, expected: Tensor, *, place: Callable[[int], str] = "time
         return Grade(True, f"close: at worst {here}")
     ratio = found.sum() / expected.sum() if expected.sum() else torch.tensor(torch.nan)
     hint = ""
-    if torch.allclose(found, expected * ratio, rtol=1e-4, atol=1e-12 * float(scale)):
+    if torch.allclose(found, expected * ratio, rtol=1e-4, atol=1e-12 * float(largest)):
         hint = (
             f"; every number is {float(ratio):.4g} times too large"
             if ratio > 1

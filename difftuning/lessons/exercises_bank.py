@@ -29,7 +29,7 @@ def bank_visits(answer: Callable) -> Grade:
     expected = torch.tensor([steps * int(batch * share) / size for size, batch, share, steps in VISITS], dtype=torch.float64)
     found = _answers(answer, VISITS)
     whole = torch.tensor([steps * batch * share / size for size, batch, share, steps in VISITS], dtype=torch.float64)
-    graded = compare(found, expected, place=lambda n: "visits({}, {}, {}, {})".format(*VISITS[n]))
+    graded = compare(found, expected, place=lambda n: "visits({}, {}, {}, {})".format(*VISITS[n]), separate=True)
     if not graded.passed and torch.allclose(torch.tensor(found, dtype=torch.float64), whole):
         return Grade(False, f"{graded.message}; a batch holds whole pictures only, and their number is rounded down")
     return graded
@@ -40,7 +40,7 @@ def shards_to_sample_again(answer: Callable) -> Grade:
     """How many files repair has to sample again, where some pictures' bytes are damaged."""
     expected = torch.tensor([len({picture // shard for picture in damaged}) for _, shard, damaged in DAMAGE], dtype=torch.float64)
     found = _answers(answer, DAMAGE)
-    return compare(found, expected, place=lambda n: "shards({}, {}, {})".format(*DAMAGE[n]))
+    return compare(found, expected, place=lambda n: "shards({}, {}, {})".format(*DAMAGE[n]), separate=True)
 
 
 def _answers(answer: Callable, cases: Sequence[tuple]) -> list[Any]:

@@ -8,7 +8,10 @@ import torch
 
 from .exercises import Grade, compare, exercise, written
 
-SWITCHES = {(0, 50, 1000): 0, (0.1, 50, 1000): 100, (0.04, 25, 1000): 40, (0.5, 10, 1000): 500, (1, 50, 1000): 1000, (0.2, 25, 250): 50}
+SWITCHES = {
+    (0, 50, 1000): 0, (0.1, 50, 1000): 100, (0.04, 25, 1000): 40, (0.5, 10, 1000): 500, (1, 50, 1000): 1000, (0.2, 25, 250): 50,
+    (0.05, 25, 1000): 40,  # 1.25 steps: one whole one
+}  # fmt: skip
 
 
 @exercise("ratio by tenth")
@@ -26,9 +29,13 @@ def ratio_by_tenth(answer: Callable) -> Grade:
 
 @exercise("switch at")
 def switch_at(answer: Callable) -> Grade:
-    """answer(fraction, steps, num_timesteps) -> below which timestep the source model samples."""
+    """answer(fraction, steps, num_timesteps) -> below which timestep the source model samples; whole steps change hands."""
     found = [answer(*given) for given in SWITCHES]
     written(*found)
     places = ["the switch for fraction {}, {} steps, {} timesteps".format(*given) for given in SWITCHES]
     expected = torch.tensor(list(SWITCHES.values()), dtype=torch.float64)
-    return compare([float(value) for value in found], expected, place=places.__getitem__)
+    graded = compare([float(value) for value in found], expected, place=places.__getitem__, separate=True)
+    unrounded = torch.tensor([fraction * chain for fraction, _, chain in SWITCHES], dtype=torch.float64)
+    if not graded.passed and compare([float(value) for value in found], unrounded, separate=True).passed:
+        return Grade(False, f"{graded.message}; only whole steps change hands: round their number first")
+    return graded

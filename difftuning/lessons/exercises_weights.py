@@ -19,7 +19,8 @@ LAWS = [("official", 1.0), ("official", 2.5), ("sigmoid", 0.4)]
 def retention_law(answer: Callable) -> Grade:
     """answer(num_timesteps, power) -> (T,): the published code's falling law."""
     for power in (1.0, 2.5, 0.0):
-        graded = compare(answer(CHAIN, power), timestep_distribution(CHAIN, power, descending=True))
+        expected = timestep_distribution(CHAIN, power, descending=True)
+        graded = compare(answer(CHAIN, power), expected, separate=True)  # ranks that begin at 0 are wrong at the far end alone
         if not graded.passed:
             return Grade(False, f"at power {power:g}: {graded.message}")
     return graded
@@ -30,7 +31,7 @@ def equivalent_weights(answer: Callable) -> Grade:
     """answer(law) -> (T,): the loss weights that have the law's expected gradient when t is uniform."""
     for family, parameter in LAWS:
         law = family_distribution(family, CHAIN, parameter)
-        graded = compare(answer(law.clone()), loss_weights(law))
+        graded = compare(answer(law.clone()), loss_weights(law), separate=True)
         if not graded.passed:
             return Grade(False, f"for the rising {family} law at {parameter:g}: {graded.message}")
     return graded
@@ -42,7 +43,7 @@ def bank_weight_for_a_crossing(answer: Callable) -> Grade:
     found = [answer(crossing, CHAIN, power) for crossing, power in CROSSINGS]
     written(*found)
     expected = [((crossing + 1) / (CHAIN - crossing)) ** power for crossing, power in CROSSINGS]
-    return compare([float(value) for value in found], torch.tensor(expected, dtype=torch.float64), place=_crossing)
+    return compare([float(value) for value in found], torch.tensor(expected, dtype=torch.float64), place=_crossing, separate=True)
 
 
 @exercise("second moments")
@@ -56,7 +57,7 @@ def second_moments_of_both(answer: Callable) -> Grade:
         if len(found) != 2:
             return Grade(False, f"return two numbers, sampling and weighting, not {len(found)}")
         expected = torch.stack(second_moments(law, squares.double()))
-        graded = compare([float(value) for value in found], expected, place=["sampling", "weighting"].__getitem__)
+        graded = compare([float(value) for value in found], expected, place=["sampling", "weighting"].__getitem__, separate=True)
         if not graded.passed:
             return graded
     return graded

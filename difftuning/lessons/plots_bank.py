@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Callable, Mapping, Sequence
 
 import numpy as np
 from torch import Tensor
@@ -14,9 +14,23 @@ from .plots import Figure, describe, theme
 if TYPE_CHECKING:
     import pandas
     from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
 
 # Okabe and Ito's palette; a mark of its own for each, so that no one needs the colours.
-MEASURES = {"precision": ("#D55E00", "^"), "recall": ("#009E73", "s"), "coverage": ("#0072B2", "o")}
+LINES = {
+    "coverage": ("#0072B2", "o"),
+    "precision": ("#D55E00", "^"),
+    "recall": ("#009E73", "s"),
+    "fid": ("#CC79A7", "v"),
+    "seconds": ("0.25", "D"),
+}
+SHARES = ("coverage", "precision", "recall")
+PANELS = {  # what shares a row of panels, by the row's label; precision and recall need an axis of their own: both lie near 1
+    "coverage": ("coverage",),
+    "precision, recall": ("precision", "recall"),
+    "Frechet distance\n(our features)": ("fid",),
+    "seconds to\nsample": ("seconds",),
+}
 SHARD_STATES = {
     "sampled": ("#0072B2", ""),
     "missing": ("#FFFFFF", ""),
@@ -24,7 +38,7 @@ SHARD_STATES = {
     "damaged": ("#D55E00", "!"),
     "sampled again": ("#56B4E9", "↻"),
 }
-STAR = {"marker": "*", "markersize": 17, "markeredgecolor": "black", "linestyle": "none"}
+STAR = {"marker": "*", "markersize": 14, "markerfacecolor": "none", "markeredgewidth": 1.6, "linestyle": "none"}  # hollow: lines show
 VARIED = {"size": "pictures in the bank", "steps": "sampling steps", "guidance": "guidance"}
 
 
@@ -54,7 +68,10 @@ def class_page(
     axes[0].tick_params(axis="x", top=False, bottom=False, labeltop=True, labelbottom=False, pad=1)
     if title:
         figure.suptitle(title, fontsize=12)
-    return describe(figure, f"Pictures of the classes {', '.join(names)}, in rows: {', '.join(rows)}.")
+    most = max((len(images) for images in next(iter(rows.values()))), default=0)
+    empty = [name for name, images in zip(names, next(iter(rows.values()))) if not len(images)]
+    gaps = f" The {next(iter(rows))} has none of {', '.join(empty)}." if empty else ""
+    return describe(figure, f"Up to {most} pictures of each of the classes {', '.join(names)}, in rows: {', '.join(rows)}.{gaps}")
 
 
 def shard_states(rows: Mapping[str, Sequence[str]], *, title: str = "") -> Figure:
@@ -97,14 +114,15 @@ def kind_bars(shares: pandas.DataFrame, *, title: str = "") -> Figure:
     axis.set(ylim=(0, 1.12), ylabel="coverage", title=title)
     axis.grid(False, axis="x")
     figure.legend(loc="outside lower center", ncols=len(shares.columns), frameon=False, fontsize=10)
-    return describe(figure, f"Coverage by {' and '.join(shares.columns)} for {', '.join(shares.index)}.")
+    found = "; ".join(f"{kind}: " + ", ".join(f"{value:.2f} by {name}" for name, value in row.items()) for kind, row in shares.iterrows())
+    return describe(figure, f"Coverage of each kind as bars. {found}.")
 
 
 def coverage_slices(table: pandas.DataFrame, *, size: int, steps: int, guidance: float, real: pandas.DataFrame | None = None,
                     live: Mapping[str, float] | None = None) -> Figure:  # fmt: skip
-    """Measures (above) and seconds (below) against size, steps and guidance, each time with the other two held.
+    """Measures and seconds, a row of panels each, against size, steps and guidance, each time with the other two held.
 
-    `table`: columns size, steps, guidance, precision, recall, coverage, seconds.  `real`: size and the
+    `table`: columns size, steps, guidance, precision, recall, coverage, fid, seconds.  `real`: size and the
     measures of real pictures, drawn as dashed lines.  `live`: a row like the table's, drawn as stars
     where it lies on a slice.
     """
@@ -126,53 +144,88 @@ def _slices(table: pandas.DataFrame, real: pandas.DataFrame | None, live: Mappin
             ) -> tuple[Figure, list[Artist], Callable[..., None]]:  # fmt: skip
     """The figure with empty lines, the artists that move, and what moves them."""
     with theme():
-        figure = Figure(figsize=(10.2, 5.6), layout="constrained")
-        axes = figure.subplots(2, 3, sharey="row", sharex="col", height_ratios=[3, 2])
-    lines: dict[tuple[str, str], Any] = {}
+        figure = Figure(figsize=(10.2, 8.0), layout="constrained")
+        axes = figure.subplots(len(PANELS), len(VARIED), sharey="row", sharex="col", height_ratios=[3, 2.4, 2.4, 2])
+    values = {name: sorted(table[name].unique()) for name in VARIED}
+    lines = {}
     for column, name in enumerate(VARIED):
-        above, below = axes[:, column]
-        values = sorted(table[name].unique())
-        for measure, (colour, mark) in MEASURES.items():
-            lines[name, measure] = above.plot(values, np.full(len(values), np.nan), color=colour, marker=mark, label=measure)[0]
-            lines[name, measure, "real"] = above.plot([], [], color=colour, linestyle="--", linewidth=1)[0]
-            lines[name, measure, "live"] = above.plot([], [], color=colour, **STAR)[0]
-        lines[name, "seconds"] = below.plot(values, np.full(len(values), np.nan), color="0.25", marker="D", markersize=5)[0]
-        lines[name, "seconds", "live"] = below.plot([], [], color="0.25", **STAR)[0]
-        lines[name, "here"] = [axis.axvline(values[0], color="0.6", linewidth=6, alpha=0.35, zorder=0) for axis in (above, below)]
-        for axis in (above, below):
-            if name != "guidance":
-                axis.set_xscale("log", base=2)
-            axis.set_xlim(_padded(values, log=name != "guidance"))
-            axis.set_xticks(values, [f"{value:g}" for value in values])
-            axis.minorticks_off()
-        below.set_xlabel(VARIED[name])
-    axes[0, 0].set(ylim=(-0.03, 1.05), ylabel="share")
-    seconds = [*table.seconds, *([] if live is None else [live["seconds"]])]
-    axes[1, 0].set(yscale="log", ylim=(min(seconds) / 1.6, max(seconds) * 1.6), ylabel="seconds to sample")
-    axes[1, 0].yaxis.set_major_formatter("{x:g}")
-    key = [lines["size", measure] for measure in MEASURES]
+        for axis, measures in zip(axes[:, column], PANELS.values()):
+            for measure in measures:
+                lines[name, measure], lines[name, measure, "real"], lines[name, measure, "live"] = _draw(axis, measure, values[name])
+            lines[name, measures] = axis.axvline(values[name][0], color="0.6", linewidth=6, alpha=0.35, zorder=0)  # the point in common
+            _scale(axis, values[name], log=name != "guidance")
+        axes[-1, column].set_xlabel(VARIED[name])
+    _set_heights(axes[:, 0], table, real, live)
+    key = [lines["size", measure] for measure in SHARES]
     if real is not None:
         key.append(axes[0, 0].plot([], [], color="0.3", linestyle="--", linewidth=1, label="as many real pictures")[0])
     if live is not None:
-        key.append(axes[0, 0].plot([], [], color="white", marker="*", markersize=13, markeredgecolor="black", label="your bank")[0])
+        key.append(axes[0, 0].plot([], [], color="0.25", **STAR, label="your bank")[0])
     figure.legend(handles=key, loc="outside upper center", ncols=len(key), frameon=False, fontsize=11)
-    describe(figure, "Precision, recall, coverage and seconds against size, sampling steps and guidance of a memory bank.")
 
     def update(**here: float) -> None:
         for name in VARIED:
             held = {key: value for key, value in here.items() if key != name}
             rows = _where(table, held).sort_values(name)
-            for measure in (*MEASURES, "seconds"):
+            on_slice = live is not None and all(live[key] == value for key, value in held.items())
+            for measure in LINES:
                 lines[name, measure].set_data(rows[name], rows[measure])
-                on_slice = live is not None and all(live[key] == value for key, value in held.items())
                 lines[name, measure, "live"].set_data(([live[name]], [live[measure]]) if on_slice else ([], []))
-            for line in lines[name, "here"]:
-                line.set_xdata([here[name]] * 2)
-            if real is not None:
-                _draw_real(lines, name, sorted(table[name].unique()), real, here["size"])
+                if real is not None and measure in real:
+                    lines[name, measure, "real"].set_data(*_real_line(real, name, values[name], measure, here["size"]))
+            for measures in PANELS.values():
+                lines[name, measures].set_xdata([here[name]] * 2)
+        describe(figure, _what_slices_show(table, here))
 
-    moving = [artist for found in lines.values() for artist in (found if isinstance(found, list) else [found])]
-    return figure, moving, update
+    return figure, list(lines.values()), update
+
+
+def _draw(axis: Axes, measure: str, values: Sequence[float]) -> tuple[Artist, Artist, Artist]:
+    """The table's line, that of real pictures, and the live bank's star; all still without data."""
+    colour, mark = LINES[measure]
+    table = axis.plot(values, np.full(len(values), np.nan), color=colour, marker=mark, markersize=5, label=measure)[0]
+    real = axis.plot([], [], color=colour, linestyle="--", linewidth=1)[0]
+    return table, real, axis.plot([], [], color=colour, zorder=3, **STAR)[0]
+
+
+def _scale(axis: Axes, values: Sequence[float], *, log: bool) -> None:
+    if log:
+        axis.set_xscale("log", base=2)
+    axis.set_xlim(_padded(values, log=log))
+    axis.set_xticks(values, [f"{value:g}" for value in values])
+    axis.minorticks_off()
+
+
+def _set_heights(first: Sequence[Axes], table: pandas.DataFrame, real: pandas.DataFrame | None, live: Mapping[str, float] | None) -> None:
+    """Labels and limits of each row of panels, set on its first one; they must hold for every slice."""
+    for axis, (label, measures) in zip(first, PANELS.items()):
+        found = [float(value) for measure in measures for value in table[measure]]
+        found += [float(value) for measure in measures if real is not None and measure in real for value in real[measure]]
+        found += [live[measure] for measure in measures if live is not None]
+        axis.set_ylabel(label, fontsize=11)
+        if measures[0] in SHARES:
+            axis.set_ylim(-0.03 if measures[0] == "coverage" else min(found) - 0.015, 1.03 if measures[0] == "coverage" else 1.01)
+        else:
+            axis.set_yscale("log")
+            if measures[0] == "fid":
+                axis.set_yticks([0.2, 0.5, 1, 2, 5, 10, 20])  # the decades alone are too few
+            axis.set_ylim(min(found) / 1.6, max(found) * 1.6)
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.tick_params(axis="y", which="minor", labelleft=False)
+
+
+def _what_slices_show(table: pandas.DataFrame, here: Mapping[str, float]) -> str:
+    """The description: the three columns in words, coverage and Frechet distance from end to end."""
+    parts = []
+    for name, words in VARIED.items():
+        rows = _where(table, {key: value for key, value in here.items() if key != name}).sort_values(name)
+        first, last = rows.iloc[0], rows.iloc[-1]
+        parts.append(
+            f"from {first[name]:g} to {last[name]:g} {words} coverage goes from {first.coverage:.2f} to {last.coverage:.2f} "
+            f"and the Frechet distance from {first.fid:.1f} to {last.fid:.1f}"
+        )
+    point = ", ".join(f"{words} {here[name]:g}" for name, words in VARIED.items())
+    return f"Coverage, precision, recall, Frechet distance and seconds of memory banks around {point}: {'; '.join(parts)}."
 
 
 def _padded(values: Sequence[float], *, log: bool) -> tuple[float, float]:
@@ -185,12 +238,13 @@ def _padded(values: Sequence[float], *, log: bool) -> tuple[float, float]:
     return first - room, last + room
 
 
-def _draw_real(lines: dict, name: str, values: Sequence[float], real: pandas.DataFrame, size: int) -> None:
-    for measure in MEASURES:
-        rows = real.sort_values("size") if name == "size" else real[real["size"] == size]
-        places = rows["size"] if name == "size" else [values[0], values[-1]] if len(rows) else []
-        heights = rows[measure] if name == "size" else [float(value) for value in rows[measure]] * 2
-        lines[name, measure, "real"].set_data(places, heights)
+def _real_line(real: pandas.DataFrame, name: str, values: Sequence[float], measure: str, size: int) -> tuple[Sequence, Sequence]:
+    """Where the dashed line of real pictures runs: along the sizes, or level at the size that is held."""
+    if name == "size":
+        rows = real.sort_values("size")
+        return rows["size"], rows[measure]
+    rows = real[real["size"] == size]
+    return ([values[0], values[-1]], [float(value) for value in rows[measure]] * 2) if len(rows) else ([], [])
 
 
 def _where(table: pandas.DataFrame, held: Mapping[str, float]) -> pandas.DataFrame:

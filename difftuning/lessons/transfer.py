@@ -125,7 +125,9 @@ def best_sizes(table: pandas.DataFrame) -> pandas.DataFrame:
     """The size of the windows in `best_patches`: a row for each source size, a column for each t."""
     best = best_patches(table)
     best = best[best.task == HELD_OUT]
-    return best.assign(size=best.denoiser.str.removeprefix("patches of ").astype(int)).pivot(index="source_size", columns="t", values="size")
+    return best.assign(size=best.denoiser.str.removeprefix("patches of ").astype(int)).pivot(
+        index="source_size", columns="t", values="size"
+    )
 
 
 def comparison(table: pandas.DataFrame, alphas_cumprod: Tensor) -> pandas.DataFrame:

@@ -30,6 +30,7 @@ class Side:
     weight: Tensor  # on the expected loss at t when t is uniform, with everything that multiplies it
     pictures: Tensor  # of a step's batch that fall on each tenth of the chain, on average; (10,)
     effective: float  # how many equally weighted pictures a step's pictures are worth
+    effective_tenths: Tensor  # the same for the pictures of each tenth by themselves; (10,)
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,17 @@ def effective_number(pictures: float, law: Tensor, weights: Tensor) -> float:
     return float(pictures * mean.square() / square) if square > 0 else 0.0
 
 
+def effective_by_tenth(pictures: float, law: Tensor, weights: Tensor) -> Tensor:
+    """`effective_number` of the pictures that fall on each tenth of the chain, for that tenth's part of the loss; (10,).
+
+    n E[w; tenth]^2 / E[w^2; tenth]: the pictures themselves where weights are equal within the
+    tenth, 0 where all are 0.  The sum is at least the effective number of all tenths together (by
+    Cauchy and Schwarz), which also pays for weights that differ between tenths.
+    """
+    mean, square = per_tenth(law * weights), per_tenth(law * weights.square())
+    return (pictures * mean.square() / square).nan_to_num(0.0)  # 0 / 0 where nothing counts
+
+
 def per_tenth(values: Tensor) -> Tensor:
     """Sums over the ten equal parts of the chain; (T,) -> (10,).  T must be a multiple of 10."""
     return values.reshape(10, -1).sum(1)
@@ -102,4 +114,5 @@ def _side(stated: Tensor, extra: Tensor, use: Use, pictures: int, factor: float)
         law, multiplier = stated / stated.sum(), torch.ones_like(stated)
     drawn = torch.zeros_like(stated) if law is None else law
     weight = factor * loss_weights(drawn) * multiplier * extra
-    return Side(stated, law, weight, pictures * per_tenth(drawn), effective_number(pictures, drawn, multiplier * extra))
+    worth = [count(pictures, drawn, multiplier * extra) for count in (effective_number, effective_by_tenth)]
+    return Side(stated, law, weight, pictures * per_tenth(drawn), *worth)

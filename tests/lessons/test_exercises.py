@@ -64,6 +64,16 @@ def test_a_constant_factor_is_recognised(factor, words):
     assert not found.passed and found.message.endswith(words)
 
 
+def test_answers_to_separate_cases_are_each_held_against_their_own_size():
+    """1 % off in a small number is lost beside a large one of the same vector, but not where each is a case of its own."""
+    expected = torch.tensor([0.1, 100.0, 0.0], dtype=torch.float64)
+    assert compare([0.101, 100.0, 0.0], expected).passed
+    found = compare([0.101, 100.0, 0.0], expected, separate=True)
+    assert not found.passed and found.message.startswith("1 of 3 are wrong; timestep 0 is 0.101, it should be 0.1")
+    assert compare([0.1, 100.0, 0.0], expected, separate=True).message == "exact"
+    assert not compare([0.1, 100.0, 1.0], expected, separate=True).passed
+
+
 def test_another_shape_is_a_message_with_both_shapes():
     assert compare(EXPECTED[:-1], EXPECTED).message == "the shape is (49,), it should be (50,)"
     assert compare(EXPECTED[None], EXPECTED).message == "the shape is (1, 50), it should be (50,)"
@@ -123,7 +133,7 @@ def test_the_lessons_checkers_are_found_without_importing_them():
     assert done.stdout.strip() == "✗ not written yet: replace the last line of the function by your own", done.stderr[-2000:]
 
 
-# The exercises of lesson 03
+# The exercises of lesson 03, and lesson 02's "switch at"
 
 
 def falling(num_timesteps, power):
@@ -136,6 +146,7 @@ LESSON = {
     "equivalent weights": lambda law: len(law) * law,
     "bank weight for a crossing": lambda crossing, steps, power: ((crossing + 1) / (steps - crossing)) ** power,
     "second moments": lambda law, squares: ((law * squares).sum(), ((len(law) * law) ** 2 * squares).mean()),
+    "switch at": lambda fraction, steps, chain: round(fraction * steps) * (chain // steps),
 }
 WRONG = {
     "the rising law": ("retention law", lambda steps, power: falling(steps, power).flip(0), "mirror image"),
@@ -149,8 +160,19 @@ WRONG = {
     "the power forgotten": (
         "bank weight for a crossing",
         lambda c, steps, power: (c + 1) / (steps - c),
-        "2 of 5 are wrong; the bank weight for a crossing at t = 700, power 0.5, is 2.33667",
+        "2 of 5 are wrong; the bank weight for a crossing at t = 300, power 2, is 0.43, it should be 0.1849",
     ),
+    "ranks from 0 in the bank weight": (
+        "bank weight for a crossing",
+        lambda c, steps, power: (c / (steps - c)) ** power,
+        "crossing at t = 90, power 1, is 0.0989011, it should be 0.1",
+    ),
+    "ranks from 0 in the law": (
+        "retention law",
+        lambda steps, power: (lambda ranks: ranks**power / (ranks**power).sum())(torch.arange(steps - 1, -1, -1).double()),
+        "timestep 999 is 0,",
+    ),
+    "parts of steps": ("switch at", lambda fraction, steps, chain: fraction * chain, "whole steps change hands"),
     "both alike": ("second moments", lambda law, squares: ((law * squares).sum(),) * 2, "weighting is 1, it should be 1.3326"),
     "one number": ("second moments", lambda law, squares: [(law * squares).sum()], "return two numbers"),
 }

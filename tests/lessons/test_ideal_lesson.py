@@ -11,8 +11,8 @@ from torch.distributions import Categorical, Independent, MixtureSameFamily, Mul
 from difftuning.data import load_source, load_task
 from difftuning.diffusion import Diffusion
 from difftuning.files import data_folder
-from difftuning.latents import encode_latents
 from difftuning.gains import read_table
+from difftuning.latents import encode_latents
 from difftuning.lessons import planar, plots_ideal, transfer
 from difftuning.lessons.explorers import fixed_size_png
 from difftuning.pretrained import load_pretrained

@@ -9,7 +9,7 @@ import torch
 from difftuning.diffusion import Diffusion, hybrid_loss
 from difftuning.finetuning import DiffTuningConfig, split_batch, timestep_law
 from difftuning.lessons import gradient_noise, plots_weights
-from difftuning.lessons.weights import balance, effective_number, eps_multiplier, mean_timestep, per_tenth
+from difftuning.lessons.weights import balance, effective_by_tenth, effective_number, eps_multiplier, mean_timestep, per_tenth
 from difftuning.objective import Objective, Stream, seeded_generator
 from difftuning.schedules import min_snr_weight, p2_weight, timestep_distribution
 
@@ -102,6 +102,36 @@ def test_the_effective_number_predicts_the_variance_of_a_weighted_mean():
     numbers = torch.randn(20_000, 26, generator=generator, dtype=torch.float64)
     means = ((T * RISING)[t] * numbers).mean(1)
     assert float(1 / means.var()) == pytest.approx(effective_number(26, timestep_distribution(T, 0), T * RISING), rel=0.05)
+
+
+def test_the_effective_number_of_a_tenth_by_hand():
+    """Under uniform t a tenth has n / 10 pictures: all of them at equal weights, half with every other one at 0, none at 0."""
+    uniform = timestep_distribution(T, 0)
+    weights = torch.cat([torch.full((100,), 7.0), (torch.arange(100) % 2).double(), torch.zeros(100), torch.ones(700)]).double()
+    found = effective_by_tenth(30, uniform, weights)
+    assert found.tolist() == pytest.approx([3, 1.5, 0] + [3] * 7)
+    assert float(found.sum()) > effective_number(30, uniform, weights)  # between tenths weights differ, too
+
+
+@pytest.mark.parametrize("tenth", [0, 1, 9])
+def test_the_effective_number_of_a_tenth_predicts_the_variance_of_its_weighted_mean(tenth):
+    """A tenth's part of a step's mean, over draws of t and of unit-variance numbers of mean 0: E[w]^2 over the variance."""
+    uniform, weights = timestep_distribution(T, 0), T * RISING
+    generator = torch.Generator().manual_seed(10)
+    t = torch.randint(T, (40_000, 26), generator=generator)
+    numbers = torch.randn(40_000, 26, generator=generator, dtype=torch.float64)
+    parts = torch.where(t // 100 == tenth, weights[t] * numbers, 0.0).mean(1)
+    expected = float((uniform * weights)[100 * tenth : 100 * tenth + 100].sum())
+    assert expected**2 / float(parts.var()) == pytest.approx(float(effective_by_tenth(26, uniform, weights)[tenth]), rel=0.05)
+
+
+@pytest.mark.parametrize("setting", [{}, {"family": "paper", "parameter": 0.5}, {"family": "threshold", "parameter": 0.35}])
+def test_sampled_pictures_are_worth_their_number_on_every_tenth_and_weighted_ones_at_most(setting):
+    sampled, weighted = (balance(DIFFUSION, use=use, **setting) for use in ("sample t", "weight the loss"))
+    for side in (sampled.target, sampled.bank):
+        torch.testing.assert_close(side.effective_tenths, side.pictures)
+    for side in (weighted.target, weighted.bank):
+        assert bool((side.effective_tenths <= side.pictures + 1e-9).all()) and side.effective <= float(side.effective_tenths.sum()) + 1e-9
 
 
 def test_tenths_and_mean_timesteps():
@@ -274,7 +304,29 @@ def test_the_dashboard_draws_the_balance():
     assert board.lines["law"]["bank"].get_ydata() == pytest.approx((T * FALLING).numpy())
     assert board.lines["weight"]["target"].get_ydata() == pytest.approx(found.target.weight.numpy())
     assert [bar.get_height() for bar in board.pictures["bank"]] == pytest.approx(found.bank.pictures.tolist())
-    assert board.says.get_text() == "t < 90" and list(board.crossing.get_xdata()) == [90, 90]
+    assert board.says.get_text() == "t < 90" and [list(line.get_xdata()) for line in board.crossing] == [[90, 90]] * 2
+    board.update(**SETTING | {"use": "weight the loss", "loss_weighting": "min_snr"})
+    found = balance(DIFFUSION, use="weight the loss", loss_weighting="min_snr")
+    for name, side in (("target", found.target), ("bank", found.bank)):
+        assert [bar.get_height() for bar in board.worth[name]] == pytest.approx(side.effective_tenths.tolist())
+        assert [bar.get_height() for bar in board.pictures[name]] == pytest.approx(side.pictures.tolist())
+    assert board.worth["bank"][0].get_height() < 0.6 * board.pictures["bank"][0].get_height()
+
+
+def test_the_dashboard_says_what_is_to_be_seen():
+    label = plots_weights.weights_figure(DIFFUSION, **SETTING).get_label()
+    assert "outweighs reconsolidation: t < 90" in label and "26 target pictures of a step are worth 26.0" in label
+    assert (
+        "Measured at 1: 1.00 (0.80 to 1.30) for the target"
+        in plots_weights.variance_ratios([0, 1, 2], {"target": [0.5, 1.0, 2.0]}, 1, {"target": (1.0, 0.8, 1.3)}).get_label()
+    )
+
+
+def test_every_spread_of_the_toy_is_a_tick():
+    spreads = [0.1, 1, 10, 100]
+    ratios = {name: torch.tensor([0.5, 1.0, 2.0, 1.0]) for name in ("target", "bank")}
+    right = plots_weights.toy_curves(spreads, torch.rand(4, T) + 0.1, ratios, 10).axes[1]
+    assert [label.get_text() for label in right.get_xticklabels()] == ["0.1", "1", "10", "100"]
 
 
 def test_figures_carry_alt_text_and_labels():
@@ -291,3 +343,4 @@ def test_figures_carry_alt_text_and_labels():
     for figure in figures:
         assert len(figure.get_label()) > 40 and figure._repr_png_().startswith(b"\x89PNG")
         assert all(axis.get_xlabel() for axis in figure.axes)
+        assert all(axis.get_ylabel() or [text.get_text() for text in axis.get_yticklabels()] == ["target", "bank"] for axis in figure.axes)
