@@ -195,9 +195,10 @@ def _train(given: dict[str, Any]) -> None:
 
 
 def _sample(given: dict[str, Any]) -> None:
-    from .pictures import write_pictures
+    from .pictures import picture_files, write_pictures
     from .sampling import sample
 
+    picture_files(given["out"])
     device = _device(given)
     model, rows = _model(given.pop("model"), device)
     if "guide" in given:

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from .files import DamagedFileError, data_folder, read_json, world_file
 from .folders import (
+    SAVED,
     SPLITS,
     Pictures,
     digest,
@@ -31,6 +32,7 @@ from .folders import (
     find_split,
     fit,
     load_hub_pictures,
+    load_saved_pictures,
     require_on_hub,
     to_images,
 )
@@ -107,8 +109,10 @@ def list_tasks() -> list[str]:
 def load_task(source: str | os.PathLike, *, split: Literal["train", "validation", "test"] = "train", size: int | None = None) -> Task:
     """A task by name ("digits"), from a folder of class folders, an npz file or a hub id ("org/name").
 
+    Folders of the `datasets` library (parquet files, `save_to_disk`) are read as the hub's sets are.
+
     A tiny-world name wins over a folder of that name; write "./digits" for the folder.  `size`
-    crops and resizes to squares; None keeps the size of tiny-world tasks and npz files, and
+    crops and resizes to squares (transparent parts of picture files become white); None keeps the size of tiny-world tasks and npz files, and
     means 256 elsewhere.  An npz file holds `images` uint8 (N, H, W) or (N, H, W, 3) and
     `labels` (N,), or both for each split (`train_images`, ...), and if you like `class_names`.
 
@@ -123,6 +127,8 @@ def load_task(source: str | os.PathLike, *, split: Literal["train", "validation"
     is_name = isinstance(source, str) and re.fullmatch(r"[\w-]+", source) is not None
     if is_name and source in _tasks_if_any():
         return _load_world_task(source, split, size)
+    if any((path / name).is_file() for name in SAVED):
+        return _task(path.resolve().name, load_saved_pictures(path, split, size))
     if path.is_dir():
         parquet = any(path.glob("*.parquet")) or any(path.glob("data/*.parquet"))
         pictures = load_hub_pictures(str(path), split, size) if parquet else find_folder_pictures(path, split, size)
@@ -157,7 +163,8 @@ def _load_hub_task(source: str | os.PathLike, split: str, size: int | None, is_n
     """Ask the hub for what is neither task nor path, but not for a misspelt task."""
     near = difflib.get_close_matches(source.lower(), list_tasks(), n=3, cutoff=0.6) if is_name else []
     hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-    if not near and isinstance(source, str) and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", source):
+    mistyped_path = "/" in str(source) and Path(source).parent.is_dir()  # data/mydigts, where there is a data/: no hub id
+    if not near and not mistyped_path and isinstance(source, str) and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", source):
         try:
             if is_name:
                 require_on_hub(source)
@@ -198,7 +205,7 @@ def _npz_pictures(path: Path, split: str, size: int | None, class_names: Sequenc
     if class_names is None and "class_names" in names:
         class_names = _npz_arrays(path, ["class_names"])["class_names"].astype(str).reshape(-1).tolist()
     if class_names is None:
-        class_names = [str(label) for label in range(max(int(table.max(initial=-1)) for table in all_labels.values()) + 1)]
+        class_names = [str(label) for label in range(max(int(table.max()) if len(table) else -1 for table in all_labels.values()) + 1)]
     labels = labels.astype(np.int64)
     image_size = images.shape[1] if size is None else size
     reader = functools.partial(_read_array, images, image_size)

@@ -140,6 +140,9 @@ def posterior_weights(x_t: Tensor, t: int | Tensor, data: Tensor, alphas_cumprod
     """p(x_0 = data[i] | x_t): a softmax over -||x_t - sqrt(a_t) data[i]||^2 / (2 (1 - a_t)); float64 (N, M)."""
     if x_t.shape[1:] != data.shape[1:] or len(data) == 0:
         raise ValueError(f"data must be (M, {', '.join(map(str, x_t.shape[1:]))}) with M > 0, got {tuple(data.shape)}")
+    times = torch.as_tensor(t)
+    if times.is_floating_point() or not 0 <= int(times.min()) <= int(times.max()) < len(alphas_cumprod):
+        raise ValueError(f"timesteps must be whole numbers in 0..{len(alphas_cumprod) - 1}, got {times.flatten()[:8].tolist()}")
     a = alphas_cumprod.to(x_t.device)[torch.as_tensor(t, device=x_t.device)].double().reshape(-1, 1)
     points = data.to(x_t.device).flatten(1).double()  # (M, D)
     queries = x_t.flatten(1).double()  # (N, D)

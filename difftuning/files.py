@@ -81,6 +81,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         yield target
         _flush(target)
+        if path.is_dir() and not target.is_dir():
+            raise FileExistsError(f"{path} is a folder, where a file was to be written; move it away or choose another name")
         if path.is_dir():
             path.rename(scratch / "old")  # a folder cannot replace a non-empty one
         os.replace(target, path)
@@ -110,19 +112,26 @@ def write_json(path: Path, value: object) -> None:
 
 
 def read_json(path: Path) -> dict:
-    """The JSON in a file; DamagedFileError, naming it, where there is none."""
+    """The JSON object in a file; DamagedFileError, naming it, where there is none."""
     try:
-        return json.loads(Path(path).read_text())
+        value = json.loads(Path(path).read_text())
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DamagedFileError(f"{path} is not readable JSON ({error}); delete it or restore it") from error
+        raise DamagedFileError(f"{path} is not readable JSON ({error}); restore it") from error
+    if not isinstance(value, dict):
+        raise DamagedFileError(f"{path} holds no JSON object but {type(value).__name__}; restore it")
+    return value
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write tensors as one safetensors file, whole or not at all."""
+    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     with atomic_path(path) as scratch:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, scratch)
+        try:
+            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, scratch)
+        except SafetensorError as error:  # a full disk, a quota, a limit on files: it wraps them all
+            raise OSError(f"{path} cannot be written ({error}); free some space or choose another folder") from error
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -142,6 +142,19 @@ def load_hub_pictures(name: str, split: str, size: int | None) -> Pictures:
     return find_dataset_pictures(dataset, name, size)
 
 
+SAVED = ("dataset_dict.json", "state.json")  # what `save_to_disk` of the datasets library writes: of several splits, of one
+
+
+def load_saved_pictures(folder: Path, split: str, size: int | None) -> Pictures:
+    """What `save_to_disk` of the `datasets` library has left in a folder; a set of one split is all training pictures."""
+    import datasets
+
+    with _hub_errors(str(folder)):
+        saved = datasets.load_from_disk(str(folder))
+    saved = saved if isinstance(saved, dict) else {"train": saved}
+    return find_dataset_pictures(saved[find_split(split, list(saved), folder)], str(folder), size)
+
+
 def require_on_hub(name: str) -> None:
     """One quick question whether the hub has this data set (`load_dataset` retries for half a minute)."""
     from huggingface_hub import HfApi
@@ -233,11 +246,20 @@ def _read_all(sources: Sequence[tuple[Path | str | BinaryIO, object]], size: int
             opened = _open(source, name, size)
             try:
                 with opened:
-                    upright = ImageOps.exif_transpose(opened).convert("RGB")
+                    upright = _opaque(ImageOps.exif_transpose(opened))
             except (OSError, SyntaxError, ValueError, struct.error) as error:
                 raise DamagedFileError(f"{name} is a damaged picture ({_one_line(error)}); restore or remove it") from error
             row[...] = np.asarray(fit(upright, size))
     return to_images(pictures)
+
+
+def _opaque(image: Image) -> Image:
+    """RGB; what is transparent shows white paper, as in a browser.  The colour hidden beneath it means nothing."""
+    from PIL import Image as pillow
+
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    return pillow.alpha_composite(pillow.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
 
 
 def _open(source: Path | str | BinaryIO, name: object, size: int) -> Image:

@@ -25,6 +25,7 @@ from .objective import seeded_generator
 from .pretrained import Pretrained, weights_digest
 from .progress import progress_bar
 from .sampling import Sampler, label_rows, sample_latents
+from .settings import plain
 
 MANIFEST = "manifest.json"
 
@@ -76,8 +77,11 @@ class MemoryBank:
         files would (the published code's way).
         """
         if processes.count() > 1:
-            raise RuntimeError("a bank is sampled by one process: sample it first (`difftuning bank`), then start the others with it")
-        folder, size, seed, steps, guidance, shard_size = Path(folder), int(size), int(seed), int(steps), float(guidance), int(shard_size)
+            raise ValueError("a bank is sampled by one process: sample it first (`difftuning bank`), then start the others with it")
+        size, seed, steps, shard_size = (
+            plain(name, "int", value) for name, value in (("size", size), ("seed", seed), ("steps", steps), ("shard_size", shard_size))
+        )
+        folder, guidance = Path(folder), plain("guidance", "float", guidance)
         if size < 1 or shard_size < 1:
             raise ValueError(f"size and shard_size must be at least 1, got {size} and {shard_size}")
         labels = _source_labels(pretrained, size, seed) if labels is None else label_rows(pretrained, labels)
@@ -109,7 +113,7 @@ class MemoryBank:
         bad = _bad_shards(folder, manifest)
         if bad:
             raise DamagedFileError(
-                f"{folder / bad[0]} is missing, cut off or altered: repair it with difftuning.memory.repair_bank(folder, pretrained)"
+                f"{folder / bad[0]} is missing, cut off or altered: repair it with `difftuning bank --repair` or difftuning.memory.repair_bank(folder, pretrained)"
             )
         latents = torch.cat([load_tensors(folder / name)["latents"] for name in recipe.shard_names])
         return cls(folder, recipe, latents, torch.tensor(manifest["labels"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Sequence
 
@@ -13,13 +14,28 @@ if TYPE_CHECKING:
 GRID_LIMIT = 256  # pictures in the PNG; the npz has them all
 
 
+def picture_files(out: str | Path) -> tuple[Path, Path]:
+    """OUT.png and OUT.npz; OSError where they cannot be written, which is better known before the pictures are drawn."""
+    out = Path(out)
+    out = out.with_suffix("") if out.suffix in (".png", ".npz") else out
+    if not out.name:
+        raise ValueError(f"--out {str(out)!r} names no file; give a name such as samples")
+    existing = next(folder for folder in out.absolute().parents if folder.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise OSError(f"{out} cannot be written: {existing} is {'read-only' if existing.is_dir() else 'a file'}; choose another place")
+    files = out.with_name(f"{out.name}.png"), out.with_name(f"{out.name}.npz")
+    for file in files:
+        if file.is_dir():
+            raise FileExistsError(f"{file} is a folder; choose another name")
+    return files
+
+
 def write_pictures(out: str | Path, images: Tensor, labels: Sequence[int]) -> tuple[Path, Path]:
     """Images (N, 3, H, W) in [-1, 1] as OUT.png, a grid, and OUT.npz, which `load_task` reads."""
     import numpy as np
     from PIL import Image
 
-    out = Path(out)
-    out = out.with_suffix("") if out.suffix in (".png", ".npz") else out
+    png, npz = picture_files(out)
     pixels = ((images + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()  # (N, H, W, 3)
     shown = pixels[:GRID_LIMIT]
     columns = min(len(shown), max(8, round(len(shown) ** 0.5)))
@@ -28,7 +44,6 @@ def write_pictures(out: str | Path, images: Tensor, labels: Sequence[int]) -> tu
     for i, picture in enumerate(shown):
         top, left = i // columns * height + 2, i % columns * width + 2
         grid[top : top + height - 2, left : left + width - 2] = picture
-    png, npz = out.with_name(f"{out.name}.png"), out.with_name(f"{out.name}.npz")
     with atomic_path(png) as scratch:
         Image.fromarray(grid).save(scratch)
     with atomic_path(npz) as scratch:

@@ -122,8 +122,7 @@ class Pretrained:
         from diffusers import DiTPipeline
 
         folder = Path(folder)
-        if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / "model_index.json").is_file())):
-            raise FileExistsError(f"{folder} holds something that is not a model; choose another folder")
+        _require_own(folder)
         dtype = dtype or self.dtype
         pipeline = DiTPipeline(
             # torch's own `to`: diffusers' one logs a warning about precision, whatever the precision
@@ -154,7 +153,7 @@ def load_pretrained(source: str | Path, *, device: str | torch.device | None = N
     from diffusers import AutoencoderKL, DDIMScheduler
     from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
 
-    device = checked_device(device or "cpu")
+    device = checked_device("cpu" if device is None else device)
     dtype = dtype or torch.float32
     folder = _model_folder(source)
     card = read_json(folder / CARD) if (folder / CARD).is_file() else {}
@@ -170,7 +169,9 @@ def load_pretrained(source: str | Path, *, device: str | torch.device | None = N
     scheduler = DDIMScheduler.from_pretrained(folder / "scheduler")
     require_one_embedder(transformer)
     if transformer.config.out_channels != 2 * transformer.config.in_channels:
-        raise ValueError(f"{folder} has no learned variance ({transformer.config.out_channels} output channels): difftuning works with models that have")
+        raise ValueError(
+            f"{folder} has no learned variance ({transformer.config.out_channels} output channels): difftuning works with models that have"
+        )
     denoiser = DiT(transformer, frequency_shift=card["frequency_shift"])
     names = card.get("label_names") or _imagenet_names(folder, len(denoiser.label_table) - 1)
     model = Pretrained(
@@ -178,6 +179,18 @@ def load_pretrained(source: str | Path, *, device: str | torch.device | None = N
         first_free_label=card.get("first_free_label"), name=card.get("name", str(source)),
     )  # fmt: skip
     return model.to(device)
+
+
+def _require_own(folder: Path) -> None:
+    """Raise where saving to `folder`, which replaces it, would take anything with it that is not a model's."""
+    if not folder.exists():
+        return
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
+    foreign = sorted(found - {"model_index.json", "transformer", "vae", "scheduler", CARD})
+    if foreign or (found and "model_index.json" not in found):
+        raise FileExistsError(
+            f"{folder} holds something that is not a model ({', '.join(foreign or sorted(found))}); choose another folder"
+        )
 
 
 def _require_checksums(folder: Path, checksums: dict[str, str]) -> None:
@@ -248,14 +261,21 @@ def load_component(model_class, folder: Path, dtype: torch.dtype, **options):
     if not weights:
         pickled = sorted(p.name for p in folder.glob("*.bin")) + sorted(p.name for p in folder.glob("*.pt"))
         found = f"only {pickled[0]}, a pickle, which is never loaded" if pickled else "no safetensors weights"
-        raise FileNotFoundError(f"{folder} has {found}; save the model with safe_serialization=True")
+        raise FileNotFoundError(
+            f"{folder} has {found}; save the model with safe_serialization=True, or turn the published DiT's .pt file into one with convert_original_dit"
+        )
     for path in weights:
         try:
             with safe_open(path, "pt"):
                 pass
         except (SafetensorError, OSError) as error:
             raise DamagedFileError(f"{path} is damaged ({error}); restore or download it again") from error
-    model, info = model_class.from_pretrained(folder, use_safetensors=True, dtype=dtype, output_loading_info=True, **options)
+    try:
+        model, info = model_class.from_pretrained(folder, use_safetensors=True, dtype=dtype, output_loading_info=True, **options)
+    except (ValueError, RuntimeError) as error:
+        raise DamagedFileError(
+            f"{folder}: config.json and the weights do not fit each other; restore both, or save the model again"
+        ) from error
     if info["missing_keys"]:
         raise DamagedFileError(f"the weights in {folder} lack {sorted(info['missing_keys'])[0]!r}; save the model again or restore it")
     return model

@@ -73,12 +73,12 @@ def copied_table(table: pandas.DataFrame) -> list[str]:
 
 
 def mean_gain_table(table: pandas.DataFrame, guidance: str, step: int, score: str = "fid") -> list[str]:
-    """Markdown: the mean over tasks of each method's gain, and beside it the gain of the scores' means over tasks."""
+    """Markdown: the mean over tasks of each method's gain, and beside it the gain of the scores' means over tasks; of the tasks that both have."""
     here, rows = table[(table.guidance == guidance) & (table.step == step)], []
     for method in _rivals(table):
-        ours, plain = (
-            here[here.method == name].pivot_table(index="seed", columns="task", values=score).dropna() for name in (method, BASELINE)
-        )
+        ours, plain = (here[here.method == name].pivot_table(index="seed", columns="task", values=score) for name in (method, BASELINE))
+        tasks = ours.columns.intersection(plain.columns)
+        ours, plain = ours[tasks].dropna(), plain[tasks].dropna()
         seeds = ours.index.intersection(plain.index)
         ours, plain = ours.loc[seeds], plain.loc[seeds]
         of_gains = estimate(((plain - ours) / plain).mean(axis=1).to_numpy())
@@ -146,7 +146,7 @@ def study_report(name: str, folder: Path) -> str:
     lines = [
         *_head(title, table), "",
         f"**Predicted**: {predicted}", "",
-        f"**Found**, gains over plain fine-tuning; all but the first after {last} steps, distance and copies at guidance {SUMMED_UP_AT}:", "",
+        f"**Found**, gains over plain fine-tuning; all but the first after {last} steps, copies at guidance {SUMMED_UP_AT}:", "",
         *summary_table(table, losses), "",
         "**How much there is to win back.** Plain fine-tuning at its end, with its last reverse steps (up to a fifth of them, as many as serve the other",
         "seeds best) left to the source model, gains so much over itself. A perfect memory of the data end, and nothing else, would bring just that:", "",
@@ -170,11 +170,12 @@ def summary_table(table: pandas.DataFrame, losses: pandas.DataFrame) -> list[str
         of_task = losses[losses.task == task]
         for method in _rivals(mine):
             best = gain_at_own_best(mine, method)
-            distance = paired_gain(mine, method, SUMMED_UP_AT, last).percent
+            distance = (paired_gain(mine, method, guidance, last).percent for guidance in ("1", SUMMED_UP_AT))
             loss = (loss_gain(of_task, method, data, last).percent for data in ("target", "source"))
             copies = f"{copied[method]:.0%} for plain's {copied[BASELINE]:.0%}"
-            rows.append([task, method, f"{best.percent}: {verdict(best)}", distance, *loss, copies])
-    head = ["Frechet distance, each at its own best", "at the end", "held-out loss, target", "held-out loss, source", "copies"]
+            rows.append([task, method, f"{best.percent}: {verdict(best)}", *distance, *loss, copies])
+    distances = ["Frechet distance, each at its own best", "unguided", f"guidance {SUMMED_UP_AT}"]
+    head = [*distances, "held-out loss, target", "held-out loss, source", "copies"]
     return _markdown(["task", "method", *head], rows)
 
 

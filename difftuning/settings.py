@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import numbers
 import tomllib
 from pathlib import Path
 from typing import Any, NamedTuple, Sequence
@@ -96,3 +97,19 @@ def typed(name: str, annotation: str, value: Any) -> Any:
         return value
     wanted = {"bool": "true or false", "int": "a whole number", "float": "a number"}.get(kind, "text")
     raise ValueError(f"{name} must be {wanted}, got {value!r}")
+
+
+def plain(name: str, annotation: str, value: object) -> object:
+    """The value as Python's own number, so that it can be written down; ValueError where it is not of the annotated kind."""
+    kind = annotation.removesuffix(" | None")
+    if value is None and kind != annotation:
+        return None
+    is_bool = isinstance(value, bool)
+    if kind == "int" and isinstance(value, numbers.Integral) and not is_bool:
+        return int(value)
+    if kind == "float" and isinstance(value, numbers.Real) and not is_bool:
+        return float(value)
+    if kind in ("int", "float") or (kind == "bool" and not is_bool):
+        wanted = {"int": "a whole number", "float": "a number", "bool": "True or False"}[kind]
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")
+    return value

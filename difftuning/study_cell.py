@@ -110,7 +110,9 @@ def run_cell(cell: Cell, folder: Path) -> None:
         except FloatingPointError:  # a finding about its learning rate: it has no score from here on
             none = dict.fromkeys(SCORES, math.inf) | {"copied": math.nan}
             left = itertools.product((later for later in cell.steps if later >= step and str(later) not in done), cell.guidances)
-            write_rows(table, scores + [cell.identity | {"code": code_version(), "step": later, "guidance": name, **none} for later, name in left])
+            write_rows(
+                table, scores + [cell.identity | {"code": code_version(), "step": later, "guidance": name, **none} for later, name in left]
+            )
             break
         here = cell.identity | {"code": code_version(), "step": step}
         losses += [here | row for row in losses_along_chain(pretrained, tuned, reference, cell.loss_pictures)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import csv
-import numbers
 import signal
 import threading
 import time
@@ -26,6 +25,7 @@ from . import checkpoints, processes
 from .files import require_space
 from .objective import Objective
 from .progress import progress_bar
+from .settings import plain
 
 if TYPE_CHECKING:
     import pandas
@@ -52,7 +52,7 @@ class TrainingConfig:
 
     def __post_init__(self):
         for each in fields(self):
-            object.__setattr__(self, each.name, _plain(each.name, each.type, getattr(self, each.name)))
+            object.__setattr__(self, each.name, plain(each.name, each.type, getattr(self, each.name)))
         for name in ("steps", "batch_size", "accumulation", "checkpoint_every", "keep_checkpoints"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be a whole number of at least 1, got {getattr(self, name)}")
@@ -75,22 +75,6 @@ class TrainingConfig:
         rise = (step + 1) / (self.warmup_steps + 1)
         fall = (self.steps - step) / (self.cooldown_steps + 1)
         return self.learning_rate * min(1.0, rise, fall)
-
-
-def _plain(name: str, annotation: str, value: object) -> object:
-    """The value as Python's own number, so that it can be written down; ValueError where it is not of the annotated kind."""
-    kind = annotation.removesuffix(" | None")
-    if value is None and kind != annotation:
-        return None
-    is_bool = isinstance(value, bool)
-    if kind == "int" and isinstance(value, numbers.Integral) and not is_bool:
-        return int(value)
-    if kind == "float" and isinstance(value, numbers.Real) and not is_bool:
-        return float(value)
-    if kind in ("int", "float") or (kind == "bool" and not is_bool):
-        wanted = {"int": "a whole number", "float": "a number", "bool": "True or False"}[kind]
-        raise ValueError(f"{name} must be {wanted}, got {value!r}")
-    return value
 
 
 def require_finite(name: str, value: float) -> None:

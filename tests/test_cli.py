@@ -308,3 +308,13 @@ def test_python_m_difftuning_is_the_command():
     assert done.stdout == f"difftuning {dt.__version__}\n"
     done = subprocess.run([sys.executable, "-m", "difftuning", "train"], capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith("difftuning: --task is needed")
+
+
+@pytest.mark.parametrize("out, said", [("", "names no file"), ("file/x", "file is a file"), ("taken", "taken.png is a folder")])
+def test_where_samples_cannot_be_written_is_said_before_they_are_drawn(tmp_path, monkeypatch, capsys, out, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "taken.png").mkdir()
+    monkeypatch.setattr(cli, "_model", lambda *_: pytest.fail("went to work"))
+    code, _, error = run(capsys, "sample", "--out", out)
+    assert code == 2 and said in error

@@ -347,6 +347,32 @@ def test_exif_orientation_is_applied(tmp_path):
     assert (image[:, :8] == -1).all() and (image[:, 8:] == 1).all()
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_what_is_transparent_becomes_white_paper(tmp_path, mode):
+    """A black disc on nothing, where the hidden colour is black as well."""
+    icon = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    icon.paste((0, 0, 0, 255), (2, 2, 6, 6))
+    (tmp_path / "icons" / "disc").mkdir(parents=True)
+    icon.convert(mode).save(tmp_path / "icons" / "disc" / "0.png")
+    (image,) = load_task(tmp_path / "icons", size=8).images
+    assert image[:, 0, 0].tolist() == [1, 1, 1] and image[:, 4, 4].tolist() == [-1, -1, -1]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "uint64"])
+def test_labels_of_an_npz_file_may_be_of_any_whole_kind(tmp_path, dtype):
+    np.savez(tmp_path / "t.npz", images=np.zeros((3, 8, 8, 3), np.uint8), labels=np.array([0, 2, 1], dtype=dtype))
+    task = load_task(tmp_path / "t.npz")
+    assert task.labels.tolist() == [0, 2, 1] and task.labels.dtype == torch.int64 and task.class_names == ["0", "1", "2"]
+
+
+def test_a_mistyped_folder_is_not_looked_for_on_the_hub(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    monkeypatch.setattr("difftuning.data.load_hub_pictures", lambda *_: pytest.fail("asked the hub"))
+    with pytest.raises(FileNotFoundError, match="no task, folder or npz file 'mine/digts'"):
+        load_task("mine/digts")
+
+
 @pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGBA", "CMYK"])
 def test_pictures_of_every_8_bit_mode_become_rgb(tmp_path, mode):
     (tmp_path / "set" / "a").mkdir(parents=True)
@@ -475,6 +501,19 @@ def test_a_data_set_of_parquet_files_is_the_same_task_as_its_folder(flowers, tmp
     assert torch.equal(load_task(root, split="validation", size=16).images, expected.images[4:])
     with pytest.raises(ValueError, match="has no split 'test': it has train, valid"):
         load_task(root, split="test")
+
+
+def test_what_save_to_disk_has_left_is_the_same_task_as_the_folder(flowers, tmp_path, hub_cache):
+    import datasets
+
+    expected, dataset = load_task(flowers, size=16), as_dataset(flowers)
+    dataset.save_to_disk(tmp_path / "one")
+    task = load_task(tmp_path / "one", size=16)
+    assert torch.equal(task.images, expected.images) and task.class_names == expected.class_names and task.name == "one"
+    datasets.DatasetDict({"train": dataset.select(range(4)), "test": dataset.select(range(4, 6))}).save_to_disk(tmp_path / "two")
+    assert torch.equal(load_task(tmp_path / "two", split="test", size=16).images, expected.images[4:])
+    with pytest.raises(ValueError, match="has no split 'validation': it has train, test"):
+        load_task(tmp_path / "two", split="validation")
 
 
 def test_a_data_set_without_the_needed_columns_is_refused(flowers, hub_cache):

@@ -332,3 +332,9 @@ def test_output_without_a_variance_is_refused(diffusion):
 def test_a_set_of_another_shape_or_none_is_refused(diffusion, shape):
     with pytest.raises(ValueError, match=r"data must be \(M, 3\) with M > 0, got"):
         ideal_denoiser(torch.zeros(2, 3), 0, torch.zeros(shape), diffusion.alphas_cumprod)
+
+
+@pytest.mark.parametrize("t", [-1, 1000, 0.5])
+def test_the_ideal_denoiser_takes_timesteps_of_the_chain_alone(t):
+    with pytest.raises(ValueError, match="timesteps must be whole numbers in 0..999"):
+        ideal_denoiser(torch.zeros(1, 2), torch.tensor(t), torch.zeros(3, 2), Diffusion().alphas_cumprod)

@@ -1,3 +1,5 @@
+import signal
+
 import pytest
 import torch
 
@@ -70,3 +72,31 @@ def test_a_wrong_place_for_the_world_is_said(tmp_path, monkeypatch):
     monkeypatch.setenv("DIFFTUNING_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError, match="DIFFTUNING_DATA="):
         files.data_folder()
+
+
+def test_a_folder_is_never_replaced_by_a_file(tmp_path):
+    (tmp_path / "out.png").mkdir()
+    (tmp_path / "out.png" / "x").write_text("precious")
+    with (
+        pytest.raises(FileExistsError, match="out.png is a folder, where a file was to be written"),
+        atomic_path(tmp_path / "out.png") as scratch,
+    ):
+        scratch.write_text("new")
+    assert (tmp_path / "out.png" / "x").read_text() == "precious"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="limits on files are POSIX")
+def test_a_write_that_the_system_refuses_is_an_os_error_that_names_the_file(tmp_path):
+    """Safetensors has an error of its own for a full disk, a quota or a limit on files."""
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
+    try:
+        with pytest.raises(OSError, match="big.safetensors cannot be written"):
+            save_tensors(tmp_path / "big.safetensors", {"a": torch.zeros(10_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert list(tmp_path.iterdir()) == []

@@ -176,7 +176,8 @@ def test_a_damaged_shard_is_named_and_sampled_again_alone(pretrained, folder, fi
     untouched = (folder / SHARDS[0]).stat().st_mtime_ns
     assert bank.verify() == SHARDS[1:]
     with pytest.raises(
-        DamagedFileError, match=f"{SHARDS[1]} is missing, cut off or altered: repair it with difftuning.memory.repair_bank"
+        DamagedFileError,
+        match=f"{SHARDS[1]} is missing, cut off or altered: repair it with `difftuning bank --repair` or difftuning.memory.repair_bank",
     ) as caught:
         MemoryBank.load(folder)
     assert "\n" not in str(caught.value)
@@ -251,7 +252,7 @@ def test_a_finished_bank_opens_without_the_sampler(pretrained, folder, monkeypat
 @pytest.mark.parametrize("options, message", [
     ({"size": 0}, "size and shard_size"), ({"shard_size": 0}, "size and shard_size"), ({"steps": 0}, "steps must be"),
     ({"sampler": "euler"}, "unknown sampler 'euler'"), ({"labels": [0, 1]}, "one label for each of the 20 samples, got 2"),
-    ({"guidance": float("nan")}, "guidance must be a finite number"), ({"labels": [13] * 20}, "label 13 is outside"), ({"labels": ["moon"] * 20}, "unknown label 'moon'"),
+    ({"guidance": float("nan")}, "guidance must be a finite number"), ({"size": 1.5}, "size must be a whole number, got 1.5"), ({"seed": None}, "seed must be"), ({"labels": [13] * 20}, "label 13 is outside"), ({"labels": ["moon"] * 20}, "unknown label 'moon'"),
 ])  # fmt: skip
 def test_wrong_settings_are_named_and_leave_no_folder(pretrained, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):

@@ -9,6 +9,7 @@ import scipy.linalg
 import torch
 from torch import Tensor
 
+import difftuning as dt
 from difftuning import metrics
 from difftuning.metrics import copied_share, evaluate, extract, frechet_distance, kernel_distance, precision_recall
 
@@ -298,3 +299,10 @@ def test_the_tiny_space_warns_that_it_does_not_see_colour(monkeypatch):
     monkeypatch.setattr(metrics, "_extractor", lambda name, device: coarse)
     with pytest.warns(UserWarning, match="brightness only"):
         evaluate(pictures(), pictures(9, 1))
+
+
+def test_a_set_of_shoes_half_of_them_mirrored_is_far_from_the_shoes_there_are():
+    """What mirroring in training cost the tiny world's version 1 (data/results/README.md)."""
+    shoes, reference = dt.load_task("footwear").images, dt.load_task("footwear", split="validation")
+    half = torch.cat([shoes[::2], shoes[1::2].flip(-1)])
+    assert evaluate(half, reference)["fid"] > 10 * evaluate(shoes, reference)["fid"]

@@ -229,6 +229,20 @@ def test_stock_pipeline_draws_the_tiny_worlds_images_from_its_own_folder():
     torch.testing.assert_close(ours, torch.from_numpy(theirs).permute(0, 3, 1, 2) * 2 - 1, rtol=0, atol=1e-3)
 
 
+def test_weights_that_do_not_fit_their_configuration_are_named(copied):
+    (copied / CARD).unlink()
+    path = copied / "transformer" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_embeds_ada_norm": 7}))
+    with pytest.raises(DamagedFileError, match="transformer: config.json and the weights do not fit each other"):
+        load_pretrained(copied)
+
+
+def test_a_card_that_is_no_object_is_named(copied):
+    (copied / CARD).write_text("[]")
+    with pytest.raises(DamagedFileError, match="difftuning.json holds no JSON object but list"):
+        load_pretrained(copied)
+
+
 @pytest.mark.parametrize("name", ["transformer/config.json", TRANSFORMER, "vae/diffusion_pytorch_model.safetensors"])
 def test_a_saved_model_whose_files_were_altered_is_named(saved, tmp_path, name):
     """One bit, in the middle: the file may well be readable."""
@@ -372,10 +386,10 @@ def test_more_names_than_rows_are_refused(small_model):
 
 def test_a_model_replaces_a_model(small_model, other_model, tmp_path):
     small_model.save(tmp_path / "m")
-    (tmp_path / "m" / "leftover").write_text("of the old one")
+    (tmp_path / "m" / "vae" / "leftover").write_text("of the old one")
     other_model.save(tmp_path / "m")
     assert load_pretrained(tmp_path / "m").fingerprint == other_model.fingerprint
-    assert not (tmp_path / "m" / "leftover").exists()
+    assert not (tmp_path / "m" / "vae" / "leftover").exists()
     assert os.listdir(tmp_path) == ["m"]  # no scratch folder stays
 
 
@@ -384,10 +398,19 @@ def test_a_foreign_folder_or_file_is_never_overwritten(small_model, tmp_path):
     (tmp_path / "thesis" / "chapter.txt").write_text("years of work")
     (tmp_path / "file").write_text("a file")
     for name in ("thesis", "file"):
-        with pytest.raises(FileExistsError, match=f"{name} holds something that is not a model; choose another folder"):
+        with pytest.raises(FileExistsError, match=f"{name} holds something that is not a model .*; choose another folder"):
             small_model.save(tmp_path / name)
     assert (tmp_path / "thesis" / "chapter.txt").read_text() == "years of work"
     assert (tmp_path / "file").read_text() == "a file"
+
+
+@pytest.mark.parametrize("kept", [".git", "README.md"])
+def test_a_clone_of_a_model_keeps_what_is_beside_the_model(small_model, tmp_path, kept):
+    small_model.save(tmp_path)
+    (tmp_path / kept).write_text("of the clone")
+    with pytest.raises(FileExistsError, match=f"not a model .*{kept}"):
+        small_model.save(tmp_path)
+    assert (tmp_path / kept).read_text() == "of the clone"
 
 
 def test_an_empty_folder_is_used(small_model, tmp_path):

@@ -112,3 +112,9 @@ def test_a_full_disk_or_a_bad_picture_leaves_no_folder(autoencoder, tmp_path, mo
     with pytest.raises(OSError, match="MB free"):
         pretrain(small_task(), autoencoder, config, folder=tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["width", "num_heads", "num_layers", "num_labels"])
+def test_a_size_of_nothing_is_named(name):
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+        PretrainingConfig(**{name: 0})
