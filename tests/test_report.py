@@ -196,6 +196,14 @@ def test_with_all_training_pictures_there_is_no_gain_in_distance_on_digits():
     assert all(paired_gain(rows, "Diff-Tuning", guidance, rows.step.max()).mean < 0 for guidance in rows.guidance.unique())
 
 
+def test_what_the_results_readme_says_of_the_size_of_the_target_set():
+    table = read_table("sizes")[lambda rows: rows.task == "footwear"]
+    fid = table.set_index(["training_pictures", "guidance", "method", "step"]).fid.sort_index()
+    plain, ours = (fid[198, "1", method] for method in ("plain", "Diff-Tuning"))
+    assert plain.is_monotonic_increasing and plain[1600] > 1.5 * ours[1600] and ours[1600] < 1.1 * ours[400]
+    assert all(1.5 < fid[6000, "1.5", method, 1600] / floor("footwear", "all") < 2.1 for method in ("plain", "Diff-Tuning"))
+
+
 def floor(task: str, training_pictures: int | str) -> float:
     """What the training pictures themselves score."""
     floors = read_table("floors")

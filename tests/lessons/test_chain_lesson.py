@@ -4,13 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from difftuning.data import load_source
+from difftuning.chain import denoiser_replacement
+from difftuning.data import load_source, load_task
 from difftuning.files import data_folder
+from difftuning.finetuning import FineTuned, choose_rows
+from difftuning.gains import read_table
 from difftuning.lessons import forgetting, plots_chain
 from difftuning.lessons.forgetting import trend, zero_shot_table
 from difftuning.memory import MemoryBank
 from difftuning.pretrained import load_pretrained
 from difftuning.result_tables import world_version
+from difftuning.study_cell import losses_along_chain
 
 
 def by_seed(curves):
@@ -108,3 +112,18 @@ def test_a_part_of_the_zero_shot_table_comes_out_again():
     found = zero_shot_table(load_pretrained("tiny"), ["kana"], seeds=[1], timesteps=[100, 400])
     expected = kept[(kept["set"] == "kana") & (kept.seed == 1) & kept.t.isin([100, 400])]
     np.testing.assert_allclose(found[["error", "kid"]], expected[["error", "kid"]], rtol=0.02, atol=2e-3)
+
+
+@pytest.mark.slow
+def test_what_the_pilots_tables_hold_of_the_untouched_model_comes_out_again():
+    """The part that needs no training: the loss before tuning, and samples that are the source model's from the first step on."""
+    pretrained, reference = load_pretrained("tiny"), load_task("footwear", split="validation")
+    untouched = FineTuned(pretrained, None, None, choose_rows(pretrained, len(reference.class_names)))
+    losses = read_table("pilot_losses")[lambda rows: rows.task == "footwear"]
+    expected = losses.groupby(["data", "tenth"]).before.mean()
+    for row in losses_along_chain(pretrained, untouched, reference, 100):
+        assert row["before"] == pytest.approx(expected[row["data"], row["tenth"]], rel=1e-3)
+    found = denoiser_replacement(untouched, pretrained, [1.0], reference, seed=0, samples=300, steps=25)
+    table = read_table("pilot_replacement")
+    kept = table[(table.task == "footwear") & (table.seed == 0) & (table.by == "source") & (table.fraction == 1)].fid
+    assert len(kept) == 2 and found["fid"].item() == pytest.approx(kept.mean(), rel=0.01) == pytest.approx(kept.max(), rel=0.01)
