@@ -132,6 +132,8 @@ class Pretrained:
         )
         with atomic_path(folder) as scratch:
             pipeline.save_pretrained(scratch, safe_serialization=True)
+            for path in scratch.glob("*/config.json"):  # diffusers notes where on this machine a part came from
+                write_json(path, {key: value for key, value in read_json(path).items() if key != "_name_or_path"})
             files = [path for path in sorted(scratch.rglob("*")) if path.is_file()]
             card = {
                 "name": self.name,

@@ -413,6 +413,12 @@ def test_a_clone_of_a_model_keeps_what_is_beside_the_model(small_model, tmp_path
     assert (tmp_path / kept).read_text() == "of the clone"
 
 
+def test_a_saved_model_does_not_say_where_its_parts_came_from(saved, tmp_path):
+    load_pretrained(saved).save(tmp_path / "again")
+    for name in ("vae", "transformer"):
+        assert "_name_or_path" not in json.loads((tmp_path / "again" / name / "config.json").read_text())
+
+
 def test_an_empty_folder_is_used(small_model, tmp_path):
     small_model.save(tmp_path)
     assert load_pretrained(tmp_path).fingerprint == small_model.fingerprint
