@@ -143,7 +143,7 @@ def posterior_weights(x_t: Tensor, t: int | Tensor, data: Tensor, alphas_cumprod
     times = torch.as_tensor(t)
     if times.is_floating_point() or not 0 <= int(times.min()) <= int(times.max()) < len(alphas_cumprod):
         raise ValueError(f"timesteps must be whole numbers in 0..{len(alphas_cumprod) - 1}, got {times.flatten()[:8].tolist()}")
-    a = alphas_cumprod.to(x_t.device)[torch.as_tensor(t, device=x_t.device)].double().reshape(-1, 1)
+    a = alphas_cumprod.to(x_t.device)[times.to(x_t.device)].double().reshape(-1, 1)
     points = data.to(x_t.device).flatten(1).double()  # (M, D)
     queries = x_t.flatten(1).double()  # (N, D)
     # Expanded square without ||x_t||^2, which every member shares.

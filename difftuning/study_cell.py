@@ -101,6 +101,7 @@ def run_cell(cell: Cell, folder: Path) -> None:
     table, run = folder / f"{cell.file_name}.csv", folder / f"{cell.file_name}.run"
     done = _done_steps(cell, table)
     scores, losses, replacement = ([row for row in _own_rows(cell, with_suffix(table, kind)) if row["step"] in done] for kind in SUFFIXES)
+    own = cell.identity | {"code": code_version()}
     for step in cell.steps:
         if str(step) in done:
             continue
@@ -110,11 +111,9 @@ def run_cell(cell: Cell, folder: Path) -> None:
         except FloatingPointError:  # a finding about its learning rate: it has no score from here on
             none = dict.fromkeys(SCORES, math.inf) | {"copied": math.nan}
             left = itertools.product((later for later in cell.steps if later >= step and str(later) not in done), cell.guidances)
-            write_rows(
-                table, scores + [cell.identity | {"code": code_version(), "step": later, "guidance": name, **none} for later, name in left]
-            )
+            write_rows(table, scores + [own | {"step": later, "guidance": name, **none} for later, name in left])
             break
-        here = cell.identity | {"code": code_version(), "step": step}
+        here = own | {"step": step}
         losses += [here | row for row in losses_along_chain(pretrained, tuned, reference, cell.loss_pictures)]
         if cell.replaced and step == max(cell.steps):
             replacement += [here | row for row in _replacement(cell, pretrained, tuned, reference)]
