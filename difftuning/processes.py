@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import os
-from typing import Callable
+from typing import TYPE_CHECKING, Callable
 
 import torch
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
 
 
 def count() -> int:
@@ -18,16 +22,31 @@ def is_main() -> bool:
     return count() == 1 or os.environ.get("RANK", "0") == "0"
 
 
+def join(device: torch.device) -> PartialState:
+    """This process's place among those of the run; their group ends with the program."""
+    from accelerate import PartialState
+
+    state = PartialState(cpu=device.type == "cpu")
+    # Gloo's threads crash a process that takes Python down around them: now and then, and without a word.
+    atexit.unregister(_leave)
+    atexit.register(_leave)
+    return state
+
+
+def _leave() -> None:
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def in_main_process(work: Callable[[], None], device: torch.device) -> None:
     """Do `work` in the main process while the others wait; what it raises is raised in all of them."""
     if count() == 1:
         work()
         return
-    from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
     outcome: list[Exception | None] = [None]
-    if PartialState(cpu=device.type == "cpu").is_main_process:
+    if join(device).is_main_process:
         try:
             work()
         except Exception as error:

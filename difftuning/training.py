@@ -216,6 +216,8 @@ def _accelerator(config: TrainingConfig, device: torch.device):
         AcceleratorState._reset_state(reset_partial_state=True)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
+    if processes.count() > 1:
+        processes.join(device)
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=config.mixed_precision)
     accelerator.gradient_accumulation_steps = 1  # `_step` cuts the batch itself; the environment may say otherwise
     return accelerator

@@ -326,13 +326,25 @@ torch.save([weights(state.module), history["bank_loss"].tolist()], folder / f"re
 """
 
 
+IN_ORDER = """
+import atexit, os, sys
+def check():  # the first one registered runs last
+    if torch.distributed.is_initialized():
+        print("the process group is still there", file=sys.stderr, flush=True)
+        os._exit(3)
+atexit.register(check)
+import torch
+sys.path[:0] = {paths}
+"""
+
+
 def in_two_processes(program: str, folder: Path) -> list[str]:
-    """Run a program as torchrun would, twice; what each process printed."""
+    """Run a program as torchrun would, twice; what each process printed.  Both must leave their group before Python goes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     tests = Path(__file__).parent
-    program = f"import sys; sys.path[:0] = [{str(tests)!r}, {str(tests.parent)!r}]\n" + program
+    program = IN_ORDER.format(paths=[str(tests), str(tests.parent)]) + program
     launcher = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
     processes = [
         subprocess.Popen(
@@ -346,7 +358,8 @@ def in_two_processes(program: str, folder: Path) -> list[str]:
     finally:
         for process in processes:
             process.kill()
-    assert all(process.returncode == 0 for process in processes), said
+    for process, (out, err) in zip(processes, said):
+        assert process.returncode == 0, f"exit code {process.returncode}\n{out}\n{err}"
     return [out for out, _ in said]
 
 
