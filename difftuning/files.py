@@ -74,6 +74,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     A process killed inside the block leaves the old file (or folder) as it was.  Only where a
     folder replaces another is there an instant, between two renames, without either.
     """
+    from safetensors import SafetensorError
+
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
@@ -87,6 +89,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
             path.rename(scratch / "old")  # a folder cannot replace a non-empty one
         os.replace(target, path)
         _flush_folder(path.parent)
+    except SafetensorError as error:  # a full disk, a quota, a limit on files: it wraps them all
+        raise OSError(f"{path} cannot be written ({error}); free some space or choose another folder") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -124,14 +128,10 @@ def read_json(path: Path) -> dict:
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """Write tensors as one safetensors file, whole or not at all."""
-    from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     with atomic_path(path) as scratch:
-        try:
-            save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, scratch)
-        except SafetensorError as error:  # a full disk, a quota, a limit on files: it wraps them all
-            raise OSError(f"{path} cannot be written ({error}); free some space or choose another folder") from error
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, scratch)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -74,7 +74,8 @@ class MemoryBank:
 
         `labels`: one for each sample; by default the source classes in equal shares, in random
         order.  `reencode` stores what remains after 8-bit pictures, as a bank kept as image
-        files would (the published code's way).
+        files would (the published code's way).  For less precision and more speed, call it under
+        `torch.autocast`: a model that is loaded in another dtype counts as another model.
         """
         if processes.count() > 1:
             raise ValueError("a bank is sampled by one process: sample it first (`difftuning bank`), then start the others with it")
@@ -158,7 +159,7 @@ def require_same_model(recipe: BankRecipe, pretrained: Pretrained, folder: Path)
     if recipe.fingerprint != pretrained.fingerprint:
         raise ValueError(
             f"the bank in {folder} was sampled from another model (weights {recipe.fingerprint[:12]}, "
-            f"{pretrained.name} has {pretrained.fingerprint[:12]}): sample a bank from this one"
+            f"{pretrained.name} has {pretrained.fingerprint[:12]}), or from this one loaded in another precision (dtype): sample a bank from this one"
         )
 
 

@@ -5,6 +5,7 @@ import torch
 
 from difftuning import files
 from difftuning.files import DamagedFileError, atomic_path, load_tensors, read_json, require_space, save_tensors, world_file
+from small import small_pretrained
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -96,6 +97,8 @@ def test_a_write_that_the_system_refuses_is_an_os_error_that_names_the_file(tmp_
     try:
         with pytest.raises(OSError, match="big.safetensors cannot be written"):
             save_tensors(tmp_path / "big.safetensors", {"a": torch.zeros(10_000)})
+        with pytest.raises(OSError, match="model cannot be written"):  # diffusers writes this one
+            small_pretrained().save(tmp_path / "model")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, handler)

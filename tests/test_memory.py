@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from difftuning.files import DamagedFileError
-from difftuning.memory import MemoryBank, repair_bank
-from difftuning.pretrained import Pretrained
+from difftuning.memory import MemoryBank, repair_bank, require_same_model
+from difftuning.pretrained import Pretrained, load_pretrained
 from small import SOURCE_NAMES, run_python, small_bank, small_pretrained
 
 SHARDS = ["shard-00000.safetensors", "shard-00001.safetensors", "shard-00002.safetensors"]
@@ -283,6 +283,19 @@ def test_a_bank_of_another_model_is_not_repaired_with_this_one(folder):
         repair_bank(folder, small_pretrained(seed=1))
     with pytest.raises(ValueError, match=r"holds latents \(4, 4, 4\), small works on \(4, 8, 8\)"):
         repair_bank(folder, small_pretrained(side=8))
+
+
+def test_a_bank_sampled_under_autocast_is_the_models_own_and_one_of_its_rounded_copy_is_not(tmp_path, pretrained):
+    with torch.autocast("cpu", torch.bfloat16):
+        bank = small_bank(pretrained, tmp_path / "autocast")
+    exact = small_bank(pretrained, tmp_path / "exact")
+    assert bank.latents.dtype == torch.float32 and not torch.equal(bank.latents, exact.latents)
+    torch.testing.assert_close(bank.latents, exact.latents, atol=0.1, rtol=0.1)
+    require_same_model(bank.recipe, pretrained, bank.folder)
+    pretrained.save(tmp_path / "model")
+    rounded = load_pretrained(tmp_path / "model", dtype=torch.bfloat16)
+    with pytest.raises(ValueError, match="loaded in another precision"):
+        require_same_model(bank.recipe, rounded, bank.folder)
 
 
 def test_the_fingerprint_tells_contents_apart(folder):
