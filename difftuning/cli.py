@@ -112,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     scoring.add_argument("--split", default="test", choices=("train", "validation", "test"), help="of the reference (default: test)")
     scoring.add_argument("--features", help="tiny (default), inception, or inception:WEIGHTS")
     scoring.add_argument("--size", type=int, help="crop and resize both to this many pixels")
+    scoring.add_argument("--device", help=TRAIN_OPTIONS["device"])
 
     study = command("study", _study, "Run the grid behind a result table; the same command does what is missing.")
     study.add_argument("name", nargs="?", help="which study; without it, the names are listed")
@@ -217,11 +218,12 @@ def _sample(given: dict[str, Any]) -> None:
 def _evaluate(given: dict[str, Any]) -> None:
     from .data import load_task
     from .metrics import evaluate
+    from .pretrained import checked_device
 
-    size = given.pop("size", None)
+    size, device = given.pop("size", None), checked_device(_device(given))
     images = load_task(given.pop("images"), size=size)
     reference = load_task(given.pop("reference"), split=given.pop("split"), size=size)
-    print(json.dumps(evaluate(images.images, reference, **given), indent=1))
+    print(json.dumps(evaluate(images.images.to(device), reference.images.to(device), **given), indent=1))
 
 
 def _study(given: dict[str, Any]) -> None:

@@ -123,6 +123,8 @@ def load_task(source: str | os.PathLike, *, split: Literal["train", "validation"
         raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
     if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
         raise ValueError(f"size is a number of pixels, at least 1, got {size!r}")
+    if not os.fspath(source):
+        raise FileNotFoundError(f"no task '' (an empty name); the tiny world has {', '.join(_tasks_if_any())}")
     path = Path(source)
     is_name = isinstance(source, str) and re.fullmatch(r"[\w-]+", source) is not None
     if is_name and source in _tasks_if_any():

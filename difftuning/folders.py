@@ -113,8 +113,8 @@ def _picture_files(folder: Path) -> list[Path]:
     """The files of one class folder, without what operating systems leave behind."""
     if inner := _visible_folders(folder):
         raise ValueError(f"{folder} holds the folder {next(iter(inner))!r}; name the folder whose sub-folders are the classes")
-    files = [p for p in sorted(folder.iterdir()) if p.is_file() and not p.name.startswith(".")]
-    files = [p for p in files if p.name.lower() not in ("thumbs.db", "desktop.ini")]
+    files = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".") and p.name.lower() not in ("thumbs.db", "desktop.ini")]
+    files = [p for p in files if p.is_file() or not p.exists()]  # a link that leads nowhere is kept, to be named by whoever opens it
     if not files:
         raise ValueError(f"{folder} has no pictures; add some or remove the folder")
     return files

@@ -231,6 +231,7 @@ MISTAKES = {
     "sample --model {model} --device warp": "device 'warp' is not there",
     "bank --folder {tmp}/bank --model {model}": "--size is needed",
     "evaluate --images {tmp}/absent.npz --reference digits": "absent.npz",
+    "evaluate --images digits --reference digits --device warp": "device 'warp' is not there",
 }
 
 

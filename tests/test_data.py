@@ -365,6 +365,13 @@ def test_labels_of_an_npz_file_may_be_of_any_whole_kind(tmp_path, dtype):
     assert task.labels.tolist() == [0, 2, 1] and task.labels.dtype == torch.int64 and task.class_names == ["0", "1", "2"]
 
 
+def test_an_empty_name_is_not_the_folder_one_stands_in(flowers, monkeypatch):
+    monkeypatch.chdir(flowers)
+    with pytest.raises(FileNotFoundError, match="no task '' .*digits"):
+        load_task("")
+    assert load_task(".", size=8).name == "flowers"
+
+
 def test_a_mistyped_folder_is_not_looked_for_on_the_hub(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
@@ -432,6 +439,7 @@ SPOILS = {
     "an empty class": (lambda f: (f / "lily").mkdir(), "lily has no pictures"),
     "nested folders": (lambda f: (f / "rose" / "red").mkdir(), "rose holds the folder 'red'"),
     "a text file": (lambda f: (f / "rose" / "notes.txt").write_text("x"), "rose/notes.txt is no picture"),
+    "a link that leads nowhere": (lambda f: (f / "rose" / "x.png").symlink_to(f / "gone.png"), "rose/x.png is no picture"),
     "an empty file": (lambda f: (f / "rose" / "0.png").write_bytes(b""), "rose/0.png is no picture"),
     "16 bits": (lambda f: save(f / "rose" / "0.png", np.zeros((8, 8), np.uint16)), "rose/0.png has mode I;16"),
     "a strip": (lambda f: save(f / "rose" / "0.png", np.zeros((1, 30000), np.uint8)), "rose/0.png is 30000x1, too narrow"),

@@ -473,6 +473,12 @@ def test_a_finished_folder_and_a_foreign_one_are_not_overwritten(pretrained, tas
     assert contents(tmp_path) == {"thesis.tex": b"mine"}
 
 
+def test_a_class_without_pictures_is_warned_of(pretrained, task, tmp_path):
+    """As in a file whose labels count from 1."""
+    with pytest.warns(UserWarning, match="shapes has no picture of 1 of its classes, 'shape 0' first"):
+        fine_tune(pretrained, task.subset(task.labels > 0), config=DiffTuningConfig(steps=1), folder=tmp_path, progress=False)
+
+
 def test_a_bank_of_another_model_or_shape_is_refused(pretrained, task, tmp_path):
     for model, message in (
         (small_pretrained(seed=1), "was sampled from another model"),
