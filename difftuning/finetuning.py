@@ -146,7 +146,9 @@ def fine_tune(pretrained: Pretrained, task: Task, bank: MemoryBank | None = None
         require_same_model(bank.recipe, pretrained, bank.folder)
     if untaught := set(range(len(task.class_names))) - set(task.labels.tolist()):
         name = task.class_names[min(untaught)]
-        warnings.warn(f"{task.name} has no picture of {len(untaught)} of its classes, {name!r} first: they will not be learned", stacklevel=2)
+        warnings.warn(
+            f"{task.name} has no picture of {len(untaught)} of its classes, {name!r} first: they will not be learned", stacklevel=2
+        )
     rows = choose_rows(pretrained, len(task.class_names), config.label_rows)
     _require_open_rows(bank, config, rows)
     batch = split_batch(config, bank)
