@@ -49,7 +49,8 @@ class Estimate(NamedTuple):
 
     @property
     def percent(self) -> str:
-        return Estimate(100 * self.mean, 100 * self.half_width, self.seeds).text(0, " %")
+        digits = 1 if self.half_width < 0.005 else 0  # "± 0" would claim a certainty that no five seeds give
+        return Estimate(100 * self.mean, 100 * self.half_width, self.seeds).text(digits, " %")
 
 
 def estimate(values: np.ndarray) -> Estimate:

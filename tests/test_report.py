@@ -83,7 +83,11 @@ def test_a_gain_in_loss_is_a_geometric_mean_over_the_chain():
 
 
 def test_a_mean_that_rounds_to_nothing_has_no_sign():
-    assert Estimate(-0.001, 0.002, 3).percent == "0 ± 0 %" and Estimate(-0.02, 0.01, 3).percent == "-2 ± 1 %"
+    assert Estimate(-0.001, 0.02, 3).percent == "0 ± 2 %" and Estimate(-0.02, 0.01, 3).percent == "-2 ± 1 %"
+
+
+def test_a_narrow_interval_is_not_rounded_to_none():
+    assert Estimate(0.163, 0.004, 5).percent == "16.3 ± 0.4 %" and Estimate(0.163, 0.006, 5).percent == "16 ± 1 %"
 
 
 def test_copies_are_counted_at_the_end():
@@ -97,7 +101,7 @@ def test_the_mean_of_gains_is_not_the_gain_of_means():
     (row,) = mean_gain_table(pd.concat([first, second]), "1", 100)[2:]
     _, _, of_gains, of_means, _ = (cell.strip() for cell in row.split("|"))
     assert of_gains.startswith("19 ±")  # (0.5 + 0) / 2 and (0.25 + 0) / 2
-    assert of_means.startswith("0 ±")  # 5 of 1010 and 5 of 1020
+    assert of_means.startswith("0.5 ±")  # 5 of 1010 and 5 of 1020
 
 
 def test_a_task_that_a_method_lacks_is_left_out_of_its_means():

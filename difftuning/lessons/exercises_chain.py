@@ -10,7 +10,7 @@ from .exercises import Grade, compare, exercise, written
 
 SWITCHES = {
     (0, 50, 1000): 0, (0.1, 50, 1000): 100, (0.04, 25, 1000): 40, (0.5, 10, 1000): 500, (1, 50, 1000): 1000, (0.2, 25, 250): 50,
-    (0.05, 25, 1000): 40,  # 1.25 steps: one whole one
+    (0.05, 25, 1000): 40, (0.07, 25, 1000): 80,  # 1.25 steps: one whole one; 1.75: two
 }  # fmt: skip
 
 

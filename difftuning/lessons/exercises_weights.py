@@ -10,39 +10,39 @@ from ..schedules import family_distribution, loss_weights, timestep_distribution
 from .exercises import Grade, compare, exercise, written
 from .gradient_noise import second_moments
 
-CHAIN = 1000
-CROSSINGS = [(300, 1.0), (90, 1.0), (500, 1.0), (300, 2.0), (700, 0.5)]  # crossing, power
-LAWS = [("official", 1.0), ("official", 2.5), ("sigmoid", 0.4)]
+CHAIN, SHORT_CHAIN = 1000, 250
+CROSSINGS = [(300, CHAIN, 1.0), (90, CHAIN, 1.0), (500, CHAIN, 1.0), (300, CHAIN, 2.0), (700, CHAIN, 0.5), (50, SHORT_CHAIN, 1.0)]
+LAWS = [("official", 1.0, CHAIN), ("official", 2.5, CHAIN), ("sigmoid", 0.4, CHAIN), ("official", 1.0, SHORT_CHAIN)]
 
 
 @exercise("retention law")
 def retention_law(answer: Callable) -> Grade:
     """answer(num_timesteps, power) -> (T,): the published code's falling law."""
-    for power in (1.0, 2.5, 0.0):
-        expected = timestep_distribution(CHAIN, power, descending=True)
-        graded = compare(answer(CHAIN, power), expected, separate=True)  # ranks that begin at 0 are wrong at the far end alone
+    for chain, power in ((CHAIN, 1.0), (CHAIN, 2.5), (CHAIN, 0.0), (SHORT_CHAIN, 1.0)):
+        expected = timestep_distribution(chain, power, descending=True)
+        graded = compare(answer(chain, power), expected, separate=True)  # ranks that begin at 0 are wrong at the far end alone
         if not graded.passed:
-            return Grade(False, f"at power {power:g}: {graded.message}")
+            return Grade(False, f"at power {power:g} with {chain} timesteps: {graded.message}")
     return graded
 
 
 @exercise("equivalent weights")
 def equivalent_weights(answer: Callable) -> Grade:
     """answer(law) -> (T,): the loss weights that have the law's expected gradient when t is uniform."""
-    for family, parameter in LAWS:
-        law = family_distribution(family, CHAIN, parameter)
+    for family, parameter, chain in LAWS:
+        law = family_distribution(family, chain, parameter)
         graded = compare(answer(law.clone()), loss_weights(law), separate=True)
         if not graded.passed:
-            return Grade(False, f"for the rising {family} law at {parameter:g}: {graded.message}")
+            return Grade(False, f"for the rising {family} law at {parameter:g} with {chain} timesteps: {graded.message}")
     return graded
 
 
 @exercise("bank weight for a crossing")
 def bank_weight_for_a_crossing(answer: Callable) -> Grade:
     """answer(crossing, num_timesteps, power) -> the bank weight at which the two terms pull alike at t = crossing."""
-    found = [answer(crossing, CHAIN, power) for crossing, power in CROSSINGS]
+    found = [answer(*given) for given in CROSSINGS]
     written(*found)
-    expected = [((crossing + 1) / (CHAIN - crossing)) ** power for crossing, power in CROSSINGS]
+    expected = [((crossing + 1) / (chain - crossing)) ** power for crossing, chain, power in CROSSINGS]
     return compare([float(value) for value in found], torch.tensor(expected, dtype=torch.float64), place=_crossing, separate=True)
 
 
@@ -50,8 +50,8 @@ def bank_weight_for_a_crossing(answer: Callable) -> Grade:
 def second_moments_of_both(answer: Callable) -> Grade:
     """answer(law, squares) -> (sampling, weighting): the mean squared length of one gradient either way."""
     t = torch.arange(CHAIN)
-    for squares in (torch.ones(CHAIN), 1 / (1.0 + t), 1.0 + t / CHAIN):
-        law = timestep_distribution(CHAIN, 1.0)
+    rising, falling = timestep_distribution(CHAIN, 1.0), timestep_distribution(CHAIN, 2.5, descending=True)
+    for law, squares in ((rising, torch.ones(CHAIN)), (rising, 1 / (1.0 + t)), (rising, 1.0 + t / CHAIN), (falling, 1 / (1.0 + t))):
         found = answer(law.clone(), squares.double())
         written(found)
         if len(found) != 2:
@@ -64,5 +64,5 @@ def second_moments_of_both(answer: Callable) -> Grade:
 
 
 def _crossing(index: int) -> str:
-    crossing, power = CROSSINGS[index]
-    return f"the bank weight for a crossing at t = {crossing}, power {power:g},"
+    crossing, chain, power = CROSSINGS[index]
+    return f"the bank weight for a crossing at t = {crossing} of {chain}, power {power:g},"

@@ -75,6 +75,32 @@ def beyond_source(table: pandas.DataFrame) -> pandas.DataFrame:
     return tasks.assign(beyond=tasks.kid - tasks.of_source)
 
 
+def handed_back(table: pandas.DataFrame) -> pandas.DataFrame:
+    """What the Frechet distance changes by when the source model takes over the last steps; negative is better.
+
+    A row for each task, method and fraction of the steps, two columns of `Estimate`: against no replacement, and against
+    the tuned model's own null label taking over the same steps (which takes class and guidance away just as well).
+    """
+    import pandas
+
+    rows = {}
+    for (name, method), own in table.groupby(["task", "method"], sort=False):
+        wide = own.pivot_table(index="seed", columns=["by", "fraction"], values="fid")
+        source, null = wide["source"], wide["own null label"]
+        for x in null:
+            changes = {"against no replacement": source[x] - source[0.0], "against the own null label": source[x] - null[x]}
+            rows[name, method, x] = {control: estimate(change.to_numpy()) for control, change in changes.items()}
+    return pandas.DataFrame.from_dict(rows, orient="index").rename_axis(["task", "method", "fraction"])
+
+
+def lost_less(table: pandas.DataFrame, task: str, fraction: float, ours: str = "Diff-Tuning", other: str = "plain") -> Estimate:
+    """How much less `ours` is improved by handing back than `other`, both against their own null labels; paired by seed."""
+    rows = table[(table.task == task) & (table.fraction == fraction)]
+    wide = rows.pivot_table(index="seed", columns=["method", "by"], values="fid")
+    improved = {method: wide[method, "own null label"] - wide[method, "source"] for method in (ours, other)}
+    return estimate((improved[other] - improved[ours]).to_numpy())
+
+
 class Trend(Estimate):
     """Spearman's rank correlation, over seeds."""
 

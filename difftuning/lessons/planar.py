@@ -252,6 +252,11 @@ def ratios(table: pandas.DataFrame, data: str, step: int, other: str, ours: str 
     return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("t")
 
 
+def ratio_text(found: pandas.Series) -> str:
+    """A row of `ratios` in short: ratio and interval, with a star where the interval does not hold 1."""
+    return f"{found.ratio:.2f} [{found.low:.2f}, {found.high:.2f}]{' ' if found.verdict == 'undecided' else '*'}"
+
+
 if __name__ == "__main__":
     with atomic_path(data_folder() / "results" / "planar.csv") as scratch:
         planar_table(range(5)).to_csv(scratch, index=False, float_format="%.6g")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Iterator, Mapping
+from typing import TYPE_CHECKING, Iterator, Mapping, Sequence
 
 import matplotlib.figure
 import numpy as np
@@ -28,6 +28,7 @@ COLOURS = {
     "reconsolidation only": "#009E73",
     "retention only": "#CC79A7",
 }
+TASK, SOURCE = "#332288", "#999933"  # sets of pictures: two of Paul Tol's muted colours
 
 
 class Figure(matplotlib.figure.Figure):
@@ -57,8 +58,8 @@ def theme() -> Iterator[None]:
         yield
 
 
-def picture_rows(rows: Mapping[str, Tensor], *, title: str = "", columns: int = 12) -> Figure:
-    """One labelled row of pictures for each entry; images (N, 3, H, W) in [-1, 1]."""
+def picture_rows(rows: Mapping[str, Tensor], *, title: str = "", columns: int = 12, heads: Sequence[str] = ()) -> Figure:
+    """One labelled row of pictures for each entry; images (N, 3, H, W) in [-1, 1].  `heads` are written above the columns."""
     figure = Figure(figsize=(0.62 * columns + 2.2, 0.68 * len(rows) + (0.5 if title else 0.1)), layout="constrained")
     axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     for axis, (name, images) in zip(axes, rows.items()):
@@ -69,6 +70,10 @@ def picture_rows(rows: Mapping[str, Tensor], *, title: str = "", columns: int = 
         axis.set(xticks=[], yticks=[])
         for spine in axis.spines.values():
             spine.set_visible(False)
+    if heads:
+        width = shown.shape[2]  # of a picture with its frame
+        axes[0].set_xticks([(place + 0.5) * width for place in range(len(heads))], heads, fontsize=10)
+        axes[0].tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
     if title:
         figure.suptitle(title, fontsize=12)
     return describe(figure, f"Rows of pictures: {', '.join(rows)}.")
@@ -94,7 +99,9 @@ def score_curves(table: pandas.DataFrame, live: pandas.DataFrame | None = None, 
     axis.set_xticks(ticks, [str(int(step)) for step in ticks])
     axis.minorticks_off()
     axis.legend(frameon=True, fontsize=10)
-    return describe(figure, f"Score against training steps for {', '.join(table.method.unique())}, with intervals over seeds.")
+    ends = table[table.step.isin([table.step.min(), table.step.max()])].groupby(["method", "step"], sort=False).fid.mean()
+    seen = "; ".join(f"{method} {fid:.2f} after {step} steps" for (method, step), fid in ends.items())
+    return describe(figure, f"Frechet distance against training steps, means over seeds: {seen}.")
 
 
 def draw_with_interval(axis: Axes, rows: pandas.DataFrame, place: str, value: str, colour: str, label: str, *, style: str = "-",

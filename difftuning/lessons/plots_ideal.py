@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Mapping, Sequence
 
 from torch import Tensor
 
-from .plots import COLOURS, Figure, describe, draw_with_interval, picture_rows, theme
+from .plots import COLOURS, SOURCE, TASK, Figure, describe, draw_with_interval, picture_rows, theme
 
 if TYPE_CHECKING:
     import pandas
@@ -14,14 +14,13 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
 
 DENOISERS = {  # name in the table: label, colour, line style
-    "ideal": ("whole pictures (the theorem)", "#D55E00", "-"),
-    "patches": ("windows, best size at each t", "#E69F00", "-"),
-    "gaussian": ("mean and covariance only", "#999999", "--"),
-    "network": ("the pre-trained network", "#0072B2", "-"),
-    "left": ("left as it is", "#000000", ":"),
+    "ideal": ("whole pictures (the theorem)", "#882255", "-"),
+    "patches": ("windows, size chosen on the source", "#E69F00", "-"),
+    "gaussian": ("mean and covariance only", "#44AA99", "--"),
+    "network": ("the pre-trained network", COLOURS["pre-trained"], "-"),
+    "left": ("left as it is", "0.5", ":"),
 }
-SET_COLOURS = ["#CC79A7", "#D55E00"]
-CLOUD_STYLES = [("0.75", 4), ("#009E73", 26), ("#CC79A7", 14)]  # colour, size
+CLOUD_STYLES = [("0.75", 4), (TASK, 26), ("#E69F00", 14)]  # colour, size
 ERROR = "squared error of $x_0$\nper latent number"
 TIMESTEP = "timestep t (0 = least noise)"
 
@@ -32,7 +31,7 @@ def averaging_curves(counts: Mapping[str, tuple[Sequence[int], Sequence[float]]]
     `largest` fixes the upper end of the axis, for frames of sets of several sizes.
     """
     figure, axis = _one_panel()
-    for (name, (timesteps, numbers)), colour in zip(counts.items(), SET_COLOURS):
+    for (name, (timesteps, numbers)), colour in zip(counts.items(), (TASK, SOURCE)):
         axis.plot(timesteps, numbers, marker="o", markersize=4, color=colour, label=name)
     top = largest or max(max(numbers) for _, numbers in counts.values())
     axis.set(xlabel=TIMESTEP, ylabel="pictures in the average\n(effective number)", yscale="log", ylim=(0.8, 1.5 * top))

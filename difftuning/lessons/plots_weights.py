@@ -190,15 +190,18 @@ def toy_curves(spreads: Sequence[float], squares: Tensor, ratios: Mapping[str, T
 
 def length_curves(timesteps: Tensor, squares: Mapping[str, Tensor]) -> Figure:
     """Squared length of single pictures' gradients against t, mean and 95 % interval per tenth; `squares` has (10, n) by term."""
+    from scipy.stats import t
+
     with theme():
         figure = Figure(figsize=(7.2, 4.2), layout="constrained")
         axis = figure.subplots()
     for shift, (name, values) in zip((-9, 9), squares.items()):
-        mean, half = values.mean(1), 1.96 * values.std(1) / values.shape[1] ** 0.5
+        count = values.shape[1]
+        mean, half = values.mean(1), float(t.ppf(0.975, count - 1)) * values.std(1) / count**0.5
         low = torch.minimum(half, 0.95 * mean)  # an interval that reaches 0 has no place on a log axis
         axis.errorbar(timesteps + shift, mean, torch.stack([low, half]), color=TERMS[name], marker="o", capsize=3, label=NAMES[name])
     axis.set(xlabel=T_LABEL + " (0 = lowest noise)", ylabel="mean squared length of\none picture's gradient, m(t)", yscale="log")
-    axis.legend(fontsize=10)
+    axis.legend(fontsize=10, title=f"mean and 95 % interval of {count} pictures")
     falls = ", ".join(f"{float(values[0].mean() / values[-1].mean()):.2g} times for the {name}" for name, values in squares.items())
     return describe(
         figure,
@@ -240,8 +243,9 @@ def variance_ratios(powers: Sequence[float], predicted: Mapping[str, Sequence[fl
 
 def _ratio_axis(axis, label: str) -> None:
     axis.axhline(1, color="0.4", linewidth=1)
-    axis.margins(y=0.15)  # room for the words
-    axis.set(xlabel=label, ylabel="variance of weighting\nover that of sampling")
+    axis.set(xlabel=label, ylabel="variance of weighting\nover that of sampling", yscale="log", ylim=(0.25, 4))  # halves as far as doubles
+    axis.set_yticks([0.25, 0.5, 1, 2, 4], ["0.25", "0.5", "1", "2", "4"])
+    axis.minorticks_off()
     for place, words in ((0.97, "sampling is calmer"), (0.03, "weighting is calmer")):
         axis.text(0.03, place, words, transform=axis.transAxes, va="top" if place > 0.5 else "bottom", fontsize=10, color="0.35")
 

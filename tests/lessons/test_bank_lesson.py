@@ -320,6 +320,7 @@ def test_the_right_answer_passes_and_an_empty_one_is_told_so(name):
 @pytest.mark.parametrize(
     "name, answer, hint",
     [
+        ("bank labels", lambda sampled, null: torch.full_like(sampled, 1000), "with null label 337: "),
         ("bank labels", lambda sampled, null: sampled, "sampled under"),
         ("bank visits", lambda size, batch, share, steps: steps * batch * share / size, "rounded down"),
         (
@@ -333,7 +334,7 @@ def test_the_right_answer_passes_and_an_empty_one_is_told_so(name):
             r"shards\(1000, 250, \[3, 7, 249\]\) is 3, it should be 1",
         ),
     ],
-    ids=["own labels", "parts of pictures", "no share", "pictures"],
+    ids=["one null label for all models", "own labels", "parts of pictures", "no share", "pictures"],
 )
 def test_a_wrong_answer_gets_a_hint(name, answer, hint):
     graded = grade(name, answer)

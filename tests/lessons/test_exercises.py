@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 
+from difftuning.diffusion import ideal_denoiser
 from difftuning.lessons import exercises
 from difftuning.lessons.exercises import EXERCISES, compare, exercise, grade
 from difftuning.schedules import timestep_distribution
@@ -133,7 +134,7 @@ def test_the_lessons_checkers_are_found_without_importing_them():
     assert done.stdout.strip() == "✗ not written yet: replace the last line of the function by your own", done.stderr[-2000:]
 
 
-# The exercises of lesson 03, and lesson 02's "switch at"
+# The exercises of lessons 01 and 03, and lesson 02's "switch at"
 
 
 def falling(num_timesteps, power):
@@ -146,6 +147,8 @@ LESSON = {
     "equivalent weights": lambda law: len(law) * law,
     "bank weight for a crossing": lambda crossing, steps, power: ((crossing + 1) / (steps - crossing)) ** power,
     "second moments": lambda law, squares: ((law * squares).sum(), ((len(law) * law) ** 2 * squares).mean()),
+    "ideal noise": lambda x_t, t, data, a: (x_t - a[t].sqrt() * ideal_denoiser(x_t, t, data, a)) / (1 - a[t]).sqrt(),
+    "effective number": lambda weights: 1 / weights.square().sum(1),
     "switch at": lambda fraction, steps, chain: round(fraction * steps) * (chain // steps),
 }
 WRONG = {
@@ -154,18 +157,18 @@ WRONG = {
     "the paper's form, which is right at power 1 alone": (
         "retention law",
         lambda steps, power: (lambda w: w / w.sum())(1 - (torch.arange(steps).double() / steps) ** power),
-        "at power 2.5: ",
+        "at power 2.5 with 1000 timesteps: ",
     ),
     "the law itself": ("equivalent weights", lambda law: law, "1000 times too small"),
     "the power forgotten": (
         "bank weight for a crossing",
         lambda c, steps, power: (c + 1) / (steps - c),
-        "2 of 5 are wrong; the bank weight for a crossing at t = 300, power 2, is 0.43, it should be 0.1849",
+        "2 of 6 are wrong; the bank weight for a crossing at t = 300 of 1000, power 2, is 0.43, it should be 0.1849",
     ),
     "ranks from 0 in the bank weight": (
         "bank weight for a crossing",
         lambda c, steps, power: (c / (steps - c)) ** power,
-        "crossing at t = 90, power 1, is 0.0989011, it should be 0.1",
+        "crossing at t = 50 of 250, power 1, is 0.25, it should be 0.255",
     ),
     "ranks from 0 in the law": (
         "retention law",
@@ -173,6 +176,27 @@ WRONG = {
         "timestep 999 is 0,",
     ),
     "parts of steps": ("switch at", lambda fraction, steps, chain: fraction * chain, "whole steps change hands"),
+    "a chain of 1000 whatever is asked": ("retention law", lambda steps, power: falling(1000, power), "the shape is (1000,)"),
+    "weights for 1000 timesteps": ("equivalent weights", lambda law: 1000 * law, "250 timesteps: 250 of 250 are wrong"),
+    "a crossing in 1000 timesteps": (
+        "bank weight for a crossing",
+        lambda c, steps, power: ((c + 1) / (1000 - c)) ** power,
+        "crossing at t = 50 of 250",
+    ),
+    "the rising law whatever is given": (
+        "second moments",
+        lambda law, squares: LESSON["second moments"](falling(1000, 1.0).flip(0), squares),
+        "weighting is 0.001998, it should be 0.0638585",
+    ),
+    "steps cut off": (
+        "switch at",
+        lambda fraction, steps, chain: int(fraction * steps + 1e-9) * (chain // steps),
+        "fraction 0.07, 25 steps",
+    ),
+    "the picture instead of its noise": ("ideal noise", ideal_denoiser, "that is the ideal picture"),
+    "the noise itself": ("ideal noise", lambda x_t, t, data, a: x_t, "at t = 5: "),
+    "the perplexity": ("effective number", lambda weights: torch.special.entr(weights).sum(1).exp(), "the one from the sum of squares"),
+    "the sum of squares": ("effective number", lambda weights: weights.square().sum(1), "is 0.25, it should be 4"),
     "both alike": ("second moments", lambda law, squares: ((law * squares).sum(),) * 2, "weighting is 1, it should be 1.3326"),
     "one number": ("second moments", lambda law, squares: [(law * squares).sum()], "return two numbers"),
 }
