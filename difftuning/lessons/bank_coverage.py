@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import tempfile
 import time
 from collections import Counter
@@ -138,6 +139,17 @@ def covered(features: Tensor, reference: Tensor, k: int = NEIGHBOURS) -> Tensor:
     return torch.cdist(reference, features, compute_mode="donot_use_mm_for_euclid_dist").amin(1) <= ball_radii(reference, k)
 
 
+def expected_coverage(size: int, reference: int, k: int = NEIGHBOURS) -> float:
+    """The coverage that `size` points have on average if they come from the reference's own law, whichever it is.
+
+        1 - C(M - 1, k) / C(M - 1 + N, k)
+
+    Seen from one of the M reference points, the others and ours are exchangeable: the chance that its
+    k nearest are all of the reference is the fraction, and then no one of ours lies in its ball.
+    """
+    return 1 - math.comb(reference - 1, k) / math.comb(reference - 1 + size, k)
+
+
 def ball_radii(features: Tensor, k: int = NEIGHBOURS) -> Tensor:
     """How far each point's ball reaches: the distance to its k-th nearest neighbour in the set; (N,)."""
     among = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")  # (N, N)
@@ -206,7 +218,7 @@ def _changes(table: pandas.DataFrame, prediction: Prediction) -> Any:
 
 
 def same_mix(kinds: Sequence[str | None], others: Sequence[str | None], part: float = 1.0) -> tuple[list[int], list[int]]:
-    """Rows of two sets that hold as many pictures of each kind in both: the first `part` of what the smaller one has.
+    """Rows of two sets that hold as many pictures of each kind (or class) in both: the first `part` of what the smaller one has.
 
     Pictures of no kind (None) are left out.
     """

@@ -99,8 +99,8 @@ def shard_states(rows: Mapping[str, Sequence[str]], *, title: str = "") -> Figur
     return describe(figure, f"Shards of a bank. {counts}.")
 
 
-def kind_bars(shares: pandas.DataFrame, *, title: str = "") -> Figure:
-    """Coverage (0..1) of each kind (row) by each set of pictures (column), as bars with their values."""
+def kind_bars(shares: pandas.DataFrame, *, balls: Mapping[str, int], title: str = "") -> Figure:
+    """Coverage (0..1) of each kind (row) by each set of pictures (column), as bars; `balls`: of how many reference pictures it is a share."""
     with theme():
         figure = Figure(figsize=(7.2, 3.4), layout="constrained")
         axis = figure.subplots()
@@ -110,8 +110,9 @@ def kind_bars(shares: pandas.DataFrame, *, title: str = "") -> Figure:
         places = np.arange(len(shares)) + (number - (len(shares.columns) - 1) / 2) * width
         bars = axis.bar(places, values, 0.94 * width, label=name, color=colours[number])
         axis.bar_label(bars, fmt="%.2f", fontsize=10, padding=2)
-    axis.set_xticks(range(len(shares)), shares.index)
-    axis.set(ylim=(0, 1.12), ylabel="coverage", title=title)
+    axis.set_xticks(range(len(shares)), [f"{kind}s\n(of {balls[kind]} balls)" for kind in shares.index])
+    axis.set(ylim=(0, 1.12), ylabel="coverage")
+    axis.set_title(title, fontsize=12)
     axis.grid(False, axis="x")
     figure.legend(loc="outside lower center", ncols=len(shares.columns), frameon=False, fontsize=10)
     found = "; ".join(f"{kind}: " + ", ".join(f"{value:.2f} by {name}" for name, value in row.items()) for kind, row in shares.iterrows())

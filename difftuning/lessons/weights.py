@@ -8,7 +8,7 @@ each tenth of the chain, and the timestep up to which retention outweighs recons
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, Sequence
 
 import torch
 from torch import Tensor
@@ -16,6 +16,9 @@ from torch import Tensor
 from ..diffusion import Diffusion
 from ..finetuning import P2_GAMMA
 from ..schedules import Family, family_weights, loss_weights, min_snr_weight, p2_weight, timestep_distribution
+
+if TYPE_CHECKING:
+    import pandas
 
 LossWeighting = Literal["none", "p2", "min_snr"]
 Use = Literal["sample t", "weight the loss"]
@@ -63,6 +66,24 @@ def balance(diffusion: Diffusion, *, family: Family = "official", parameter: flo
         stated = family_weights(family, diffusion.num_timesteps, parameter, descending=descending)
         sides.append(_side(stated, extra, use, pictures, factor))
     return Balance(*sides)
+
+
+def two_families(diffusion: Diffusion, taus: Sequence[float]) -> pandas.DataFrame:
+    """A row for each tau: the masses of the paper's two weights, and where the terms cross in either family at bank weight 1."""
+    import pandas
+
+    rows = {}
+    for tau in taus:
+        psi, xi = (float(family_weights("paper", diffusion.num_timesteps, tau, descending=side).mean()) for side in (False, True))
+        rows[tau] = {"mean psi": psi, "mean xi": xi, "xi / psi": xi / psi}
+        uses: tuple[tuple[str, Family, Use], ...] = (
+            ("crossing: official", "official", "sample t"),
+            ("paper, sampled", "paper", "sample t"),
+            ("paper, as weights", "paper", "weight the loss"),
+        )
+        for name, family, use in uses:
+            rows[tau][name] = balance(diffusion, family=family, parameter=tau, use=use, bank_weight=1.0).crossing
+    return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("tau")
 
 
 def eps_multiplier(diffusion: Diffusion, loss_weighting: LossWeighting) -> Tensor:

@@ -85,6 +85,15 @@ def test_reference_and_others_share_no_picture_and_have_equal_shares():
     assert beginning.max() == 1
 
 
+@pytest.mark.parametrize("law", [torch.rand, lambda *size, generator: torch.randn(*size, generator=generator) ** 3])
+def test_points_of_the_references_own_law_cover_what_the_formula_says(law):
+    """Whichever law it is; the mean of 200 draws."""
+    generator = torch.Generator().manual_seed(0)
+    draws = [law(2, 40, 3, generator=generator) for _ in range(200)]
+    found = torch.tensor([float(measure.covered(ours[:15], reference, k=3).double().mean()) for ours, reference in draws])
+    assert abs(found.mean() - measure.expected_coverage(15, 40, k=3)) < 4 * found.std() / len(found) ** 0.5
+
+
 def test_coverage_by_kind_averages_to_the_coverage(reference):
     points = extract(reference.images)[::3]
     by_kind = measure.coverage_by_kind({"bank": points}, reference)
@@ -291,7 +300,7 @@ def test_pages_are_of_one_size_however_few_pictures_they_have():
     [
         class_page(["ring"], {"bank": [torch.zeros(1, 3, 8, 8)]}),
         shard_states({"stopped": ["sampled", "missing"], "resumed": ["sampled", "sampled later"]}),
-        kind_bars(pd.DataFrame({"bank": [0.2, 0.4]}, index=["icon", "letter"])),
+        kind_bars(pd.DataFrame({"bank": [0.2, 0.4]}, index=["icon", "letter"]), balls={"icon": 20, "letter": 5}),
         coverage_slices(made_table(), size=125, steps=3, guidance=1.0),
     ],
     ids=["page", "shards", "kinds", "slices"],

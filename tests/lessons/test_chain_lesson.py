@@ -75,6 +75,26 @@ def test_replacement_curves_pass_through_the_means():
     assert (means, stars) == ([[0, 1], [10, 2], [100, 11]], [[10, 7], [50, 8]])
 
 
+def handed_back_table():
+    """Distances 4 without replacement; by the source 3 (plain) and 2 (ours), by the own null label 5 and 3, a seed's number added."""
+    after = {("plain", "source"): 3, ("plain", "own null label"): 5, ("Diff-Tuning", "source"): 2, ("Diff-Tuning", "own null label"): 3}
+    rows = [("digits", method, seed, by, 0.1, fid + seed) for (method, by), fid in after.items() for seed in (0, 1)]
+    rows += [("digits", method, seed, "source", 0.0, 4 + seed) for method in ("plain", "Diff-Tuning") for seed in (0, 1)]
+    return pd.DataFrame(rows, columns=["task", "method", "seed", "by", "fraction", "fid"])
+
+
+def test_handing_back_is_measured_against_both_controls_seed_by_seed():
+    found = forgetting.handed_back(handed_back_table())
+    assert found.map(lambda change: (change.mean, change.half_width)).to_dict("index") == {
+        ("digits", "plain", 0.1): {"against no replacement": (-1, 0), "against the own null label": (-2, 0)},
+        ("digits", "Diff-Tuning", 0.1): {"against no replacement": (-2, 0), "against the own null label": (-1, 0)},
+    }
+
+
+def test_who_gains_less_by_handing_back_has_lost_less():
+    assert forgetting.lost_less(handed_back_table(), "digits", 0.1)[:2] == (1, 0)
+
+
 def test_zero_shot_curves_show_the_task_beside_the_source():
     rows = [(name, seed, t, t / 100 + seed, t / 200) for name in ("kana", forgetting.SOURCE) for seed in (0, 1) for t in (100, 300)]
     table = pd.DataFrame(rows, columns=["set", "seed", "t", "error", "kid"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,15 @@ import torch
 from difftuning.diffusion import Diffusion, hybrid_loss
 from difftuning.finetuning import DiffTuningConfig, split_batch, timestep_law
 from difftuning.lessons import gradient_noise, plots_weights
-from difftuning.lessons.weights import balance, effective_by_tenth, effective_number, eps_multiplier, mean_timestep, per_tenth
+from difftuning.lessons.weights import (
+    balance,
+    effective_by_tenth,
+    effective_number,
+    eps_multiplier,
+    mean_timestep,
+    per_tenth,
+    two_families,
+)
 from difftuning.objective import Objective, Stream, seeded_generator
 from difftuning.schedules import min_snr_weight, p2_weight, timestep_distribution
 
@@ -25,6 +35,14 @@ RISING, FALLING = (timestep_distribution(T, 1.0, descending=side) for side in (F
 def test_the_crossing_solves_the_official_weights_by_hand(bank_weight, crossing):
     """t + 1 = lambda (T - t): t = (lambda T - 1) / (1 + lambda), rounded up; a tie counts for reconsolidation."""
     assert balance(DIFFUSION, bank_weight=bank_weight).crossing == crossing
+
+
+def test_the_papers_weights_cross_where_each_is_a_half():
+    """(t/T)^tau = 1/2, the first whole t from there on; masses 1 / (1 + tau) and the rest, as integrals."""
+    found = two_families(DIFFUSION, [0.5, 1.0, 2.0])
+    assert found["paper, as weights"].tolist() == [math.ceil(T * 0.5 ** (1 / tau)) for tau in found.index]
+    assert np.allclose(found["mean psi"], [1 / (1 + tau) for tau in found.index], atol=1e-3)
+    assert np.allclose(found["mean psi"] + found["mean xi"], 1) and found["crossing: official"].eq(500).all()
 
 
 @pytest.mark.parametrize("family, parameter", [("official", 2.0), ("paper", 0.5), ("threshold", 0.3), ("sigmoid", 0.6)])
