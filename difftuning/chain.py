@@ -36,7 +36,7 @@ def zero_shot_denoising(model: Pretrained, images: Tensor, timesteps: Sequence[i
     float64: the mean squared error per pixel against the image as the autoencoder gives it
     back, so that 0 can be reached.  The paper's Fig. 1a, measured.
     """
-    timesteps = torch.as_tensor(timesteps, dtype=torch.int64)
+    timesteps = _whole(timesteps, model)
     latents = model.encode(images)
     nulls = torch.full((len(images),), model.null_label)
     noisy, denoised = [], []
@@ -106,7 +106,7 @@ def loss_ratio(before: Pretrained, after: Pretrained, images: Tensor, labels: Te
     which differ by a factor of t alone.  Returns float64 (len(timesteps),) entries `ratio`,
     `before`, `after`, and the `timesteps`.
     """
-    timesteps = torch.as_tensor(timesteps, dtype=torch.int64)
+    timesteps = _whole(timesteps, before)
     losses = {"before": timestep_losses(before, images, labels, timesteps, seed=seed)}
     losses["after"] = timestep_losses(after, images, labels, timesteps, seed=seed)
     return {"timesteps": timesteps, "ratio": losses["after"] / losses["before"], **losses}
@@ -120,8 +120,10 @@ def timestep_losses(model: Pretrained, images: Tensor, labels: Tensor, timesteps
     labels = label_rows(model, labels).to(model.device)
     if len(labels) != len(latents):
         raise ValueError(f"one label belongs to each image: got {len(labels)} labels and {len(latents)} images")
+    if not len(latents):
+        raise ValueError("there are no images to measure the loss on")
     means = []
-    for t in torch.as_tensor(timesteps).tolist():
+    for t in _whole(timesteps, model).tolist():
         noise = torch.randn(latents.shape, generator=seeded_generator(seed, "timestep loss", t)).to(latents.device)
         errors = []
         for x_0, eps, y in zip(latents.split(batch_size), noise.split(batch_size), labels.split(batch_size)):
@@ -129,6 +131,14 @@ def timestep_losses(model: Pretrained, images: Tensor, labels: Tensor, timesteps
             errors.append(eps_loss(model.predict(model.diffusion.q_sample(x_0, times, eps), times, y), eps))
         means.append(torch.cat(errors).double().mean().cpu())
     return torch.stack(means)
+
+
+def _whole(timesteps: Sequence[int] | Tensor, model: Pretrained) -> Tensor:
+    """Timesteps as int64 (K,); fractions of the chain, places outside it and none at all raise."""
+    given, last = torch.as_tensor(timesteps).cpu().reshape(-1), model.diffusion.num_timesteps - 1
+    if not given.numel() or bool((given != given.long()).any()) or not 0 <= int(given.min()) <= int(given.max()) <= last:
+        raise ValueError(f"timesteps must be whole numbers in 0..{last}, one or more, got {given[:8].tolist()}")
+    return given.long()
 
 
 def chain_tenths(num_timesteps: int, each: int = 4) -> Tensor:

@@ -191,7 +191,7 @@ def _train(given: dict[str, Any]) -> None:
     place = options.get("bank")
     bank = None if place is None else MemoryBank.load(data_folder() / "bank" if place == "tiny" else place)
     result = fine_tune(model, task, bank, config, folder=options["folder"], resume=resume)
-    losses = ", ".join(f"{name} {result.history[name].iloc[-1]:.4f}" for name in result.history if name.endswith("_loss"))
+    losses = ", ".join(f"{name} {result.history[name].iloc[-1]:.4f}" for name in result.history.dropna(axis=1) if name.endswith("_loss"))
     print(f"{options['folder']}: {len(result.history)} steps, last {losses}")
 
 

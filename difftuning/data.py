@@ -36,7 +36,9 @@ from .folders import (
     require_on_hub,
     to_images,
 )
+from .settings import plain
 
+MOST_CLASSES = 100_000  # that an npz file may have without their names
 READ_ALL_LIMIT = 8e9  # bytes of float32 that `Task.images` may fill
 
 
@@ -121,7 +123,8 @@ def load_task(source: str | os.PathLike, *, split: Literal["train", "validation"
     """
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
-    if size is not None and (isinstance(size, bool) or not isinstance(size, int) or size < 1):
+    size = plain("size", "int | None", size)
+    if size is not None and size < 1:
         raise ValueError(f"size is a number of pixels, at least 1, got {size!r}")
     if not os.fspath(source):
         raise FileNotFoundError(f"no task '' (an empty name); the tiny world has {', '.join(_tasks_if_any())}")
@@ -163,7 +166,8 @@ def _load_world_task(name: str, split: str, size: int | None) -> Task:
 
 def _load_hub_task(source: str | os.PathLike, split: str, size: int | None, is_name: bool) -> Task:
     """Ask the hub for what is neither task nor path, but not for a misspelt task."""
-    near = difflib.get_close_matches(source.lower(), list_tasks(), n=3, cutoff=0.6) if is_name else []
+    word = isinstance(source, str) and re.fullmatch(r"[\w -]+", source) is not None  # a name, perhaps with blanks
+    near = difflib.get_close_matches(source.strip().lower(), list_tasks(), n=3, cutoff=0.6) if word else []
     hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
     mistyped_path = "/" in str(source) and Path(source).parent.is_dir()  # data/mydigts, where there is a data/: no hub id
     if not near and not mistyped_path and isinstance(source, str) and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", source):
@@ -173,7 +177,7 @@ def _load_hub_task(source: str | os.PathLike, split: str, size: int | None, is_n
             return _task(source, load_hub_pictures(source, split, size))
         except FileNotFoundError as error:
             hint = f", and {error}"
-    tasks = f"; the tiny world has {', '.join(list_tasks())}" if is_name else ""
+    tasks = f"; the tiny world has {', '.join(list_tasks())}" if word else ""
     raise FileNotFoundError(f"no task, folder or npz file {str(source)!r}{hint}{tasks}")
 
 
@@ -207,7 +211,10 @@ def _npz_pictures(path: Path, split: str, size: int | None, class_names: Sequenc
     if class_names is None and "class_names" in names:
         class_names = _npz_arrays(path, ["class_names"])["class_names"].astype(str).reshape(-1).tolist()
     if class_names is None:
-        class_names = [str(label) for label in range(max(int(table.max()) if len(table) else -1 for table in all_labels.values()) + 1)]
+        most = max(int(table.max()) if len(table) else -1 for table in all_labels.values())
+        if most >= MOST_CLASSES:
+            raise ValueError(f"{path}: label {most} is too large to be a class (labels count from 0); renumber them or give class_names")
+        class_names = [str(label) for label in range(most + 1)]
     labels = labels.astype(np.int64)
     image_size = images.shape[1] if size is None else size
     reader = functools.partial(_read_array, images, image_size)

@@ -2,7 +2,7 @@
 
     x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) eps,     a_t = alphas_cumprod[t]
 
-Tables are float64; what is applied to images or latents is float32, computed from them.
+Tables are float64; what is applied to images or latents is computed from them in float32, or in float64 where those are float64.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import math
 
 import torch
 from torch import Tensor
+
+NO_NOISE = 1e-12  # stands for 1 - a_t = 0, where the nearest picture is meant
 
 
 class Diffusion:
@@ -23,7 +25,7 @@ class Diffusion:
     def __init__(self, betas: Tensor | None = None):
         if betas is None:
             betas = torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64)
-        betas = torch.as_tensor(betas).detach().cpu().double()
+        betas = torch.as_tensor(betas, dtype=torch.float64).detach().cpu()
         if betas.ndim != 1 or len(betas) == 0 or not bool(((betas > 0) & (betas <= 1)).all()):
             raise ValueError(f"betas must be a non-empty row of numbers in (0, 1], got shape {tuple(betas.shape)}")
         self.betas = betas
@@ -31,7 +33,7 @@ class Diffusion:
         self.alphas_cumprod = (1 - betas).cumprod(0)
         self.snr = self.alphas_cumprod / (1 - self.alphas_cumprod)
         self._tables = self._derived_tables()
-        self._on_device: dict[torch.device, dict[str, Tensor]] = {}
+        self._applied: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
 
     def _derived_tables(self) -> dict[str, Tensor]:
         """Everything gathered per sample, in float64 first: 1 - a_t loses half its digits in float32."""
@@ -49,19 +51,23 @@ class Diffusion:
         }
 
     def at(self, name: str, t: Tensor, like: Tensor) -> Tensor:
-        """A derived table's entries at t, float32, shaped (N, 1, ..., 1) to broadcast over `like`."""
-        tables = self._on_device.get(like.device)
+        """A derived table's entries at t, float32 (float64 for a float64 `like`), shaped (N, 1, ..., 1) to broadcast over `like`."""
+        precision = torch.float64 if like.dtype == torch.float64 else torch.float32
+        tables = self._applied.get((like.device, precision))
         if tables is None:
-            tables = {key: table.float().to(like.device) for key, table in self._tables.items()}
-            self._on_device[like.device] = tables
+            tables = {key: table.to(like.device, precision) for key, table in self._tables.items()}
+            self._applied[like.device, precision] = tables
         t = torch.as_tensor(t)
-        if t.device.type == "cpu" and t.numel() and not 0 <= int(t.min()) <= int(t.max()) < self.num_timesteps:
-            raise ValueError(f"timesteps must be in 0..{self.num_timesteps - 1}, got {t.flatten()[:8].tolist()}")
+        if t.numel() not in (1, len(like)):
+            raise ValueError(f"one timestep for all, or one for each of {len(like)}: got {t.numel()}")
+        if t.is_floating_point() or (t.device.type == "cpu" and t.numel() and not 0 <= int(t.min()) <= int(t.max()) < self.num_timesteps):
+            raise ValueError(f"timesteps must be whole numbers in 0..{self.num_timesteps - 1}, got {t.flatten()[:8].tolist()}")
         t = t.to(like.device)
         return tables[name][t].reshape(-1, *[1] * (like.ndim - 1))
 
     def q_sample(self, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """x_t from x_0 and unit noise of the same shape; t is an int or int64 (N,)."""
+        _require_shape("noise", noise, x_0)
         return self.at("signal", t, x_0) * x_0 + self.at("noise", t, x_0) * noise
 
     def predict_x0(self, x_t: Tensor, t: Tensor, eps: Tensor) -> Tensor:
@@ -79,6 +85,12 @@ class Diffusion:
         return self.at("mean_x_0", t, x_t) * x_0 + self.at("mean_x_t", t, x_t) * x_t
 
 
+def _require_shape(name: str, tensor: Tensor, x_0: Tensor) -> None:
+    """Other shapes would broadcast into numbers that mean nothing."""
+    if tensor.shape != x_0.shape:
+        raise ValueError(f"{name} must have the shape of x_0, {tuple(x_0.shape)}, got {tuple(tensor.shape)}")
+
+
 def eps_loss(model_output: Tensor, noise: Tensor) -> Tensor:
     """||eps - eps_theta||^2 averaged over each sample's numbers; (N,).  A learned variance is left out."""
     eps = model_output[:, : noise.shape[1]]
@@ -94,6 +106,8 @@ def hybrid_loss(model_output: Tensor, x_0: Tensor, x_t: Tensor, noise: Tensor, t
     expected = (x_0.shape[0], 2 * x_0.shape[1], *x_0.shape[2:])
     if tuple(model_output.shape) != expected:
         raise ValueError(f"model_output must be {expected} (noise and variance), got {tuple(model_output.shape)}")
+    _require_shape("x_t", x_t, x_0)
+    _require_shape("noise", noise, x_0)
     eps, variance = model_output.float().chunk(2, dim=1)
     bound = variational_bound(eps.detach(), variance, x_0, x_t, t, diffusion)
     return eps_loss(eps, noise) + bound
@@ -133,22 +147,28 @@ def ideal_denoiser(x_t: Tensor, t: int | Tensor, data: Tensor, alphas_cumprod: T
     `t` is an int or (N,).
     """
     weights = posterior_weights(x_t, t, data, alphas_cumprod)
-    return (weights @ data.to(x_t.device).flatten(1).double()).reshape(x_t.shape).to(x_t.dtype)
+    return (weights @ _rows(data.to(x_t.device))).reshape(x_t.shape).to(x_t.dtype)
 
 
 def posterior_weights(x_t: Tensor, t: int | Tensor, data: Tensor, alphas_cumprod: Tensor) -> Tensor:
     """p(x_0 = data[i] | x_t): a softmax over -||x_t - sqrt(a_t) data[i]||^2 / (2 (1 - a_t)); float64 (N, M)."""
     if x_t.shape[1:] != data.shape[1:] or len(data) == 0:
         raise ValueError(f"data must be (M, {', '.join(map(str, x_t.shape[1:]))}) with M > 0, got {tuple(data.shape)}")
-    times = torch.as_tensor(t)
+    times, alphas_cumprod = torch.as_tensor(t), torch.as_tensor(alphas_cumprod)
+    if len(x_t) == 0:
+        return torch.empty(0, len(data), dtype=torch.float64, device=x_t.device)
     if times.is_floating_point() or not 0 <= int(times.min()) <= int(times.max()) < len(alphas_cumprod):
         raise ValueError(f"timesteps must be whole numbers in 0..{len(alphas_cumprod) - 1}, got {times.flatten()[:8].tolist()}")
     a = alphas_cumprod.to(x_t.device)[times.to(x_t.device)].double().reshape(-1, 1)
-    points = data.to(x_t.device).flatten(1).double()  # (M, D)
-    queries = x_t.flatten(1).double()  # (N, D)
+    points, queries = _rows(data.to(x_t.device)), _rows(x_t)  # (M, D), (N, D)
     # Expanded square without ||x_t||^2, which every member shares.
-    exponent = (2 * a.sqrt() * (queries @ points.T) - a * points.square().sum(1)) / (2 * (1 - a))  # (N, M)
+    exponent = (2 * a.sqrt() * (queries @ points.T) - a * points.square().sum(1)) / (2 * (1 - a).clamp(min=NO_NOISE))  # (N, M)
     return exponent.softmax(1)
+
+
+def _rows(pictures: Tensor) -> Tensor:
+    """Each picture's numbers in a row, float64 (N, D); numbers alone are pictures of one."""
+    return pictures.reshape(len(pictures), -1).double() if pictures.numel() else pictures.double()
 
 
 def patch_denoiser(x_t: Tensor, t: int | Tensor, data: Tensor, alphas_cumprod: Tensor, size: int) -> Tensor:

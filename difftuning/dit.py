@@ -34,8 +34,14 @@ class DiT(nn.Module):
         self.frequency_shift = frequency_shift
 
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        """Latents (N, C, h, w), timesteps and labels int64 (N,) -> noise and variance (N, 2C, h, w)."""
-        return self.transformer(x_t, timestep=t, class_labels=labels).sample
+        """Latents (N, C, h, w), timesteps int or int64 (N,), labels int64 (N,) -> noise and variance (N, 2C, h, w), in the weights' precision."""
+        if len(x_t) == 0:
+            return x_t.new_empty(0, 2 * x_t.shape[1], *x_t.shape[2:], dtype=self.label_table.dtype)
+        t, labels = (torch.as_tensor(value, device=x_t.device).expand(len(x_t)) for value in (t, labels))
+        last = len(self.label_table) - 1
+        if labels.device.type == "cpu" and not 0 <= int(labels.min()) <= int(labels.max()) <= last:
+            raise ValueError(f"labels must be in 0..{last} (the null label), got {labels[:8].tolist()}")
+        return self.transformer(x_t.to(self.label_table.dtype), timestep=t, class_labels=labels).sample
 
     @property
     def label_table(self) -> nn.Parameter:
@@ -75,9 +81,9 @@ def build_dit(*, width: int, num_heads: int, num_layers: int, latent_shape: tupl
     from diffusers.models.transformers.dit_transformer_2d import DiTTransformer2DModel
 
     channels, height, side = latent_shape
-    if width % num_heads:
-        raise ValueError(f"width {width} must be a multiple of num_heads {num_heads}")
-    if height != side or side % patch_size:
+    if num_heads < 1 or width % num_heads or width % 4:  # a quarter for each sine and cosine of two coordinates
+        raise ValueError(f"width must be a multiple of 4 and of num_heads, got width {width}, num_heads {num_heads}")
+    if height != side or side < 1 or side % patch_size:
         raise ValueError(f"latents must be square and a multiple of patch_size {patch_size}, got {height}x{side}")
     transformer = DiTTransformer2DModel(
         num_attention_heads=num_heads, attention_head_dim=width // num_heads, in_channels=channels,
@@ -132,11 +138,12 @@ def convert_original_dit(state_dict: dict[str, Tensor], *, num_heads: int) -> Di
     width, channels, patch_size, _ = state_dict["x_embedder.proj.weight"].shape
     num_layers = 1 + max(int(name.split(".")[1]) for name in state_dict if name.startswith("blocks."))
     side = patch_size * round(state_dict["pos_embed"].shape[1] ** 0.5)
-    dit = build_dit(
-        width=width, num_heads=num_heads, num_layers=num_layers, latent_shape=(channels, side, side),
-        num_labels=len(state_dict["y_embedder.embedding_table.weight"]) - 1, patch_size=patch_size,
-        norm_eps=1e-6, frequency_shift=0,
-    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):  # the first weights are overwritten
+        dit = build_dit(
+            width=width, num_heads=num_heads, num_layers=num_layers, latent_shape=(channels, side, side),
+            num_labels=len(state_dict["y_embedder.embedding_table.weight"]) - 1, patch_size=patch_size,
+            norm_eps=1e-6, frequency_shift=0,
+        )  # fmt: skip
     converted: dict[str, Tensor] = {}
     for name, tensor in state_dict.items():
         converted.update(_converted(name, tensor))
@@ -146,7 +153,10 @@ def convert_original_dit(state_dict: dict[str, Tensor], *, num_heads: int) -> Di
     for name in own:
         if ".norm1.emb." in name:
             converted.setdefault(name, converted["transformer.transformer_blocks.0" + name[name.index(".norm1.") :]])
-    dit.load_state_dict(converted)  # strict: a missing or foreign weight is an error
+    try:
+        dit.load_state_dict(converted)  # strict: a missing or foreign weight is an error
+    except RuntimeError as error:
+        raise ValueError(f"not an original DiT state dict with learned variance: {' '.join(str(error).split())[:300]}") from error
     return dit.eval()
 
 

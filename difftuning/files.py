@@ -5,6 +5,7 @@ Nothing here reads a pickle: tensors live in safetensors, tables in CSV, the res
 
 from __future__ import annotations
 
+import errno
 import functools
 import hashlib
 import json
@@ -89,7 +90,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
             path.rename(scratch / "old")  # a folder cannot replace a non-empty one
         os.replace(target, path)
         _flush_folder(path.parent)
-    except SafetensorError as error:  # a full disk, a quota, a limit on files: it wraps them all
+    except (SafetensorError, OSError) as error:  # a full disk, a quota, a limit on files: safetensors wraps them all
+        if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
         raise OSError(f"{path} cannot be written ({error}); free some space or choose another folder") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -150,6 +153,5 @@ def require_space(folder: Path, num_bytes: int) -> None:
     existing = next(p for p in [Path(folder).absolute(), *Path(folder).absolute().parents] if p.exists())
     free = shutil.disk_usage(existing).free
     if free < num_bytes:
-        raise OSError(
-            f"{folder} needs {num_bytes / 1e6:.0f} MB but its disk has {free / 1e6:.0f} MB free; free some space or choose another folder"
-        )
+        needed, there = (f"{count / 1e6:,.0f} MB" if num_bytes > 1e7 else f"{count / 1e3:,.0f} kB" for count in (num_bytes, free))
+        raise OSError(f"{folder} needs {needed} but its disk has {there} free; free some space or choose another folder")

@@ -83,7 +83,7 @@ class FineTuned:
     """
 
     model: Pretrained
-    history: pandas.DataFrame  # step, target_loss, bank_loss, seconds
+    history: pandas.DataFrame  # step, target_loss, bank_loss (nan without a bank), seconds
     config: DiffTuningConfig
     rows: Tensor  # int64 (K,)
 
@@ -91,11 +91,12 @@ class FineTuned:
         """Write model/ (diffusers' folder), history.csv and result.json, replacing only what a fine-tuning has left."""
         folder = Path(folder)
         _require_own(folder)
-        with atomic_path(folder / "history.csv") as scratch:
-            self.history.to_csv(scratch, index=False)
-        self.model.save(folder / "model")
-        files = {name: sha256(folder / name) for name in _CHECKED}
-        write_json(folder / "result.json", {"config": asdict(self.config), "rows": self.rows.tolist(), "sha256": files})
+        targets = [folder / name for name in ("result.json", "history.csv", "model")]
+        with atomic_path(targets[0]) as result, atomic_path(targets[1]) as history, atomic_path(targets[2]) as model:  # all or none
+            self.history.to_csv(history, index=False, na_rep="nan")
+            self.model.save(model)
+            files = dict(zip(_CHECKED, (sha256(history), sha256(model / CARD))))
+            write_json(result, {"config": asdict(self.config), "rows": self.rows.tolist(), "sha256": files})
 
 
 _CHECKED = ("history.csv", f"model/{CARD}")  # the card has the checksums of the model's other files
@@ -129,6 +130,8 @@ def load_fine_tuned(folder: str | Path, *, device: str | torch.device | None = N
         model = load_pretrained(folder / "model", device=device)
     except (DamagedFileError, FileNotFoundError) as error:
         raise DamagedFileError(f"{error}{again}") from error
+    if rows.ndim != 1 or not len(rows) or not 0 <= int(rows.min()) <= int(rows.max()) < model.null_label:
+        raise DamagedFileError(f"{folder / 'result.json'} is damaged (rows is {record['rows']!r:.80}); restore it{again}")
     return FineTuned(model, parse_history((folder / "history.csv").read_text()), config, rows)
 
 
@@ -170,6 +173,8 @@ def fine_tune(pretrained: Pretrained, task: Task, bank: MemoryBank | None = None
         denoiser, objective, config, folder=folder, device=pretrained.device, record=record, resume=resume,
         callbacks=callbacks, progress=progress,
     )  # fmt: skip
+    if bank is None:
+        history.insert(2, "bank_loss", float("nan"))
     names, first_free = _names(pretrained, task, rows)
     model = pretrained.with_denoiser(
         state.ema_model().to(pretrained.device),

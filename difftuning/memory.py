@@ -85,6 +85,8 @@ class MemoryBank:
         folder, guidance = Path(folder), plain("guidance", "float", guidance)
         if size < 1 or shard_size < 1:
             raise ValueError(f"size and shard_size must be at least 1, got {size} and {shard_size}")
+        if not (folder / MANIFEST).is_file():
+            require_space(folder, 4 * math.prod(pretrained.latent_shape) * size)
         labels = _source_labels(pretrained, size, seed) if labels is None else label_rows(pretrained, labels)
         if len(labels) != size:
             raise ValueError(f"labels must hold one label for each of the {size} samples, got {len(labels)}")

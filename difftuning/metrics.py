@@ -19,10 +19,10 @@ import torch
 from torch import Tensor
 
 from .features import load_feature_net
+from .pictures import require_range
 
 Features = str | Callable[[Tensor], Tensor]
 NEIGHBOURS = 5  # k of precision and recall
-RANGE_SLACK = 0.01  # rounding outside [-1, 1] that is clamped rather than refused
 COLOUR_SLACK = 0.05  # mean distance of the channels from their mean that still counts as grey
 BLOCK = 1024  # rows of a pairwise matrix held at once
 CACHED_REFERENCES = 32
@@ -221,13 +221,7 @@ def _check_images(role: str, images: Tensor) -> None:
         raise ValueError(f"{role} must have shape (N, 3, H, W), got {tuple(images.shape)}")
     if len(images) == 0:
         raise ValueError(f"there are no {role} to score")
-    if not images.is_floating_point():
-        raise ValueError(f"{role} must be float in [-1, 1], got {images.dtype}: divide 8-bit images by 127.5 and subtract 1")
-    if not (finite := images.isfinite().flatten(1).all(1)).all():
-        raise ValueError(f"{int((~finite).sum())} of {len(images)} {role} hold NaN or infinity: the model that drew them has diverged")
-    low, high = float(images.min()), float(images.max())
-    if low < -1 - RANGE_SLACK or high > 1 + RANGE_SLACK:
-        raise ValueError(f"{role} must lie in [-1, 1], got {low:.3g}..{high:.3g}: rescale or clamp them first")
+    require_range(role, images)
 
 
 def _check_features(a: Tensor, b: Tensor, *, at_least: int) -> tuple[Tensor, Tensor]:

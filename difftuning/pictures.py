@@ -1,8 +1,9 @@
-"""Pictures on disk: a grid to look at, and the pixels in a file that `load_task` reads."""
+"""Pictures as numbers in [-1, 1], and on disk: a grid to look at, and the pixels in a file that `load_task` reads."""
 
 from __future__ import annotations
 
 import os
+import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Sequence
 
@@ -11,7 +12,20 @@ from .files import atomic_path
 if TYPE_CHECKING:
     from torch import Tensor
 
+RANGE_SLACK = 0.01  # rounding outside [-1, 1] that is no mistake
+SIGNATURE = "sampled_by"  # array of an npz file that this module wrote
 GRID_LIMIT = 256  # pictures in the PNG; the npz has them all
+
+
+def require_range(role: str, images: Tensor) -> None:
+    """ValueError where images (N, 3, H, W) are not finite floats in [-1, 1], as 8-bit ones or 0..255 are not."""
+    if not images.is_floating_point():
+        raise ValueError(f"{role} must be float in [-1, 1], got {images.dtype}: divide 8-bit images by 127.5 and subtract 1")
+    if not (finite := images.isfinite().flatten(1).all(1)).all():
+        raise ValueError(f"{int((~finite).sum())} of {len(images)} {role} hold NaN or infinity: a model that drew such ones has diverged")
+    low, high = (float(images.min()), float(images.max())) if len(images) else (0, 0)
+    if low < -1 - RANGE_SLACK or high > 1 + RANGE_SLACK:
+        raise ValueError(f"{role} must lie in [-1, 1], got {low:.3g}..{high:.3g}: rescale or clamp them first")
 
 
 def picture_files(out: str | Path) -> tuple[Path, Path]:
@@ -27,7 +41,14 @@ def picture_files(out: str | Path) -> tuple[Path, Path]:
     for file in files:
         if file.is_dir():
             raise FileExistsError(f"{file} is a folder; choose another name")
+        if file.exists() and not _written_here(files[1]):
+            raise FileExistsError(f"{file} is there and was not sampled; move it away or choose another name")
     return files
+
+
+def _written_here(npz: Path) -> bool:
+    """Whether a file holds samples: only such a one is replaced, never a user's own data set of that name."""
+    return zipfile.is_zipfile(npz) and f"{SIGNATURE}.npy" in zipfile.ZipFile(npz).namelist()
 
 
 def write_pictures(out: str | Path, images: Tensor, labels: Sequence[int]) -> tuple[Path, Path]:
@@ -44,8 +65,7 @@ def write_pictures(out: str | Path, images: Tensor, labels: Sequence[int]) -> tu
     for i, picture in enumerate(shown):
         top, left = i // columns * height + 2, i % columns * width + 2
         grid[top : top + height - 2, left : left + width - 2] = picture
-    with atomic_path(png) as scratch:
-        Image.fromarray(grid).save(scratch)
-    with atomic_path(npz) as scratch:
-        np.savez_compressed(scratch, images=pixels, labels=np.asarray(labels, dtype=np.int64))
+    with atomic_path(png) as picture, atomic_path(npz) as arrays:  # both or none
+        Image.fromarray(grid).save(picture)
+        np.savez_compressed(arrays, images=pixels, labels=np.asarray(labels, dtype=np.int64), **{SIGNATURE: "difftuning"})
     return png, npz

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Sequence
 
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from .diffusion import Diffusion
 from .dit import DiT, require_one_embedder
 from .files import DamagedFileError, atomic_path, read_json, sha256, world_file, world_files, write_json
+from .pictures import require_range
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, DDIMScheduler
@@ -82,6 +84,7 @@ class Pretrained:
                 f"{self.name} takes images of shape (N, 3, {size}, {size}), got {tuple(images.shape)}; "
                 f"load_task(..., size={size}) crops and resizes them"
             )
+        require_range("images", images)
         posterior = self.autoencoder.encode(images.to(self.device, self.autoencoder.dtype)).latent_dist
         return (posterior.mode() * self.autoencoder.config.scaling_factor).float()
 
@@ -157,8 +160,10 @@ def load_pretrained(source: str | Path, *, device: str | torch.device | None = N
 
     device = checked_device("cpu" if device is None else device)
     dtype = dtype or torch.float32
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise ValueError(f"dtype must be a precision of torch such as torch.bfloat16, got {dtype!r}")
     folder = _model_folder(source)
-    card = read_json(folder / CARD) if (folder / CARD).is_file() else {}
+    card = _read_card(folder / CARD) if (folder / CARD).is_file() else {}
     _require_checksums(folder, card.get("sha256", {}))
     config = read_json(folder / "transformer" / "config.json")
     options = {}
@@ -183,15 +188,30 @@ def load_pretrained(source: str | Path, *, device: str | torch.device | None = N
     return model.to(device)
 
 
+def _read_card(path: Path) -> dict:
+    """difftuning.json, its entries of the right kind."""
+    card = read_json(path)
+    names, free, shift = card.get("label_names", []), card.get("first_free_label", 0), card.get("frequency_shift", 0)
+    wrong = [
+        *(["label_names"] if not isinstance(names, list) or not all(isinstance(name, str) for name in names) else []),
+        *(["first_free_label"] if not isinstance(free, int) or free < 0 else []),
+        *(["frequency_shift"] if shift not in (0, 1) else []),
+    ]
+    if wrong:
+        raise DamagedFileError(f"{path} is damaged ({wrong[0]} is {card[wrong[0]]!r}); restore it, or save the model again")
+    return card
+
+
 def _require_own(folder: Path) -> None:
     """Raise where saving to `folder`, which replaces it, would take anything with it that is not a model's."""
     if not folder.exists():
         return
-    found = {path.name for path in folder.iterdir()} if folder.is_dir() else {folder.name}
-    foreign = sorted(found - {"model_index.json", "transformer", "vae", "scheduler", CARD})
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()} if folder.is_dir() else {folder.name}
+    parts = re.compile(r"(transformer|vae|scheduler)/([\w.-]+\.safetensors|[\w.-]*config\.json|[\w.-]+\.index\.json)")
+    foreign = sorted(name for name in found if name not in ("model_index.json", CARD) and not parts.fullmatch(name))
     if foreign or (found and "model_index.json" not in found):
         raise FileExistsError(
-            f"{folder} holds something that is not a model ({', '.join(foreign or sorted(found))}); choose another folder"
+            f"{folder} holds something that is not a model ({', '.join((foreign or sorted(found))[:3])}); choose another folder"
         )
 
 
@@ -278,6 +298,11 @@ def load_component(model_class, folder: Path, dtype: torch.dtype, **options):
         raise DamagedFileError(
             f"{folder}: config.json and the weights do not fit each other; restore both, or save the model again"
         ) from error
+    unused = [name for name in info["unexpected_keys"] if name.endswith((".weight", ".bias"))]  # tables are computed anew
+    if unused:
+        raise DamagedFileError(
+            f"config.json in {folder} has no place for the weight {sorted(unused)[0]!r}; restore it or save the model again"
+        )
     if info["missing_keys"]:
         raise DamagedFileError(f"the weights in {folder} lack {sorted(info['missing_keys'])[0]!r}; save the model again or restore it")
     return model
@@ -286,4 +311,6 @@ def load_component(model_class, folder: Path, dtype: torch.dtype, **options):
 def _imagenet_names(folder: Path, num_labels: int) -> list[str]:
     """Names from model_index.json's id2label, as facebook/DiT-XL-2-256 has them; else the numbers."""
     id2label = read_json(folder / "model_index.json").get("id2label", {})
+    if not isinstance(id2label, dict):
+        raise DamagedFileError(f"{folder / 'model_index.json'} is damaged (id2label is {id2label!r}); restore it")
     return [str(id2label.get(str(label), label)) for label in range(num_labels)]

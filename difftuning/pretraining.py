@@ -45,8 +45,8 @@ class PretrainingConfig(TrainingConfig):
         for name in ("width", "num_heads", "num_layers", "num_labels"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.width % self.num_heads:
-            raise ValueError(f"width must be a multiple of num_heads {self.num_heads}, got {self.width}")
+        if self.width % self.num_heads or self.width % 4:
+            raise ValueError(f"width must be a multiple of 4 and of num_heads {self.num_heads}, got {self.width}")
         if not 0 <= self.class_balance <= 1:
             raise ValueError(f"class_balance must be between 0 (classes alike) and 1 (pictures alike), got {self.class_balance}")
         if not 0 <= self.p2_gamma <= 2:

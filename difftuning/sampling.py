@@ -20,6 +20,7 @@ from torch import Tensor
 
 from .pretrained import Pretrained
 from .progress import progress_bar
+from .settings import plain
 
 Sampler = Literal["ddim", "ddpm", "dpm++"]
 
@@ -60,7 +61,12 @@ def sample_latents(model: Pretrained, labels: Tensor | Sequence[int] | Sequence[
                    batch_size: int = 250, progress: bool = False,
                    callback: Callable[[SamplingStep], None] | None = None) -> Tensor:  # fmt: skip
     """`sample` without the last decoding: scaled latents (N, C, h, w) on the CPU."""
-    labels = label_rows(model, labels)
+    if not isinstance(model, Pretrained):
+        hint = ": pass its .model" if isinstance(getattr(model, "model", None), Pretrained) else ""
+        raise TypeError(f"a Pretrained is sampled, not a {type(model).__name__}{hint}")
+    labels, seed = label_rows(model, labels), plain("seed", "int", seed)
+    if not -(2**63) <= seed < 2**64:
+        raise ValueError(f"seed must fit into 64 bits, got {seed}")
     _check(model, labels, steps, sampler, guidance, guide, start, switch_to, switch_at)
     if generator is None:
         generator = torch.Generator().manual_seed(seed)
@@ -189,5 +195,5 @@ def _check(model, labels, steps, sampler, guidance, guide, start, switch_to, swi
         x, t = start
         if tuple(x.shape) != (len(labels), *model.latent_shape):
             raise ValueError(f"start must hold latents {(len(labels), *model.latent_shape)}, got {tuple(x.shape)}")
-        if not 0 <= int(t) < T:
+        if not 0 <= plain("start's timestep", "int", t.item() if isinstance(t, Tensor) else t) < T:
             raise ValueError(f"start's timestep must be between 0 and {T - 1}, got {int(t)}")

@@ -94,12 +94,12 @@ def loss_weights(distribution: Tensor) -> Tensor:
 
     E_{i~p}[l_i] = sum_i p_i l_i = E_{i~U}[T p_i l_i].  The gradient's variance differs.
     """
-    return distribution * len(distribution)
+    return torch.as_tensor(distribution) * len(distribution)
 
 
 def p2_weight(snr: Tensor, *, k: float = 1.0, gamma: float = 1.0) -> Tensor:
     """P2 weighting of the eps loss, 1 / (k + SNR)^gamma (Choi et al., CVPR 2022, eq. 8)."""
-    return 1 / (k + snr) ** gamma
+    return 1 / (k + torch.as_tensor(snr)) ** gamma
 
 
 def min_snr_weight(snr: Tensor, *, gamma: float = 5.0) -> Tensor:
@@ -107,7 +107,7 @@ def min_snr_weight(snr: Tensor, *, gamma: float = 5.0) -> Tensor:
 
     min(SNR, gamma) is the weight of the x_0 loss; the eps loss carries another 1/SNR.
     """
-    return (gamma / snr).clamp(max=1)  # no 0/0 where the chain ends in pure noise
+    return (gamma / torch.as_tensor(snr)).clamp(max=1)  # no 0/0 where the chain ends in pure noise
 
 
 def _timesteps(t: Tensor, num_timesteps: int) -> Tensor:

@@ -58,6 +58,8 @@ def run_study(cells: Sequence[Cell], *, folder: str | Path, results: str | Path,
 
     Those are *_losses.csv, *_replacement.csv and *_samples.npz (a few pictures of each run of the first seed).
     """
+    if processes < 1:
+        raise ValueError(f"processes must be at least 1, got {processes}")
     folder, results = Path(folder), Path(results)
     tables = {folder / f"{cell.file_name}.csv": cell.identity for cell in cells}
     first = min((cell.seed for cell in cells), default=0)

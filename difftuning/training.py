@@ -128,6 +128,8 @@ def train(module: nn.Module, objective: Objective, config: TrainingConfig, *, fo
     after each step, before it is saved, in the main process.  SIGINT and SIGTERM end the step
     in hand, save a checkpoint and raise KeyboardInterrupt; a second one does not wait.
     """
+    if callable(callbacks) or not all(callable(callback) for callback in callbacks):
+        raise TypeError(f"callbacks is a sequence of functions of the training state, got {callbacks!r}")
     _require_runnable(objective, config, device)
     require_space(folder, _checkpoint_bytes(folder, module, config))
     if record is not None:

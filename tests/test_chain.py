@@ -7,6 +7,7 @@ from difftuning.chain import chain_tenths, denoiser_replacement, loss_ratio, tim
 from difftuning.metrics import evaluate
 from difftuning.objective import seeded_generator
 from difftuning.sampling import sample
+from small import small_pretrained
 
 
 def test_timestep_losses_equal_a_loop_over_single_pictures(small_model):
@@ -148,3 +149,20 @@ def test_a_tuned_model_alone_finds_its_labels_by_the_tasks_names(small_model):
 def test_a_fraction_outside_the_chain_is_named(small_model, tuned):
     with pytest.raises(ValueError, match="got 1.5"):
         denoiser_replacement(tuned, small_model, [0, 1.5], pictures(8))
+
+
+@pytest.mark.parametrize("timesteps", [[0.5, 0.9], [], [-1], [1000]])
+def test_timesteps_that_are_no_places_in_the_chain_are_refused(timesteps):
+    model, images = small_pretrained(), torch.zeros(2, 3, 8, 8)
+    for measure in (
+        lambda: zero_shot_denoising(model, images, timesteps),
+        lambda: loss_ratio(model, model, images, torch.tensor([0, 1]), timesteps),
+    ):
+        with pytest.raises(ValueError, match="timesteps must be whole numbers in 0..999, one or more"):
+            measure()
+
+
+def test_no_images_have_no_loss():
+    model = small_pretrained()
+    with pytest.raises(ValueError, match="no images"):
+        loss_ratio(model, model, torch.zeros(0, 3, 8, 8), torch.zeros(0).long(), [5])

@@ -170,6 +170,17 @@ def test_a_fine_tuned_folder_is_sampled_at_its_tasks_classes(capsys, tuned, tmp_
     assert code == 0 and dt.load_task(str(tmp_path / "some.npz")).labels.tolist() == [6, 2]
 
 
+def test_samples_replace_samples_and_never_a_set_of_ones_own(capsys, model, pictures, tmp_path):
+    mine = shutil.copy(pictures, tmp_path / "mine.npz")
+    before = mine.read_bytes()
+    flags = ("sample", "--model", model, "--steps", 2, "--count", 1)
+    code, _, err = run(capsys, *flags, "--out", tmp_path / "mine")
+    assert code == 2 and "mine.npz is there and was not sampled" in err and mine.read_bytes() == before
+    assert not (tmp_path / "mine.png").exists()
+    for seed in (0, 1):
+        assert run(capsys, *flags, "--out", tmp_path / "drawn", "--seed", seed)[0] == 0
+
+
 def test_evaluate_prints_json(capsys, pictures, monkeypatch):
     monkeypatch.setattr("difftuning.metrics._extractor", lambda name, device: lambda images: images.flatten(1)[:, :4])
     code, out, _ = run(capsys, "evaluate", "--images", pictures, "--reference", pictures)

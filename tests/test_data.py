@@ -692,3 +692,19 @@ def test_importing_data_brings_in_torch_and_numpy_only():
         subprocess.run([sys.executable, "-c", c], capture_output=True, text=True, check=True).stdout for c in (code, torch_alone)
     )
     assert found == expected
+
+
+def test_a_label_of_trillions_is_no_class(tmp_path):
+    np.savez(tmp_path / "t.npz", images=np.zeros((2, 8, 8), np.uint8), labels=np.array([0, 10**12]))
+    with pytest.raises(ValueError, match="label 1000000000000 is too large to be a class"):
+        load_task(tmp_path / "t.npz")
+
+
+@pytest.mark.parametrize("name", ["game icons", "digits "])
+def test_a_name_with_a_blank_gets_its_nearest_names(name):
+    with pytest.raises(FileNotFoundError, match="did you mean '(game_icons|digits)'.*the tiny world has"):
+        load_task(name)
+
+
+def test_sizes_of_numpy_are_sizes():
+    assert load_task("digits", size=np.int64(16)).image_size == 16

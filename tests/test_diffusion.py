@@ -338,3 +338,48 @@ def test_a_set_of_another_shape_or_none_is_refused(diffusion, shape):
 def test_the_ideal_denoiser_takes_timesteps_of_the_chain_alone(t):
     with pytest.raises(ValueError, match="timesteps must be whole numbers in 0..999"):
         ideal_denoiser(torch.zeros(1, 2), torch.tensor(t), torch.zeros(3, 2), Diffusion().alphas_cumprod)
+
+
+def test_float64_is_served_in_float64():
+    """One conversion after another gives the first back to float64's precision, at both ends of the chain."""
+    d = Diffusion()
+    x_0, noise = torch.randn(2, 3, 4, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for t in (0, 500, 999):
+        x_t = d.q_sample(x_0, t, noise)
+        torch.testing.assert_close(x_t, d.alphas_cumprod[t].sqrt() * x_0 + (1 - d.alphas_cumprod[t]).sqrt() * noise, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(d.predict_x0(x_t, t, noise), x_0, rtol=1e-10, atol=1e-10)
+        torch.testing.assert_close(d.predict_eps(x_t, t, x_0), noise, rtol=1e-9, atol=1e-9)
+    assert d.q_sample(x_0.float(), 500, noise.float()).dtype == torch.float32
+
+
+def test_betas_of_a_list_keep_their_precision():
+    assert Diffusion([0.1, 0.2]).alphas_cumprod.tolist() == pytest.approx([0.9, 0.72], abs=1e-15)
+
+
+def test_shapes_that_would_broadcast_are_refused():
+    d, x_0, t = Diffusion(), torch.zeros(3, 4, 4, 4), torch.tensor([1, 2, 3])
+    output = torch.zeros(3, 8, 4, 4)
+    with pytest.raises(ValueError, match=r"noise must have the shape of x_0, \(3, 4, 4, 4\), got \(1, 4, 4, 4\)"):
+        hybrid_loss(output, x_0, x_0, torch.ones(1, 4, 4, 4), t, d)
+    with pytest.raises(ValueError, match="x_t must have the shape of x_0"):
+        hybrid_loss(output, x_0, x_0[:1], torch.ones(3, 4, 4, 4), t, d)
+    with pytest.raises(ValueError, match="noise must have the shape of x_0"):
+        d.q_sample(x_0, t, torch.ones(1, 4, 4, 4))
+    with pytest.raises(ValueError, match="one timestep for all, or one for each of 3: got 2"):
+        d.q_sample(x_0, t[:2], x_0)
+    with pytest.raises(ValueError, match="whole numbers"):
+        d.q_sample(x_0, 0.5, x_0)
+
+
+def test_numbers_are_pictures_of_one_and_no_pictures_have_no_answers():
+    a, data = Diffusion().alphas_cumprod, torch.randn(7, generator=torch.Generator().manual_seed(0))
+    x_t = torch.tensor([0.3, -1.0])
+    expected = [float((torch.softmax(-((x - a[5].sqrt() * data) ** 2) / (2 * (1 - a[5])), 0) * data).sum()) for x in x_t]
+    assert ideal_denoiser(x_t, 5, data, a).tolist() == pytest.approx(expected, rel=1e-5)
+    assert torch.equal(ideal_denoiser(x_t, 5, data, a.numpy()), ideal_denoiser(x_t, 5, data, a))
+    assert ideal_denoiser(torch.zeros(0, 2), torch.zeros(0).long(), torch.randn(5, 2), a).shape == (0, 2)
+
+
+def test_without_any_noise_the_nearest_picture_is_returned():
+    data = torch.randn(7, 2, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(ideal_denoiser(data[3:4] + 1e-3, 0, data, torch.tensor([1.0, 0.5])), data[3:4])

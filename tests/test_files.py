@@ -1,3 +1,4 @@
+import errno
 import signal
 
 import pytest
@@ -103,3 +104,13 @@ def test_a_write_that_the_system_refuses_is_an_os_error_that_names_the_file(tmp_
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, handler)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_named_with_the_file(tmp_path):
+    with (
+        pytest.raises(OSError, match="notes.txt cannot be written .*No space left on device.*; free some space"),
+        atomic_path(tmp_path / "notes.txt"),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(PermissionError), atomic_path(tmp_path / "notes.txt"):
+        raise PermissionError(errno.EACCES, "no")

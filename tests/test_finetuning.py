@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
 import shutil
 from collections import namedtuple
@@ -188,7 +190,9 @@ def test_without_bank_and_at_power_zero_it_is_plain_fine_tuning(pretrained, task
     (target,) = streams_of(pretrained, task, None, **PLAIN)
     assert torch.allclose(target.law, torch.full((1000,), 1e-3, dtype=torch.float64))
     assert (target.batch, target.weight, target.importance, target.eps_weight) == (32, 1.0, None, None)
-    assert list(tune(pretrained, task, None, tmp_path, steps=1, **PLAIN).history) == ["step", "target_loss", "seconds"]
+    tuned = tune(pretrained, task, None, tmp_path, steps=1, **PLAIN)
+    for history in (tuned.history, load_fine_tuned(tmp_path).history):  # the columns of every run; a bank's loss there is not
+        assert list(history) == ["step", "target_loss", "bank_loss", "seconds"] and history.bank_loss.isna().all()
 
 
 def test_bank_pictures_may_keep_their_own_labels(pretrained, task, bank):
@@ -473,6 +477,38 @@ def test_a_finished_folder_and_a_foreign_one_are_not_overwritten(pretrained, tas
     assert contents(tmp_path) == {"thesis.tex": b"mine"}
 
 
+def test_a_result_that_cannot_be_written_leaves_the_earlier_one_whole(pretrained, task, tuned, tmp_path, monkeypatch):
+    """The disk fills up while the model is written, after the history."""
+    tuned.save(tmp_path / "r")
+    before = {path: path.read_bytes() for path in (tmp_path / "r").rglob("*") if path.is_file()}
+
+    def full(self, folder, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Pretrained, "save", full)
+    other = replace(tuned, history=tuned.history.iloc[:3])
+    for folder in ("r", "new"):
+        with pytest.raises(OSError, match="cannot be written .*No space left.*; free some space"):
+            other.save(tmp_path / folder)
+    assert {path: path.read_bytes() for path in (tmp_path / "r").rglob("*") if path.is_file()} == before
+    assert not any((tmp_path / "new").iterdir())
+
+
+@pytest.mark.parametrize("rows", [3, [], [99, -3, 0], [[0]]])
+def test_rows_that_no_label_table_has_are_named(tuned, tmp_path, rows):
+    tuned.save(tmp_path)
+    record = json.loads((tmp_path / "result.json").read_text())
+    (tmp_path / "result.json").write_text(json.dumps(record | {"rows": rows}))
+    with pytest.raises(DamagedFileError, match="result.json is damaged .rows is"):
+        load_fine_tuned(tmp_path)
+
+
+def test_callbacks_are_asked_for_before_anything_is_written(pretrained, task, tmp_path):
+    with pytest.raises(TypeError, match="callbacks is a sequence of functions"):
+        fine_tune(pretrained, task, config=DiffTuningConfig(steps=1), folder=tmp_path / "run", callbacks=print)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_class_without_pictures_is_warned_of(pretrained, task, tmp_path):
     """As in a file whose labels count from 1."""
     with pytest.warns(UserWarning, match="shapes has no picture of 1 of its classes, 'shape 0' first"):
@@ -598,7 +634,7 @@ def test_a_full_disk_or_a_bad_picture_leaves_no_folder(pretrained, task, tmp_pat
     with pytest.raises(DamagedFileError, match="photo.png"):
         tune(pretrained, replace(task, reader=bad), None, tmp_path / "run", **PLAIN)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("Usage", "total used free")(10, 10, 1000))
-    with pytest.raises(OSError, match="MB free"):
+    with pytest.raises(OSError, match="B free"):
         tune(pretrained, task, None, tmp_path / "run", **PLAIN)
     assert not (tmp_path / "run").exists()
 

@@ -262,7 +262,7 @@ def test_wrong_settings_are_named_and_leave_no_folder(pretrained, tmp_path, opti
 
 def test_a_full_disk_is_an_error_before_anything_is_written(pretrained, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: collections.namedtuple("Usage", "total used free")(10, 10, 0))
-    with pytest.raises(OSError, match="MB free"):
+    with pytest.raises(OSError, match="B free"):
         small_bank(pretrained, tmp_path / "bank")
     assert not (tmp_path / "bank").exists()
 
@@ -302,3 +302,9 @@ def test_the_fingerprint_tells_contents_apart(folder):
     bank = MemoryBank.load(folder)
     shuffled = MemoryBank(folder, bank.recipe, bank.latents.flip(0), bank.labels)
     assert bank.fingerprint == MemoryBank.load(folder).fingerprint != shuffled.fingerprint
+
+
+def test_a_bank_that_no_disk_could_hold_is_refused_before_its_labels_are_made(pretrained, tmp_path):
+    with pytest.raises(OSError, match="needs .* MB but its disk has"):
+        MemoryBank.sample(pretrained, 10**12, folder=tmp_path / "bank", steps=2)
+    assert not (tmp_path / "bank").exists()

@@ -386,11 +386,20 @@ def test_more_names_than_rows_are_refused(small_model):
 
 def test_a_model_replaces_a_model(small_model, other_model, tmp_path):
     small_model.save(tmp_path / "m")
-    (tmp_path / "m" / "vae" / "leftover").write_text("of the old one")
+    leftover = tmp_path / "m" / "vae" / "diffusion_pytorch_model.fp16.safetensors"
+    leftover.write_text("of the old one")
     other_model.save(tmp_path / "m")
     assert load_pretrained(tmp_path / "m").fingerprint == other_model.fingerprint
-    assert not (tmp_path / "m" / "vae" / "leftover").exists()
+    assert not leftover.exists()
     assert os.listdir(tmp_path) == ["m"]  # no scratch folder stays
+
+
+def test_a_foreign_file_inside_a_model_is_not_swept_away(small_model, tmp_path):
+    small_model.save(tmp_path / "m")
+    (tmp_path / "m" / "transformer" / "mine.txt").write_text("notes")
+    with pytest.raises(FileExistsError, match=r"not a model \(transformer/mine.txt\)"):
+        small_model.save(tmp_path / "m")
+    assert (tmp_path / "m" / "transformer" / "mine.txt").read_text() == "notes"
 
 
 def test_a_foreign_folder_or_file_is_never_overwritten(small_model, tmp_path):
@@ -440,3 +449,66 @@ def test_copies_are_independent(small_model):
     with torch.no_grad():
         copy.label_table.zero_()
     assert small_model.fingerprint == before
+
+
+# The denoiser by itself, as section 2 of the design calls it
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_denoiser_takes_what_encode_and_q_sample_give_in_every_precision(saved, dtype):
+    model = load_pretrained(saved, dtype=dtype)
+    x_t = model.diffusion.q_sample(model.encode(pictures()), 500, torch.randn(len(pictures()), *model.latent_shape))
+    times, nulls = torch.full((len(x_t),), 500), torch.full((len(x_t),), model.null_label)
+    found = model.denoiser(x_t, times, nulls)
+    assert found.dtype == dtype and found.shape == (len(x_t), 2 * x_t.shape[1], *x_t.shape[2:])
+    for t in (500, torch.tensor(500)):
+        assert torch.equal(model.denoiser(x_t, t, nulls), found)
+    assert torch.equal(model.denoiser(x_t.double(), times, model.null_label), found)
+    assert model.denoiser(x_t[:0], times[:0], nulls[:0]).shape == (0, *found.shape[1:])
+
+
+def test_a_label_that_the_table_lacks_is_named(small_model):
+    with pytest.raises(
+        ValueError, match=rf"labels must be in 0..{small_model.null_label} .the null label., got \[0, {small_model.null_label + 1}\]"
+    ):
+        small_model.denoiser(torch.zeros(2, *small_model.latent_shape), 5, torch.tensor([0, small_model.null_label + 1]))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda images: ((images + 1) * 127.5).byte(), "must be float in .-1, 1., got torch.uint8: divide"),
+        (lambda images: (images + 1) * 127.5, "must lie in .-1, 1., got .*rescale"),
+        (lambda images: images * torch.nan, "hold NaN or infinity"),
+    ],
+)
+def test_images_of_another_range_are_not_encoded(small_model, spoil, said):
+    with pytest.raises(ValueError, match=said):
+        small_model.encode(spoil(pictures()))
+    assert len(small_model.encode(pictures()[:0])) == 0
+
+
+def test_weights_that_the_configuration_has_no_place_for_are_not_dropped(small_model, tmp_path):
+    """A folder of stock diffusers, without checksums."""
+    small_model.save(tmp_path)
+    (tmp_path / "difftuning.json").unlink()
+    path = tmp_path / "transformer" / "config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps(config | {"num_layers": 1}))
+    with pytest.raises(DamagedFileError, match="has no place for the weight 'transformer_blocks.1"):
+        load_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("entry", [{"label_names": 5}, {"label_names": [1]}, {"first_free_label": -1}, {"frequency_shift": "x"}])
+def test_a_card_with_an_entry_of_another_kind_is_named(small_model, tmp_path, entry):
+    small_model.save(tmp_path)
+    card = json.loads((tmp_path / "difftuning.json").read_text())
+    (tmp_path / "difftuning.json").write_text(json.dumps(card | entry))
+    with pytest.raises(DamagedFileError, match=f"difftuning.json is damaged .{next(iter(entry))} is"):
+        load_pretrained(tmp_path)
+
+
+def test_a_precision_that_torch_does_not_know_is_refused(saved):
+    for dtype in ("float16", torch.int32):
+        with pytest.raises(ValueError, match="dtype must be a precision of torch such as torch.bfloat16"):
+            load_pretrained(saved, dtype=dtype)

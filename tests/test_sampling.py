@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from contextlib import contextmanager
 
 import numpy as np
@@ -14,6 +15,7 @@ import difftuning as dt
 from difftuning.diffusion import Diffusion, ideal_denoiser
 from difftuning.pretrained import Pretrained
 from difftuning.sampling import SamplingStep, label_rows, sample_latents
+from small import small_pretrained
 
 SHAPE = (4, 8, 8)
 
@@ -425,3 +427,23 @@ def test_a_partner_with_other_latents_is_refused(small_model, three_points, role
     partner = {name: three_points if value is True else value for name, value in role.items()}
     with pytest.raises(ValueError, match=rf"{next(iter(role))} works on latents \(1, 2, 2\), the model on \(4, 8, 8\)"):
         dt.sample(small_model, [0], **partner)
+
+
+def test_numpys_seeds_are_seeds_and_others_are_named():
+    model = small_pretrained()
+    assert torch.equal(dt.sample(model, [0], steps=2, seed=np.int64(3)), dt.sample(model, [0], steps=2, seed=3))
+    for seed in (2**64, 1.5):
+        with pytest.raises(ValueError, match="seed must"):
+            dt.sample(model, [0], steps=2, seed=seed)
+
+
+def test_a_start_between_two_timesteps_is_refused():
+    model = small_pretrained()
+    with pytest.raises(ValueError, match="start's timestep must be a whole number, got 500.7"):
+        dt.sample(model, [0], steps=10, start=(torch.zeros(1, *model.latent_shape), 500.7))
+
+
+def test_what_is_no_model_is_told_where_the_model_is():
+    tuned = types.SimpleNamespace(model=small_pretrained())
+    with pytest.raises(TypeError, match="a Pretrained is sampled, not a SimpleNamespace: pass its .model"):
+        dt.sample(tuned, [0])

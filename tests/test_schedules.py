@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -263,3 +264,9 @@ def test_min_snr_is_min_of_snr_and_gamma_on_the_x_0_loss():
 def test_errors_name_the_bad_value(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_weights_of_plain_numbers_and_lists():
+    assert loss_weights([0.25, 0.75]).tolist() == [0.5, 1.5]
+    assert float(p2_weight(10.0)) == pytest.approx(1 / 11) and float(min_snr_weight(10.0)) == 0.5
+    assert min_snr_weight(np.array([1.0, 50.0])).tolist() == [1.0, 0.1]

@@ -182,3 +182,9 @@ def test_the_learning_rates_in_use_are_those_that_the_study_chose():
     rows = [row for row in rows if row["training_pictures"] == str(PILOT_PICTURES)]
     assert best_rates(rows).items() <= LEARNING_RATES.items()
     assert {"plain", "Diff-Tuning"} <= set(best_rates(rows))
+
+
+def test_a_study_without_processes_is_refused_and_leaves_nothing(tmp_path):
+    with pytest.raises(ValueError, match="processes must be at least 1, got 0"):
+        run_study([], folder=tmp_path / "st", results=tmp_path / "st" / "x.csv", processes=0)
+    assert not (tmp_path / "st").exists()
