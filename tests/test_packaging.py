@@ -81,8 +81,9 @@ def test_the_address_stands_in_one_place():
 def _committed_files() -> list[Path]:
     tops = ["README.md", "NOTICE", "LICENSE", "Makefile", "pyproject.toml", "constraints.txt", "environment.yml", ".ci/run"]
     folders = ["difftuning", "tests", "notebooks", "data"]
-    inner = [p for folder in folders for p in (ROOT / folder).rglob("*") if p.is_file() and "__pycache__" not in p.parts]
-    return [*(ROOT / top for top in tops), *inner]
+    inner = [p for folder in folders for p in (ROOT / folder).rglob("*") if p.is_file()]
+    caches = ("__pycache__", ".")  # of Python, linters and notebooks
+    return [*(ROOT / top for top in tops), *(p for p in inner if not any(part.startswith(caches) for part in p.relative_to(ROOT).parts))]
 
 
 def _python(program: str, *flags: str, cwd: Path | None = None, python: Path | str = sys.executable) -> str:
