@@ -50,6 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RuntimeError as error:
         from .files import DamagedFileError
 
+        if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):  # of a GPU; of the machine
+            return _failed(MemoryError("out of memory: lower batch_size, raise accumulation (train) or take fewer pictures at a time"))
         if not isinstance(error, DamagedFileError):
             raise
         return _failed(error)

@@ -265,6 +265,18 @@ def test_a_damaged_file_is_named(capsys, model, pictures, tuned, tmp_path):
     assert code == 2 and "shard-00000.safetensors is missing, cut off or altered" in err and err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), RuntimeError("can't allocate memory")]
+)
+def test_too_little_memory_is_said_in_one_line(capsys, monkeypatch, error):
+    def broken(given):
+        raise error
+
+    monkeypatch.setattr(cli, "_study", broken)
+    code, _, err = run(capsys, "study")
+    assert code == 2 and "out of memory: lower batch_size" in err and err.count("\n") == 1
+
+
 def test_a_bug_keeps_its_traceback(monkeypatch):
     def broken(given):
         raise RuntimeError("a bug")
