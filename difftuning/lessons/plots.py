@@ -72,7 +72,7 @@ def picture_rows(rows: Mapping[str, Tensor], *, title: str = "", columns: int = 
             spine.set_visible(False)
     if heads:
         width = shown.shape[2]  # of a picture with its frame
-        axes[0].set_xticks([(place + 0.5) * width for place in range(len(heads))], heads, fontsize=10)
+        axes[0].set_xticks([(place + 0.5) * width for place in range(len(heads))], heads, fontsize=9)
         axes[0].tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
     if title:
         figure.suptitle(title, fontsize=12)
