@@ -13,9 +13,10 @@ if TYPE_CHECKING:  # the same names for editors; at run time a name's file is im
     from .diffusion import Diffusion, hybrid_loss, ideal_denoiser
     from .dit import convert_original_dit
     from .finetuning import DiffTuningConfig, FineTuned, fine_tune, load_fine_tuned
+    from .loading import load_pretrained
     from .memory import MemoryBank
     from .metrics import evaluate
-    from .pretrained import Pretrained, load_pretrained
+    from .pretrained import Pretrained
     from .sampling import sample
     from .schedules import (
         loss_weights,
@@ -34,7 +35,8 @@ _NAMES = {
     ),
     "diffusion": ("Diffusion", "hybrid_loss", "ideal_denoiser"),
     "dit": ("convert_original_dit",),
-    "pretrained": ("Pretrained", "load_pretrained"),
+    "loading": ("load_pretrained",),
+    "pretrained": ("Pretrained",),
     "data": ("Task", "load_task", "list_tasks"),
     "memory": ("MemoryBank",),
     "finetuning": ("DiffTuningConfig", "FineTuned", "fine_tune", "load_fine_tuned"),

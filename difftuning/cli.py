@@ -253,7 +253,7 @@ def _device(given: dict[str, Any]) -> str:
 def _model(source: str, device: str) -> tuple[Pretrained, list[int]]:
     """A model, and the label rows of its classes (of the task's, where it was fine-tuned)."""
     from .finetuning import load_fine_tuned
-    from .pretrained import load_pretrained
+    from .loading import load_pretrained
 
     if (Path(source) / "result.json").is_file():
         tuned = load_fine_tuned(source, device=device)
@@ -267,7 +267,7 @@ def _autoencoder(source: str) -> AutoencoderKL:
     import torch
     from diffusers import AutoencoderKL
 
-    from .pretrained import load_component, load_pretrained
+    from .loading import load_component, load_pretrained
 
     if (Path(source) / "config.json").is_file():
         return load_component(AutoencoderKL, Path(source), torch.float32)

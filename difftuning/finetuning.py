@@ -23,9 +23,10 @@ from .diffusion import Diffusion
 from .dit import DiT
 from .files import DamagedFileError, atomic_path, read_json, sha256, write_json
 from .latents import encode_latents
+from .loading import load_pretrained
 from .memory import MemoryBank, require_same_model
 from .objective import Objective, Stream, seeded_generator
-from .pretrained import CARD, Pretrained, load_pretrained
+from .pretrained import CARD, Pretrained
 from .schedules import Family, family_distribution, family_weights, min_snr_weight, p2_weight, timestep_distribution
 from .training import Callback, TrainingConfig, parse_history, require_finite, train
 

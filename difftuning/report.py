@@ -106,8 +106,8 @@ def floor_table(tasks: Sequence[str], counts: Sequence[int | str] = (PILOT_PICTU
 
     from .data import load_task, spread_evenly
     from .latents import encode_latents
+    from .loading import load_pretrained
     from .metrics import evaluate
-    from .pretrained import load_pretrained
 
     pretrained, rows = load_pretrained("tiny"), []
     for name, count in itertools.product(tasks, counts):

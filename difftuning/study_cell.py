@@ -16,9 +16,10 @@ from .chain import DATA_END, SCORES, chain_tenths, denoiser_replacement, loss_ra
 from .data import Task, load_source, load_task, spread_evenly
 from .files import data_folder
 from .finetuning import DiffTuningConfig, FineTuned, fine_tune
+from .loading import load_pretrained
 from .memory import MemoryBank
 from .metrics import copied_share, evaluate
-from .pretrained import Pretrained, load_pretrained
+from .pretrained import Pretrained
 from .result_tables import SUFFIXES, code_version, kept_rows, save_array, with_suffix, world_version, write_rows
 from .sampling import sample
 

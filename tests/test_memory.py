@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from difftuning.files import DamagedFileError
+from difftuning.loading import load_pretrained
 from difftuning.memory import MemoryBank, repair_bank, require_same_model
-from difftuning.pretrained import Pretrained, load_pretrained
+from difftuning.pretrained import Pretrained
 from small import SOURCE_NAMES, run_python, small_bank, small_pretrained
 
 SHARDS = ["shard-00000.safetensors", "shard-00001.safetensors", "shard-00002.safetensors"]

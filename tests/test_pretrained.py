@@ -16,7 +16,8 @@ from safetensors.torch import load_file, save_file
 import difftuning as dt
 from difftuning.dit import DiT
 from difftuning.files import DamagedFileError, data_folder
-from difftuning.pretrained import CARD, Pretrained, load_pretrained
+from difftuning.loading import load_pretrained
+from difftuning.pretrained import CARD, Pretrained
 
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
 

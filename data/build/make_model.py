@@ -21,8 +21,9 @@ from source import KINDS
 
 from difftuning.checkpoints import copy_into, load_checkpoint, trainable
 from difftuning.data import load_task
+from difftuning.loading import load_pretrained
 from difftuning.memory import MemoryBank
-from difftuning.pretrained import Pretrained, load_pretrained
+from difftuning.pretrained import Pretrained
 from difftuning.pretraining import PretrainingConfig, free_rows_as_null, untrained
 from difftuning.sampling import sample
 

@@ -29,10 +29,11 @@ from .. import __version__
 from ..data import Task, load_source
 from ..files import data_folder
 from ..gains import read_table
+from ..loading import load_pretrained
 from ..memory import MemoryBank
 from ..metrics import NEIGHBOURS, HasImages, extract, frechet_distance, kernel_distance, precision_recall
 from ..objective import seeded_generator
-from ..pretrained import Pretrained, load_pretrained
+from ..pretrained import Pretrained
 from ..progress import progress_bar
 from ..result_tables import kept_rows, world_version, write_rows
 

@@ -15,9 +15,10 @@ from ..chain import zero_shot_denoising
 from ..data import Task, list_tasks, load_source, load_task, spread_evenly
 from ..files import atomic_path, data_folder
 from ..gains import Estimate, estimate
+from ..loading import load_pretrained
 from ..memory import MemoryBank
 from ..metrics import evaluate
-from ..pretrained import Pretrained, load_pretrained
+from ..pretrained import Pretrained
 from ..progress import progress_bar
 from ..result_tables import world_version
 

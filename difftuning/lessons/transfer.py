@@ -20,8 +20,9 @@ from ..data import Task, list_tasks, load_source, load_task, spread_evenly
 from ..diffusion import Diffusion, ideal_denoiser, patch_denoiser
 from ..files import atomic_path, data_folder
 from ..latents import encode_latents
+from ..loading import load_pretrained
 from ..objective import seeded_generator
-from ..pretrained import Pretrained, load_pretrained
+from ..pretrained import Pretrained
 from ..progress import progress_bar
 from ..result_tables import world_version
 

@@ -18,9 +18,9 @@ from difftuning.lessons import bank_coverage as measure
 from difftuning.lessons.exercises import grade
 from difftuning.lessons.explorers import explore
 from difftuning.lessons.plots_bank import VARIED, class_page, coverage_explorer, coverage_slices, kind_bars, shard_states
+from difftuning.loading import load_pretrained
 from difftuning.memory import MemoryBank, repair_bank
 from difftuning.metrics import extract
-from difftuning.pretrained import load_pretrained
 from small import small_bank, small_pretrained, small_task
 
 TABLE = data_folder() / "results" / measure.TABLE

@@ -11,8 +11,8 @@ from difftuning.finetuning import FineTuned, choose_rows
 from difftuning.gains import read_table
 from difftuning.lessons import forgetting, plots_chain
 from difftuning.lessons.forgetting import trend, zero_shot_table
+from difftuning.loading import load_pretrained
 from difftuning.memory import MemoryBank
-from difftuning.pretrained import load_pretrained
 from difftuning.result_tables import world_version
 from difftuning.study_cell import losses_along_chain
 

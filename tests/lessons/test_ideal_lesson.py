@@ -15,7 +15,7 @@ from difftuning.gains import read_table
 from difftuning.latents import encode_latents
 from difftuning.lessons import planar, plots_ideal, transfer
 from difftuning.lessons.explorers import fixed_size_png
-from difftuning.pretrained import load_pretrained
+from difftuning.loading import load_pretrained
 from difftuning.result_tables import world_version
 
 A = Diffusion().alphas_cumprod
