@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from .pretrained import Pretrained
 
+TOO_LITTLE_MEMORY = "out of memory: lower batch_size, raise accumulation (train) or take fewer pictures at a time"
 MODEL_HELP = "'tiny', a DiTPipeline folder, a folder of `difftuning train`, or a hub id"
 TRAIN_OPTIONS = {
     "task": "name, folder of class folders, npz file or hub data set to adapt to; cropped to the model's size",
@@ -47,11 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         return _failed(error)
+    except MemoryError:
+        return _failed(MemoryError(TOO_LITTLE_MEMORY))
     except RuntimeError as error:
         from .files import DamagedFileError
 
         if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):  # of a GPU; of the machine
-            return _failed(MemoryError("out of memory: lower batch_size, raise accumulation (train) or take fewer pictures at a time"))
+            return _failed(MemoryError(TOO_LITTLE_MEMORY))
         if not isinstance(error, DamagedFileError):
             raise
         return _failed(error)

@@ -129,8 +129,7 @@ def load_task(source: str | os.PathLike, *, split: Literal["train", "validation"
     if not os.fspath(source):
         raise FileNotFoundError(f"no task '' (an empty name); the tiny world has {', '.join(_tasks_if_any())}")
     path = Path(source)
-    is_name = isinstance(source, str) and re.fullmatch(r"[\w-]+", source) is not None
-    if is_name and source in _tasks_if_any():
+    if source in _tasks_if_any():
         return _load_world_task(source, split, size)
     if any((path / name).is_file() for name in SAVED):
         return _task(path.resolve().name, load_saved_pictures(path, split, size))
@@ -140,7 +139,7 @@ def load_task(source: str | os.PathLike, *, split: Literal["train", "validation"
         return _task(path.resolve().name, pictures)
     if path.suffix == ".npz" or path.is_file():
         return _task(path.stem, _npz_pictures(path, split, size))
-    return _load_hub_task(source, split, size, is_name)
+    return _load_hub_task(source, split, size)
 
 
 def load_source(split: Literal["train", "heldout"] = "train", *, size: int | None = None) -> Task:
@@ -164,15 +163,15 @@ def _load_world_task(name: str, split: str, size: int | None) -> Task:
     return _task(name, pictures, flip=card["flip"], card=card)
 
 
-def _load_hub_task(source: str | os.PathLike, split: str, size: int | None, is_name: bool) -> Task:
+def _load_hub_task(source: str | os.PathLike, split: str, size: int | None) -> Task:
     """Ask the hub for what is neither task nor path, but not for a misspelt task."""
-    word = isinstance(source, str) and re.fullmatch(r"[\w -]+", source) is not None  # a name, perhaps with blanks
+    word = isinstance(source, str) and re.fullmatch(r"[\w -]+", source) is not None
     near = difflib.get_close_matches(source.strip().lower(), list_tasks(), n=3, cutoff=0.6) if word else []
     hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
     mistyped_path = "/" in str(source) and Path(source).parent.is_dir()  # data/mydigts, where there is a data/: no hub id
     if not near and not mistyped_path and isinstance(source, str) and re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", source):
         try:
-            if is_name:
+            if "/" not in source:
                 require_on_hub(source)
             return _task(source, load_hub_pictures(source, split, size))
         except FileNotFoundError as error:

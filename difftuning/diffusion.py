@@ -168,7 +168,7 @@ def posterior_weights(x_t: Tensor, t: int | Tensor, data: Tensor, alphas_cumprod
 
 def _rows(pictures: Tensor) -> Tensor:
     """Each picture's numbers in a row, float64 (N, D); numbers alone are pictures of one."""
-    return pictures.reshape(len(pictures), -1).double() if pictures.numel() else pictures.double()
+    return pictures.reshape(len(pictures), -1).double()
 
 
 def patch_denoiser(x_t: Tensor, t: int | Tensor, data: Tensor, alphas_cumprod: Tensor, size: int) -> Tensor:

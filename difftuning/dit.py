@@ -34,7 +34,7 @@ class DiT(nn.Module):
         self.frequency_shift = frequency_shift
 
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
-        """Latents (N, C, h, w), timesteps int or int64 (N,), labels int64 (N,) -> noise and variance (N, 2C, h, w), in the weights' precision."""
+        """Latents (N, C, h, w), timesteps and labels int or int64 (N,) -> noise and variance (N, 2C, h, w), in the weights' precision."""
         if len(x_t) == 0:
             return x_t.new_empty(0, 2 * x_t.shape[1], *x_t.shape[2:], dtype=self.label_table.dtype)
         t, labels = (torch.as_tensor(value, device=x_t.device).expand(len(x_t)) for value in (t, labels))

@@ -26,7 +26,7 @@ from .latents import encode_latents
 from .loading import load_pretrained
 from .memory import MemoryBank, require_same_model
 from .objective import Objective, Stream, seeded_generator
-from .pretrained import CARD, Pretrained
+from .pretrained import CARD, Pretrained, require_own_model
 from .schedules import Family, family_distribution, family_weights, min_snr_weight, p2_weight, timestep_distribution
 from .training import Callback, TrainingConfig, parse_history, require_finite, train
 
@@ -92,6 +92,7 @@ class FineTuned:
         """Write model/ (diffusers' folder), history.csv and result.json, replacing only what a fine-tuning has left."""
         folder = Path(folder)
         _require_own(folder)
+        require_own_model(folder / "model")
         targets = [folder / name for name in ("result.json", "history.csv", "model")]
         with atomic_path(targets[0]) as result, atomic_path(targets[1]) as history, atomic_path(targets[2]) as model:  # all or none
             self.history.to_csv(history, index=False, na_rep="nan")

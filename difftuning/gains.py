@@ -49,7 +49,7 @@ class Estimate(NamedTuple):
 
     @property
     def percent(self) -> str:
-        digits = 1 if self.half_width < 0.005 else 0  # "± 0" would claim a certainty that no five seeds give
+        digits = 0 if not self.half_width < 0.005 else 1 if self.half_width >= 0.0005 else 2  # "± 0" would claim too much
         return Estimate(100 * self.mean, 100 * self.half_width, self.seeds).text(digits, " %")
 
 
@@ -113,16 +113,22 @@ def gain_at_own_best(table: pandas.DataFrame, method: str, score: str = "fid") -
     return estimate(((plain - ours) / plain).dropna().to_numpy())
 
 
-def gain_at_the_data_end(replacement: pandas.DataFrame, method: str, score: str = "fid") -> Estimate:
+def gain_at_the_data_end(replacement: pandas.DataFrame, method: str, score: str = "fid", *, beyond_null: bool = False) -> Estimate:
     """What a method's samples gain when the source model takes over their last reverse steps, of one task's rows.
 
-    How many steps, from none to the fraction `DATA_END`, is chosen on the other seeds.  It is what has been lost at the data
-    end, as far as the score sees it: keeping the source's denoiser there, and nothing else, would win back just that.
+    How many steps, from none to the fraction `DATA_END`, is chosen on the other seeds.  The source model knows neither class
+    nor guidance; `beyond_null` subtracts what the tuned model's own null label gains in the same way, which is due to
+    their absence.  What is left has been lost at the data end, as far as the score sees it.
     """
-    rows = replacement[(replacement.method == method) & (replacement.by == "source") & (replacement.fraction <= DATA_END)]
-    scores = rows.pivot_table(index="seed", columns="fraction", values=score)
-    best, whole = _best_by_others(scores), scores[0.0]
-    return estimate(((whole - best) / whole).dropna().to_numpy())
+    rows = replacement[(replacement.method == method) & (replacement.fraction <= DATA_END)]
+    whole = rows[rows.fraction == 0].groupby("seed")[score].first()
+
+    def gains(by: str) -> pandas.Series:
+        scores = rows[rows.by == by].pivot_table(index="seed", columns="fraction", values=score).assign(**{"0": whole})
+        return (whole - _best_by_others(scores)) / whole
+
+    found = gains("source") - gains("own null label") if beyond_null else gains("source")
+    return estimate(found.dropna().to_numpy())
 
 
 def _best_by_others(scores: pandas.DataFrame) -> pandas.Series:

@@ -75,7 +75,8 @@ class MemoryBank:
         `labels`: one for each sample; by default the source classes in equal shares, in random
         order.  `reencode` stores what remains after 8-bit pictures, as a bank kept as image
         files would (the published code's way).  For less precision and more speed, call it under
-        `torch.autocast`: a model that is loaded in another dtype counts as another model.
+        `torch.autocast` (a model that is loaded in another dtype counts as another model), and
+        again so to go on or to repair: the manifest does not keep it.
         """
         if processes.count() > 1:
             raise ValueError("a bank is sampled by one process: sample it first (`difftuning bank`), then start the others with it")

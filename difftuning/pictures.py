@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Sequence
 
+from . import __version__
 from .files import atomic_path
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 RANGE_SLACK = 0.01  # rounding outside [-1, 1] that is no mistake
-SIGNATURE = "sampled_by"  # array of an npz file that this module wrote
+SIGNATURE = "sampled_by_difftuning"  # name of an array in the npz file and of a text in the PNG that this module wrote
 GRID_LIMIT = 256  # pictures in the PNG; the npz has them all
 
 
@@ -41,20 +41,24 @@ def picture_files(out: str | Path) -> tuple[Path, Path]:
     for file in files:
         if file.is_dir():
             raise FileExistsError(f"{file} is a folder; choose another name")
-        if file.exists() and not _written_here(files[1]):
-            raise FileExistsError(f"{file} is there and was not sampled; move it away or choose another name")
+        if file.exists() and not _signed(file):  # a user's own set or picture of that name
+            raise FileExistsError(f"{file} is there and does not say that difftuning sampled it; move it away or choose another name")
     return files
 
 
-def _written_here(npz: Path) -> bool:
-    """Whether a file holds samples: only such a one is replaced, never a user's own data set of that name."""
-    return zipfile.is_zipfile(npz) and f"{SIGNATURE}.npy" in zipfile.ZipFile(npz).namelist()
+def _signed(file: Path) -> bool:
+    """Whether this module wrote a file; a PNG says so near its beginning, an npz file near its end."""
+    with open(file, "rb") as handle:
+        first = handle.read(2**16)
+        handle.seek(max(0, file.stat().st_size - 2**16))
+        return SIGNATURE.encode() in first + handle.read()
 
 
 def write_pictures(out: str | Path, images: Tensor, labels: Sequence[int]) -> tuple[Path, Path]:
     """Images (N, 3, H, W) in [-1, 1] as OUT.png, a grid, and OUT.npz, which `load_task` reads."""
     import numpy as np
     from PIL import Image
+    from PIL.PngImagePlugin import PngInfo
 
     png, npz = picture_files(out)
     pixels = ((images + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()  # (N, H, W, 3)
@@ -66,6 +70,8 @@ def write_pictures(out: str | Path, images: Tensor, labels: Sequence[int]) -> tu
         top, left = i // columns * height + 2, i % columns * width + 2
         grid[top : top + height - 2, left : left + width - 2] = picture
     with atomic_path(png) as picture, atomic_path(npz) as arrays:  # both or none
-        Image.fromarray(grid).save(picture)
-        np.savez_compressed(arrays, images=pixels, labels=np.asarray(labels, dtype=np.int64), **{SIGNATURE: "difftuning"})
+        signed = PngInfo()
+        signed.add_text(SIGNATURE, __version__)
+        Image.fromarray(grid).save(picture, pnginfo=signed)
+        np.savez_compressed(arrays, images=pixels, labels=np.asarray(labels, dtype=np.int64), **{SIGNATURE: __version__})
     return png, npz

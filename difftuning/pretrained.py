@@ -125,7 +125,7 @@ class Pretrained:
         from diffusers import DiTPipeline
 
         folder = Path(folder)
-        _require_own(folder)
+        require_own_model(folder)
         dtype = dtype or self.dtype
         pipeline = DiTPipeline(
             # torch's own `to`: diffusers' one logs a warning about precision, whatever the precision
@@ -148,7 +148,7 @@ class Pretrained:
             write_json(scratch / CARD, card)
 
 
-def _require_own(folder: Path) -> None:
+def require_own_model(folder: Path) -> None:
     """Raise where saving to `folder`, which replaces it, would take anything with it that is not a model's."""
     if not folder.exists():
         return

@@ -175,10 +175,21 @@ def test_samples_replace_samples_and_never_a_set_of_ones_own(capsys, model, pict
     before = mine.read_bytes()
     flags = ("sample", "--model", model, "--steps", 2, "--count", 1)
     code, _, err = run(capsys, *flags, "--out", tmp_path / "mine")
-    assert code == 2 and "mine.npz is there and was not sampled" in err and mine.read_bytes() == before
+    assert code == 2 and "mine.npz is there and does not say that difftuning sampled it" in err and mine.read_bytes() == before
     assert not (tmp_path / "mine.png").exists()
+    drawn = []
     for seed in (0, 1):
         assert run(capsys, *flags, "--out", tmp_path / "drawn", "--seed", seed)[0] == 0
+        drawn.append([(tmp_path / f"drawn{suffix}").read_bytes() for suffix in (".npz", ".png")])
+    assert all(first != second for first, second in zip(*drawn))
+
+
+def test_a_picture_of_ones_own_beside_samples_is_not_replaced(capsys, model, tmp_path):
+    flags = ("sample", "--model", model, "--steps", 2, "--count", 1, "--out", tmp_path / "s")
+    assert run(capsys, *flags)[0] == 0
+    Image.new("RGB", (4, 4)).save(tmp_path / "s.png")
+    code, _, err = run(capsys, *flags)
+    assert code == 2 and "s.png is there and does not say that difftuning sampled it" in err
 
 
 def test_evaluate_prints_json(capsys, pictures, monkeypatch):
@@ -266,7 +277,12 @@ def test_a_damaged_file_is_named(capsys, model, pictures, tuned, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), RuntimeError("can't allocate memory")]
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("can't allocate memory"),
+        MemoryError("Unable to allocate"),
+    ],
 )
 def test_too_little_memory_is_said_in_one_line(capsys, monkeypatch, error):
     def broken(given):

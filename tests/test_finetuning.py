@@ -477,6 +477,14 @@ def test_a_finished_folder_and_a_foreign_one_are_not_overwritten(pretrained, tas
     assert contents(tmp_path) == {"thesis.tex": b"mine"}
 
 
+def test_a_foreign_file_inside_the_result_is_not_swept_away(tuned, tmp_path):
+    tuned.save(tmp_path / "r")
+    (tmp_path / "r" / "model" / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="holds something that is not a model .notes.txt"):
+        tuned.save(tmp_path / "r")
+    assert (tmp_path / "r" / "model" / "notes.txt").read_text() == "mine"
+
+
 def test_a_result_that_cannot_be_written_leaves_the_earlier_one_whole(pretrained, task, tuned, tmp_path, monkeypatch):
     """The disk fills up while the model is written, after the history."""
     tuned.save(tmp_path / "r")

@@ -70,6 +70,17 @@ def test_the_gain_at_the_data_end_is_of_the_fraction_that_the_other_seeds_chose(
     assert gain.mean == pytest.approx((0 - 1 / 5) / 2) and gain.seeds == 2
 
 
+def test_beyond_the_own_null_label_its_gain_is_taken_off():
+    """The source gains 3 and 1 of 10, the own null label 1 and 0.5 of 10, all at the only fraction there is."""
+    fids = {("source", 0.0): (10, 10), ("source", 0.1): (7, 9), ("own null label", 0.1): (9, 9.5)}
+    rows = [
+        {"method": "plain", "by": by, "seed": seed, "fraction": fraction, "fid": fid}
+        for (by, fraction), both in fids.items()
+        for seed, fid in enumerate(both)
+    ]
+    assert gain_at_the_data_end(pd.DataFrame(rows), "plain", beyond_null=True).mean == pytest.approx((0.2 + 0.05) / 2)
+
+
 def test_a_gain_in_loss_is_a_geometric_mean_over_the_chain():
     """ours has a half and two thirds of plain's loss: 1 - sqrt(1/3)."""
     rows = [
@@ -88,6 +99,7 @@ def test_a_mean_that_rounds_to_nothing_has_no_sign():
 
 def test_a_narrow_interval_is_not_rounded_to_none():
     assert Estimate(0.163, 0.004, 5).percent == "16.3 ± 0.4 %" and Estimate(0.163, 0.006, 5).percent == "16 ± 1 %"
+    assert Estimate(0.163, 0.0004, 5).percent == "16.30 ± 0.04 %"
 
 
 def test_copies_are_counted_at_the_end():
@@ -101,7 +113,7 @@ def test_the_mean_of_gains_is_not_the_gain_of_means():
     (row,) = mean_gain_table(pd.concat([first, second]), "1", 100)[2:]
     _, _, of_gains, of_means, _ = (cell.strip() for cell in row.split("|"))
     assert of_gains.startswith("19 ±")  # (0.5 + 0) / 2 and (0.25 + 0) / 2
-    assert of_means.startswith("0.5 ±")  # 5 of 1010 and 5 of 1020
+    assert of_means.startswith("0.49 ±")  # 5 of 1010 and 5 of 1020
 
 
 def test_a_task_that_a_method_lacks_is_left_out_of_its_means():

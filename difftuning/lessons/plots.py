@@ -72,7 +72,8 @@ def picture_rows(rows: Mapping[str, Tensor], *, title: str = "", columns: int = 
             spine.set_visible(False)
     if heads:
         width = shown.shape[2]  # of a picture with its frame
-        axes[0].set_xticks([(place + 0.5) * width for place in range(len(heads))], heads, fontsize=9)
+        slanted = {"rotation": 35, "ha": "left", "rotation_mode": "anchor"} if max(map(len, heads)) > 7 else {}
+        axes[0].set_xticks([(place + 0.5) * width for place in range(len(heads))], heads, fontsize=9, **slanted)
         axes[0].tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
     if title:
         figure.suptitle(title, fontsize=12)

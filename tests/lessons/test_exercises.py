@@ -194,7 +194,7 @@ WRONG = {
         "fraction 0.07, 25 steps",
     ),
     "the picture instead of its noise": ("ideal noise", ideal_denoiser, "that is the ideal picture"),
-    "the noise itself": ("ideal noise", lambda x_t, t, data, a: x_t, "at t = 5: "),
+    "the noisy picture": ("ideal noise", lambda x_t, t, data, a: x_t, "at t = 5: "),
     "the perplexity": ("effective number", lambda weights: torch.special.entr(weights).sum(1).exp(), "the one from the sum of squares"),
     "the sum of squares": ("effective number", lambda weights: weights.square().sum(1), "is 0.25, it should be 4"),
     "both alike": ("second moments", lambda law, squares: ((law * squares).sum(),) * 2, "weighting is 1, it should be 1.3326"),
