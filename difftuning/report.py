@@ -130,8 +130,8 @@ REPORTS = {
     ),
     "all_pictures": (
         "The pilot's tasks with all their training pictures, in numbers",
-        "as in the pilot. This is where it began; as one seed showed less of a gain than predicted, the pilot took fewer pictures,\n"
-        "which plain fine-tuning learns by heart sooner.",
+        "as in the pilot. This is where it began: one seed in world 1, whose shoes were mirrored, showed less of a gain than predicted,\n"
+        "and so the pilot took fewer pictures. The runs here, in world 2, came after it.",
     ),
 }
 
@@ -183,10 +183,11 @@ def summary_table(table: pandas.DataFrame, losses: pandas.DataFrame) -> list[str
 
 
 def _head(title: str, table: pandas.DataFrame) -> list[str]:
-    counts = ", ".join(f"{method} {seeds}" for method, seeds in table.groupby("method", sort=False).seed.nunique().items())
+    seeds = table.groupby(["method", "task"], sort=False).seed.nunique()
+    counts = ", ".join(f"{method} {'/'.join(map(str, dict.fromkeys(own)))}" for method, own in seeds.groupby("method", sort=False))
     return [
         f"# {title}", "",
-        f"World {table.world.iloc[0]}; validation splits; seeds of each method: {counts}; {table.samples.max()} samples a score.",
+        f"World {table.world.iloc[0]}; validation splits; seeds of each method (by task, where they differ): {counts}; {table.samples.max()} samples a score.",
         "Distances in our feature space, lower is better; mean over seeds and 95 % interval. Gains are (plain - ours) / plain, seed by seed.",
         '"Each at its own best": guidance and steps are chosen on the other seeds, for either method. Written by `python -m difftuning.report`.',
     ]  # fmt: skip

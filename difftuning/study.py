@@ -21,7 +21,7 @@ from .study_cell import METHODS, Cell, is_done, run_cell, samples_file
 # From the study `learning_rates`, on the development tasks' validation splits; a test holds those that it has tried to its table.
 LEARNING_RATES = dict.fromkeys(METHODS, 1e-3)
 DEVELOPMENT = ("footwear", "digits")
-PILOT_PICTURES = 50  # training pictures of the main comparison: the fewer, the more there is to gain (data/results/all_pictures.md)
+PILOT_PICTURES = 50  # training pictures of the pilot; with all of them there is more to gain on footwear (data/results/all_pictures.md)
 
 
 def grid(tasks: Sequence[str], methods: Sequence[str], seeds: Sequence[int], learning_rates: Sequence[float] | None = None,
