@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 
 os.environ["DIFFTUNING_PROGRESS"] = "off"
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell script starts what it puts in the background
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import pytest
 import torch
