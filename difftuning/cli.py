@@ -48,12 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         return _failed(error)
-    except MemoryError:
-        return _failed(MemoryError(TOO_LITTLE_MEMORY))
-    except RuntimeError as error:
+    except (MemoryError, RuntimeError) as error:
         from .files import DamagedFileError
 
-        if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):  # of a GPU; of the machine
+        by_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)  # of a GPU; of the machine
+        if isinstance(error, MemoryError) or by_torch:
             return _failed(MemoryError(TOO_LITTLE_MEMORY))
         if not isinstance(error, DamagedFileError):
             raise

@@ -60,8 +60,8 @@ class Diffusion:
         t = torch.as_tensor(t)
         if t.numel() not in (1, len(like)):
             raise ValueError(f"one timestep for all, or one for each of {len(like)}: got {t.numel()}")
-        if t.is_floating_point() or (t.device.type == "cpu" and t.numel() and not 0 <= int(t.min()) <= int(t.max()) < self.num_timesteps):
-            raise ValueError(f"timesteps must be whole numbers in 0..{self.num_timesteps - 1}, got {t.flatten()[:8].tolist()}")
+        if t.device.type == "cpu" or t.is_floating_point():  # a look at numbers on a GPU would wait for it
+            _require_timesteps(t, self.num_timesteps)
         t = t.to(like.device)
         return tables[name][t].reshape(-1, *[1] * (like.ndim - 1))
 
@@ -83,6 +83,11 @@ class Diffusion:
     def posterior_mean(self, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """Mean of q(x_{t-1} | x_t, x_0) (Ho et al., NeurIPS 2020, eq. 7)."""
         return self.at("mean_x_0", t, x_t) * x_0 + self.at("mean_x_t", t, x_t) * x_t
+
+
+def _require_timesteps(t: Tensor, num_timesteps: int) -> None:
+    if t.is_floating_point() or (t.numel() and not 0 <= int(t.min()) <= int(t.max()) < num_timesteps):
+        raise ValueError(f"timesteps must be whole numbers in 0..{num_timesteps - 1}, got {t.flatten()[:8].tolist()}")
 
 
 def _require_shape(name: str, tensor: Tensor, x_0: Tensor) -> None:
@@ -157,8 +162,7 @@ def posterior_weights(x_t: Tensor, t: int | Tensor, data: Tensor, alphas_cumprod
     times, alphas_cumprod = torch.as_tensor(t), torch.as_tensor(alphas_cumprod)
     if len(x_t) == 0:
         return torch.empty(0, len(data), dtype=torch.float64, device=x_t.device)
-    if times.is_floating_point() or not 0 <= int(times.min()) <= int(times.max()) < len(alphas_cumprod):
-        raise ValueError(f"timesteps must be whole numbers in 0..{len(alphas_cumprod) - 1}, got {times.flatten()[:8].tolist()}")
+    _require_timesteps(times, len(alphas_cumprod))
     a = alphas_cumprod.to(x_t.device)[times.to(x_t.device)].double().reshape(-1, 1)
     points, queries = _rows(data.to(x_t.device)), _rows(x_t)  # (M, D), (N, D)
     # Expanded square without ||x_t||^2, which every member shares.

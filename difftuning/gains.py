@@ -124,7 +124,8 @@ def gain_at_the_data_end(replacement: pandas.DataFrame, method: str, score: str 
     whole = rows[rows.fraction == 0].groupby("seed")[score].first()
 
     def gains(by: str) -> pandas.Series:
-        scores = rows[rows.by == by].pivot_table(index="seed", columns="fraction", values=score).assign(**{"0": whole})
+        scores = rows[rows.by == by].pivot_table(index="seed", columns="fraction", values=score)
+        scores[0.0] = whole  # nobody takes over nothing, so the table has it once
         return (whole - _best_by_others(scores)) / whole
 
     found = gains("source") - gains("own null label") if beyond_null else gains("source")

@@ -54,14 +54,14 @@ def load_pretrained(source: str | Path, *, device: str | torch.device | None = N
 def _read_card(path: Path) -> dict:
     """difftuning.json, its entries of the right kind."""
     card = read_json(path)
-    names, free, shift = card.get("label_names", []), card.get("first_free_label", 0), card.get("frequency_shift", 0)
-    wrong = [
-        *(["label_names"] if not isinstance(names, list) or not all(isinstance(name, str) for name in names) else []),
-        *(["first_free_label"] if not isinstance(free, int) or free < 0 else []),
-        *(["frequency_shift"] if shift not in (0, 1) else []),
-    ]
-    if wrong:
-        raise DamagedFileError(f"{path} is damaged ({wrong[0]} is {card[wrong[0]]!r}); restore it, or save the model again")
+    right = {
+        "label_names": lambda names: isinstance(names, list) and all(isinstance(name, str) for name in names),
+        "first_free_label": lambda row: isinstance(row, int) and row >= 0,
+        "frequency_shift": lambda shift: shift in (0, 1),
+    }
+    for name, is_right in right.items():
+        if name in card and not is_right(card[name]):
+            raise DamagedFileError(f"{path} is damaged ({name} is {card[name]!r}); restore it, or save the model again")
     return card
 
 

@@ -65,6 +65,7 @@ class Cell:
 
 
 def is_done(cell: Cell, table: Path) -> bool:
+    """Whether `table` and its siblings hold everything that the cell asks for, at every mark."""
     return _done_steps(cell, table) == {str(step) for step in cell.steps}
 
 
@@ -88,6 +89,7 @@ def _own_rows(cell: Cell, table: Path) -> list[dict[str, Any]]:
 
 
 def samples_file(cell: Cell, folder: Path) -> Path:
+    """Where a run keeps some of its pictures, beside its rows in `folder`."""
     return folder / f"{cell.file_name}_samples.npz"
 
 

@@ -19,9 +19,9 @@ def bank_labels(answer: Callable) -> Grade:
     for null_label in (1000, 337):
         found = answer(sampled.clone(), null_label)
         graded = compare(found, torch.full_like(sampled, null_label), place="picture {}".format)
-        if not graded.passed and torch.equal(torch.as_tensor(found), sampled):
-            return Grade(False, "these are the labels the pictures were sampled under; the target does not have those classes")
         if not graded.passed:
+            if torch.equal(torch.as_tensor(found), sampled):
+                return Grade(False, "these are the labels the pictures were sampled under; the target does not have those classes")
             return Grade(False, f"with null label {null_label}: {graded.message}")
     return graded
 

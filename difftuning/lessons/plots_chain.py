@@ -52,7 +52,7 @@ def replacement_curves(table: pandas.DataFrame, task: str, live: pandas.DataFram
             if most < 1:
                 draw_with_interval(axis, rows[rows.by != "source"], "fraction", "fid", colour, f"{method}, own null label", style=":")
             if live is not None and most == 1:
-                own = live[(live.method == method) & (live.fraction <= most)]
+                own = live[live.method == method]
                 axis.plot(
                     100 * own.fraction, own.fid, linestyle="none", marker="*", markersize=12, color=colour, markeredgecolor="white",
                     label=f"{method}, your run",

@@ -72,15 +72,15 @@ def two_families(diffusion: Diffusion, taus: Sequence[float]) -> pandas.DataFram
     """A row for each tau: the masses of the paper's two weights, and where the terms cross in either family at bank weight 1."""
     import pandas
 
+    uses: tuple[tuple[str, Family, Use], ...] = (
+        ("crossing: official", "official", "sample t"),
+        ("paper, sampled", "paper", "sample t"),
+        ("paper, as weights", "paper", "weight the loss"),
+    )
     rows = {}
     for tau in taus:
         psi, xi = (float(family_weights("paper", diffusion.num_timesteps, tau, descending=side).mean()) for side in (False, True))
         rows[tau] = {"mean psi": psi, "mean xi": xi, "xi / psi": xi / psi}
-        uses: tuple[tuple[str, Family, Use], ...] = (
-            ("crossing: official", "official", "sample t"),
-            ("paper, sampled", "paper", "sample t"),
-            ("paper, as weights", "paper", "weight the loss"),
-        )
         for name, family, use in uses:
             rows[tau][name] = balance(diffusion, family=family, parameter=tau, use=use, bank_weight=1.0).crossing
     return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("tau")
