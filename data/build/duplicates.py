@@ -36,11 +36,12 @@ def distinct(pictures: np.ndarray, threshold: float) -> np.ndarray:
     if len(pictures) == 0:
         return np.zeros(0, int)
     vectors = signatures(pictures)
-    kept: list[int] = []
+    kept, chosen = np.empty_like(vectors), []
     for index, vector in enumerate(vectors):
-        if not kept or (vectors[kept] @ vector).max() <= threshold:
-            kept.append(index)
-    return np.array(kept)
+        if not chosen or (kept[: len(chosen)] @ vector).max() <= threshold:
+            kept[len(chosen)] = vector
+            chosen.append(index)
+    return np.array(chosen)
 
 
 def report(where: str, what: str, left_out: Iterable[object]) -> None:

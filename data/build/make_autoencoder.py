@@ -8,13 +8,13 @@ import shutil
 
 import numpy as np
 import torch
+from autoencoding import build_autoencoder, psnr, standardise_latents, train_autoencoder
 from make_data import DATA, write_checksums
 from registries import CACHE
-
-from difftuning.autoencoding import build_autoencoder, psnr, standardise_latents, train_autoencoder
+from source import KINDS
 
 FOLDER = DATA / "models" / "autoencoder"
-PHOTOGRAPHS, REPEAT_TASKS = 16_000, 4  # few photographs suffice; the tasks' pictures are few
+PHOTOGRAPHS, TASK_PICTURES = 16_000, 2000  # few photographs suffice; a task counts as if it had so many
 
 
 def main() -> None:
@@ -31,11 +31,11 @@ def main() -> None:
     standardise_latents(autoencoder, pictures[:: max(1, len(pictures) // 5000)])
     autoencoder.save_pretrained(FOLDER)
     quality = {name: round(psnr(autoencoder, images), 2) for name, images in heldout.items()}
-    log = (sorted((work / "checkpoints").glob("step-*"))[-1] / "history.csv").read_text()
-    (FOLDER / "loss.csv").write_text(log)
+    log = (sorted((work / "checkpoints").glob("step-*"))[-1] / "history.csv").read_text(encoding="utf-8")
+    (FOLDER / "loss.csv").write_text(log, encoding="utf-8", newline="\n")
     trained_on = {"training_pictures": len(pictures), "trained_on": "source, and the tasks' training splits"}
     card = {**trained_on, **training, "psnr_db_heldout": quality}
-    (FOLDER / "card.json").write_text(json.dumps(card, indent=1) + "\n")
+    (FOLDER / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8", newline="\n")
     write_checksums()
     print(json.dumps(quality, indent=1))
     shutil.rmtree(work)
@@ -47,12 +47,10 @@ def training_pictures() -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         images, kinds = source["train_images"], source["train_kinds"]
         held, held_kinds = source["heldout_images"], source["heldout_kinds"]
     parts = [images[kinds == 0][:: (kinds == 0).sum() // PHOTOGRAPHS or 1], images[kinds > 0]]
-    heldout = {
-        f"source {name}": torch.from_numpy(held[held_kinds == kind]) for kind, name in enumerate(("photographs", "icons", "letters"))
-    }
+    heldout = {f"source {name}": torch.from_numpy(held[held_kinds == kind]) for kind, name in enumerate(KINDS)}
     for path in sorted((DATA / "tasks").glob("*.npz")):
         with np.load(path, allow_pickle=False) as task:
-            parts += [task["train_images"]] * REPEAT_TASKS
+            parts += [task["train_images"][:TASK_PICTURES]] * max(1, TASK_PICTURES // len(task["train_images"]))
             heldout[path.stem] = torch.from_numpy(task["validation_images"])
     return torch.from_numpy(np.concatenate(parts)), heldout
 

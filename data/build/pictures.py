@@ -49,6 +49,12 @@ def pad(pictures: np.ndarray) -> np.ndarray:
     return np.pad(pictures, ((0, 0), (margin, margin), (margin, margin)))
 
 
+def enlarge(pictures: np.ndarray, side: int) -> np.ndarray:
+    """Small pictures scaled to side x side pixels, in the middle of 32x32 ones."""
+    scaled = [np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC)) for picture in pictures]
+    return pad(np.stack(scaled))
+
+
 def font_letters(path: Path) -> set[int]:
     """Code points a font file can draw; empty where the file cannot be read."""
     from fontTools.ttLib import TTFont, TTLibError

