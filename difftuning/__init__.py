@@ -8,17 +8,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same names for editors; at run time a name's file is imported when it is first used
-    from .chain import denoiser_replacement, loss_ratio, zero_shot_denoising
-    from .data import Task, list_tasks, load_task
-    from .diffusion import Diffusion, hybrid_loss, ideal_denoiser
-    from .dit import convert_original_dit
-    from .finetuning import DiffTuningConfig, FineTuned, fine_tune, load_fine_tuned
-    from .loading import load_pretrained
-    from .memory import MemoryBank
-    from .metrics import evaluate
-    from .pretrained import Pretrained
-    from .sampling import sample
-    from .schedules import (
+    from .config import DiffTuningConfig
+    from .data.conditions import annotate
+    from .data.tasks import Task, list_tasks, load_task
+    from .diffusion.ideal import ideal_denoiser
+    from .diffusion.losses import hybrid_loss
+    from .diffusion.process import Diffusion
+    from .diffusion.timestep_weights import (
         loss_weights,
         min_snr_weight,
         p2_weight,
@@ -26,23 +22,45 @@ if TYPE_CHECKING:  # the same names for editors; at run time a name's file is im
         retention_weight,
         timestep_distribution,
     )
+    from .evaluation.agreement import condition_agreement, sudden_convergence_step
+    from .evaluation.chain_of_forgetting import denoiser_replacement, loss_ratio, zero_shot_denoising
+    from .evaluation.metrics import evaluate
+    from .evaluation.transferability import transferability
+    from .models.adapters.apply import apply_adapter, merge_adapter, parameter_share
+    from .models.conversion import convert_original_dit
+    from .models.loading import load_adapter, load_pretrained
+    from .models.pretrained import Pretrained
+    from .sampling import sample, sample_controlnet
+    from .training.controlnet import fine_tune_controlnet
+    from .training.fine_tune import fine_tune
+    from .training.fine_tuned import FineTuned, load_fine_tuned
+    from .training.memory_bank import MemoryBank
 
 __version__ = "0.1.0"
 
 _NAMES = {
-    "schedules": (
+    "config": ("DiffTuningConfig",),
+    "diffusion.timestep_weights": (
         "retention_weight", "reconsolidation_weight", "timestep_distribution", "loss_weights", "p2_weight", "min_snr_weight",
     ),
-    "diffusion": ("Diffusion", "hybrid_loss", "ideal_denoiser"),
-    "dit": ("convert_original_dit",),
-    "loading": ("load_pretrained",),
-    "pretrained": ("Pretrained",),
-    "data": ("Task", "load_task", "list_tasks"),
-    "memory": ("MemoryBank",),
-    "finetuning": ("DiffTuningConfig", "FineTuned", "fine_tune", "load_fine_tuned"),
-    "sampling": ("sample",),
-    "metrics": ("evaluate",),
-    "chain": ("zero_shot_denoising", "denoiser_replacement", "loss_ratio"),
+    "diffusion.process": ("Diffusion",),
+    "diffusion.losses": ("hybrid_loss",),
+    "diffusion.ideal": ("ideal_denoiser",),
+    "data.tasks": ("Task", "load_task", "list_tasks"),
+    "data.conditions": ("annotate",),
+    "models.conversion": ("convert_original_dit",),
+    "models.adapters.apply": ("apply_adapter", "merge_adapter", "parameter_share"),
+    "models.loading": ("load_adapter", "load_pretrained"),
+    "models.pretrained": ("Pretrained",),
+    "sampling": ("sample", "sample_controlnet"),
+    "training.memory_bank": ("MemoryBank",),
+    "training.fine_tune": ("fine_tune",),
+    "training.controlnet": ("fine_tune_controlnet",),
+    "training.fine_tuned": ("FineTuned", "load_fine_tuned"),
+    "evaluation.metrics": ("evaluate",),
+    "evaluation.transferability": ("transferability",),
+    "evaluation.chain_of_forgetting": ("zero_shot_denoising", "denoiser_replacement", "loss_ratio"),
+    "evaluation.agreement": ("condition_agreement", "sudden_convergence_step"),
 }  # fmt: skip
 _FILES = {name: file for file, names in _NAMES.items() for name in names}
 

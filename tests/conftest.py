@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 
 os.environ["DIFFTUNING_PROGRESS"] = "off"
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell script starts what it puts in the background
@@ -12,7 +14,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell script start
 import pytest
 import torch
 
-from difftuning.pretrained import Pretrained
+from difftuning.models.pretrained import Pretrained
 
 
 @pytest.fixture(autouse=True)
@@ -22,11 +24,19 @@ def bars_where_output_is_looked_at(request, monkeypatch) -> None:
         monkeypatch.delenv("DIFFTUNING_PROGRESS", raising=False)
 
 
+@pytest.fixture(scope="session")
+def dead_process() -> int:
+    """The number of a process that has ended."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    return ended.pid
+
+
 def make_model(seed: int = 0) -> Pretrained:
     """A model of random weights for 32x32 pictures: five names, 1000 label rows, null row 1000 as stock `DiTPipeline` has it."""
     from diffusers import AutoencoderKL, DDIMScheduler
 
-    from difftuning.dit import build_dit
+    from difftuning.models.dit import build_dit
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 
-from difftuning.data import Task
-from difftuning.dit import build_dit
-from difftuning.memory import MemoryBank
-from difftuning.pretrained import Pretrained
+from difftuning.data.tasks import Task
+from difftuning.models.dit import build_dit
+from difftuning.models.pretrained import Pretrained
+from difftuning.training.memory_bank import MemoryBank
 
 SOURCE_NAMES = ["ring", "cross", "bar", "dot", "hook"]
 
@@ -34,6 +34,21 @@ def small_pretrained(*, num_labels: int = 12, side: int = 4, seed: int = 0) -> P
     return Pretrained(denoiser, autoencoder, scheduler, label_names=SOURCE_NAMES, name="small")
 
 
+def small_text_to_image(*, side: int = 4, seed: int = 0) -> Pretrained:
+    """A Stable Diffusion of 30,000 weights for pictures twice as wide as its latents; its weights are random throughout."""
+    from difftuning.models.text_to_image import build_text_to_image, matched_scheduler
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        denoiser = build_text_to_image(
+            ["a small bright shape leaning left"], widths=(8, 16), num_heads=2, text_width=16, text_layers=1, max_tokens=12,
+            latent_shape=(4, side, side),
+        )  # fmt: skip
+    return Pretrained(
+        denoiser, small_pretrained(side=side, seed=seed).autoencoder, matched_scheduler(side), label_names=[], name="small text"
+    )
+
+
 def small_task(*, size: int = 40, classes: int = 3, side: int = 8, flip: bool = False, seed: int = 0) -> Task:
     images = torch.rand(size, 3, side, side, generator=torch.Generator().manual_seed(seed)) * 2 - 1
     return Task(
@@ -45,6 +60,18 @@ def small_task(*, size: int = 40, classes: int = 3, side: int = 8, flip: bool = 
 def small_bank(pretrained: Pretrained, folder: Path, *, size: int = 20, **options) -> MemoryBank:
     options = {"steps": 2, "shard_size": 8, "progress": False} | options
     return MemoryBank.sample(pretrained, size, folder=folder, **options)
+
+
+def shapes(n: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Upright bars, lying bars and squares at random places: (n, 32, 32) uint8 with labels."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(3, (n,), generator=generator)
+    images = torch.zeros(n, 32, 32, dtype=torch.uint8)
+    for image, label in zip(images, labels):
+        row, column = torch.randint(2, 12, (2,), generator=generator).tolist()
+        height, width = [(18, 3), (3, 18), (14, 14)][label]
+        image[row : row + height, column : column + width] = 230
+    return images, labels
 
 
 def run_python(program: str, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess:

@@ -1,14 +1,10 @@
 """The whole way through the package on one device: on the CPU always, on a GPU where there is one."""
 
-import math
-
 import pytest
 import torch
 
 import difftuning as dt
-from difftuning.autoencoding import psnr, standardise_latents, train_autoencoder
-from difftuning.chain import loss_ratio, zero_shot_denoising
-from difftuning.pretraining import PretrainingConfig, pretrain
+from difftuning.evaluation.chain_of_forgetting import loss_ratio, zero_shot_denoising
 from small import small_bank, small_pretrained, small_task
 
 GPU = pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"))
@@ -29,14 +25,3 @@ def test_bank_tuning_sampling_and_measuring_stay_on_the_models_device(tmp_path, 
     assert zero_shot_denoising(pretrained, task.images[:2], [100], steps=10)["error"].shape == (1, 2)
     again = dt.load_fine_tuned(tmp_path / "run", device=device)
     assert again.model.device.type == device and again.model.fingerprint == tuned.model.fingerprint
-
-
-@pytest.mark.parametrize("device", ["cpu", GPU])
-def test_autoencoder_and_denoiser_are_made_on_the_device(tmp_path, device):
-    pictures = torch.randint(0, 256, (12, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    autoencoder = train_autoencoder(small_pretrained().autoencoder.to(device), pictures, folder=tmp_path / "ae", steps=2)
-    standardise_latents(autoencoder, pictures)
-    assert autoencoder.device.type == device and math.isfinite(psnr(autoencoder, pictures))
-    small = PretrainingConfig(steps=2, width=32, num_heads=2, num_layers=1, num_labels=20, batch_size=8)
-    model = pretrain(small_task(), autoencoder, small, folder=tmp_path / "dit", device=device, progress=False)
-    assert model.device.type == device

@@ -159,7 +159,7 @@ def test_the_wheel_alone_samples_from_the_tiny_world_far_from_the_clone(wheel, t
     done = subprocess.run(install, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     program = (
-        "import difftuning as dt\nfrom difftuning.files import data_folder\n"
+        "import difftuning as dt\nfrom difftuning.support.world import data_folder\n"
         "print(dt.__file__)\nprint(data_folder())\nprint(len(dt.load_task('digits')), len(dt.list_tasks()))\n"
         "pretrained = dt.load_pretrained('tiny')\nimages = dt.sample(pretrained, [0, 1], steps=2)\nprint(tuple(images.shape))"
     )

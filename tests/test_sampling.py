@@ -12,9 +12,10 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor, nn
 
 import difftuning as dt
-from difftuning.diffusion import Diffusion, ideal_denoiser
-from difftuning.pretrained import Pretrained
-from difftuning.sampling import SamplingStep, label_rows, sample_latents
+from difftuning.diffusion.ideal import ideal_denoiser
+from difftuning.diffusion.process import Diffusion
+from difftuning.models.pretrained import Pretrained
+from difftuning.sampling import SamplingStep, label_rows, reverse_timesteps, sample_latents
 from small import small_pretrained
 
 SHAPE = (4, 8, 8)
@@ -174,14 +175,14 @@ def test_guide_and_successor_may_have_another_precision(small_model, other_model
 
 
 def test_guide_may_have_a_null_label_of_another_number(small_model):
-    class Guide(nn.Module):
-        label_table, latent_shape, asked = nn.Parameter(torch.zeros(4, 2)), SHAPE, ()
+    class Guide(nn.Linear):  # any module with weights
+        latent_shape, null_label, learned_variance, asked = SHAPE, 3, True, ()
 
         def forward(self, x_t, t, labels):
             self.asked = (*self.asked, labels.tolist())
             return torch.zeros(len(x_t), 8, 8, 8)
 
-    guide = Pretrained(Guide(), small_model.autoencoder, small_model.scheduler, label_names=["a"])
+    guide = Pretrained(Guide(1, 1), small_model.autoencoder, small_model.scheduler, label_names=["a"])
     sample_latents(small_model, [0, 1], steps=2, guide=guide)
     assert guide.denoiser.asked == ([3, 3], [3, 3])
 
@@ -261,7 +262,7 @@ def test_a_guide_of_another_forward_process_or_device_is_refused(small_model):
     other.diffusion = Diffusion(torch.linspace(1e-4, 0.02, 500))
     with pytest.raises(ValueError, match="switch_to has another forward process"):
         sample_latents(small_model, [0], steps=2, switch_to=other, switch_at=100)
-    away = small_model.with_denoiser(small_model.copy_denoiser()).to("meta")
+    away = small_model.with_denoiser(small_model.copy_denoiser().to("meta"))
     with pytest.raises(ValueError, match="guide is on meta, the model on cpu"):
         sample_latents(small_model, [0], steps=2, guide=away)
 
@@ -360,7 +361,7 @@ class Exact(nn.Module):
 
     def __init__(self, data: Tensor, diffusion: Diffusion):
         super().__init__()
-        self.label_table = nn.Parameter(torch.zeros(2, 1))
+        self.weight, self.null_label, self.learned_variance = nn.Parameter(torch.zeros(1)), 1, True
         self.data, self.diffusion, self.latent_shape = data, diffusion, tuple(data.shape[1:])
 
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
@@ -404,6 +405,21 @@ def test_an_exact_denoiser_from_mid_way_returns_where_it_came_from(three_points)
         ([0, -1], {}, r"label -1 is outside 0..1000 \(the null label\)"),
         ([0, 1001], {}, "label 1001 is outside 0..1000"),
         (["ring", "cat"], {}, "unknown label 'cat'"),
+        ([0], {"steps": 2.5}, "steps must be a whole number, got 2.5"),
+        ([0], {"steps": "20"}, "steps must be a whole number, got '20'"),
+        ([0], {"guidance": "1.5"}, "guidance must be a number, got '1.5'"),
+        ([0], {"guidance": True}, "guidance must be a number, got True"),
+        ([0], {"seed": None}, "seed must be a whole number, got None"),
+        ([0], {"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ([0], {"switch_at": 0.5}, "switch_at must be a whole number, got 0.5"),
+        ([0.0], {}, "labels are whole numbers or names, got 0.0"),
+        ([True], {}, "labels are whole numbers or names, got True"),
+        (None, {}, "labels are whole numbers or names, one for each picture, got None"),
+        ([[0], [1]], {}, r"labels are one for each picture, \(N,\), got shape \(2, 1\)"),
+        ([0], {"start": torch.zeros(2, *SHAPE)}, r"start must be a pair \(x_t, t\) of latents and their timestep, got Tensor"),
+        ([0], {"start": (torch.full((1, *SHAPE), torch.nan), 5)}, "start's latents must be finite: 256 of 256 numbers are NaN"),
+        ([0], {"conditions": {"edge": torch.zeros(2, 3)}}, "conditions must give a row for each of 1 labels: 'edge' has 2"),
+        ([0], {"conditions": {"edge": torch.tensor([torch.inf])}}, "condition 'edge' must be finite: 1 of 1"),
         ([0], {"switch_at": 10}, "switch_to and switch_at go together"),
         ([0], {"start": (torch.zeros(2, *SHAPE), 5)}, r"start must hold latents \(1, 4, 8, 8\), got \(2, 4, 8, 8\)"),
         ([0], {"start": (torch.zeros(1, *SHAPE), 1000)}, "start's timestep must be between 0 and 999, got 1000"),
@@ -443,7 +459,44 @@ def test_a_start_between_two_timesteps_is_refused():
         dt.sample(model, [0], steps=10, start=(torch.zeros(1, *model.latent_shape), 500.7))
 
 
+def test_a_generator_is_no_number():
+    with pytest.raises(TypeError, match="generator must be a torch.Generator, not int: a number is a seed="):
+        dt.sample(small_pretrained(), [0], generator=3)
+
+
+def test_one_label_alone_is_one_picture(small_model):
+    for label in ("cross", 1, np.int64(1)):
+        assert label_rows(small_model, label).tolist() == [1]
+    assert label_rows(small_model, ["cross", 2]).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_model_whose_weights_are_no_numbers_is_named(value):
+    model = small_pretrained()
+    with torch.no_grad():
+        model.denoiser.transformer.proj_out_2.bias[0] = value
+    with pytest.raises(FloatingPointError, match="^small drew NaN or infinity: its weights have diverged, or overflow in torch.float32$"):
+        dt.sample(model, [0, 1], steps=2)
+
+
+def test_long_sampling_shows_a_bar_and_short_sampling_none(small_model, capsys, monkeypatch):
+    dt.sample(small_model, [0, 1, 2], steps=5)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("difftuning.sampling.LONG", 0)
+    dt.sample(small_model, [0, 1, 2], steps=5, batch_size=2)
+    assert "10/10" in capsys.readouterr().err  # five reverse steps of either batch
+    dt.sample(small_model, [0], steps=5, progress=False)
+    assert capsys.readouterr().err == ""
+
+
 def test_what_is_no_model_is_told_where_the_model_is():
     tuned = types.SimpleNamespace(model=small_pretrained())
-    with pytest.raises(TypeError, match="a Pretrained is sampled, not a SimpleNamespace: pass its .model"):
+    with pytest.raises(TypeError, match="model must be a Pretrained, not SimpleNamespace: pass its .model"):
         dt.sample(tuned, [0])
+
+
+def test_an_offset_begins_and_ends_later_where_the_chain_allows_it():
+    assert reverse_timesteps(1000, 5) == [800, 600, 400, 200, 0]
+    assert reverse_timesteps(1000, 5, offset=1) == [801, 601, 401, 201, 1]
+    assert reverse_timesteps(1000, 1000, offset=1) == list(range(999, -1, -1))
+    assert reverse_timesteps(1000, 5, 300, offset=1) == [300, 100]

@@ -1,26 +1,27 @@
 """Exercises that grade themselves: exact, close, or where it is wrong and by how much.
 
-    grade("retention law", my_law)      # -> "exact", or "timestep 0: 0.001 instead of 0.002 ..."
+    grade("retention distribution", my_distribution)      # -> "exact", or "timestep 0: 0.001 instead of 0.002 ..."
 
 Every exercise is a function that calls the reader's own and compares it with the truth; it may
 be asked as often as one likes, and an answer that is not there yet is a message, not an error.
 
-The checkers stand beside this file, in one exercises_*.py for each lesson, and are found there by
+The checkers stand in the lessons' folders, in an exercises.py each, and are found there by
 themselves:
 
-    # exercises_weights.py
-    @exercise("retention law")
-    def retention_law(answer):
+    # weights/exercises.py
+    @exercise("retention distribution")
+    def retention_distribution(answer):
         return compare(answer(1000, 1.0), timestep_distribution(1000, 1.0, descending=True))
 
 A lesson's stub returns `...` or None, and its solution stands in notebooks/solutions under the
-lesson's own name, with `assert grade("retention law", ...).passed`.
+lesson's own name, with `assert grade("retention distribution", ...).passed`.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
 import pkgutil
 from dataclasses import dataclass
 from typing import Any, Callable
@@ -43,6 +44,7 @@ class Grade:
         return f"{'✓' if self.passed else '✗'} {self.message}"
 
 
+NOT_WRITTEN = Grade(False, "not written yet: replace the last line of the function by your own")
 EXERCISES: dict[str, Callable[[Callable], Grade]] = {}
 
 
@@ -69,7 +71,7 @@ def grade(name: str, answer: Callable) -> Grade:
     try:
         return EXERCISES[name](answer)
     except NotImplementedError:
-        return Grade(False, "not written yet: replace the last line of the function by your own")
+        return NOT_WRITTEN
     except Exception as error:  # whatever the reader's code raises is theirs to read, on one line
         return Grade(False, f"your function raised {type(error).__name__}: {error}")
 
@@ -79,8 +81,9 @@ def load_checkers() -> None:
     """Import the lessons' checkers, once; not before the first answer, for they import this module."""
     package = importlib.import_module(__package__)
     for module in pkgutil.iter_modules(package.__path__):
-        if module.name.startswith("exercises_"):
-            importlib.import_module(f"{__package__}.{module.name}")
+        checkers = f"{__package__}.{module.name}.exercises"
+        if module.ispkg and importlib.util.find_spec(checkers):
+            importlib.import_module(checkers)
 
 
 def written(*values: Any) -> None:

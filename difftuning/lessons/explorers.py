@@ -5,6 +5,7 @@
 
 A slider must answer at once, so a step never draws a whole figure: it looks up a frame that was
 drawn beforehand (`precompute`), or moves a few lines over a background that was (`Moving`).
+On the pages that `make pages` writes the same frames move without a kernel (page_frames.py).
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
-from ..progress import progress_bar
-from .plots import Figure
+from ..support.progress import progress_bar
+from .figures import Figure
 
 if TYPE_CHECKING:
-    import ipywidgets
     from matplotlib.artist import Artist
+
+    from .explorer_widget import Explorer
+    from .page_frames import Pictures
 
 DPI = 90
 
@@ -28,10 +31,9 @@ DPI = 90
 class Frames:
     """PNG pictures for every combination of the axes' values; calling it looks one up."""
 
-    def __init__(self, axes: Mapping[str, Sequence], images: Mapping[tuple, bytes], description: str = ""):
+    def __init__(self, axes: Mapping[str, Sequence], images: Mapping[tuple, bytes]):
         self.axes = {name: list(values) for name, values in axes.items()}
         self.images = dict(images)
-        self.description = description
 
     def __call__(self, **values: Any) -> bytes:
         return self.images[tuple(values[name] for name in self.axes)]
@@ -44,11 +46,7 @@ def precompute(draw: Callable[..., Figure], **axes: Iterable) -> Frames:
     if not combinations:
         empty = next((name for name, values in axes.items() if not values), "the axes")
         raise ValueError(f"an explorer needs at least one value to show, and {empty} has none")
-    images, figure = {}, None
-    for values in progress_bar(combinations, "frames"):
-        figure = draw(**dict(zip(axes, values)))
-        images[values] = fixed_size_png(figure)
-    return Frames(axes, images, figure.get_label())
+    return Frames(axes, {values: fixed_size_png(draw(**dict(zip(axes, values)))) for values in progress_bar(combinations, "frames")})
 
 
 class Moving:
@@ -61,19 +59,20 @@ class Moving:
     def __init__(self, figure: Figure, moving: Sequence[Artist], update: Callable[..., None], **axes: Iterable):
         self.axes = {name: list(values) for name, values in axes.items()}
         self.figure, self.moving, self.update = figure, list(moving), update
-        self.description = figure.get_label()
         self._background = None
 
     def __call__(self, **values: Any) -> bytes:
         from PIL import Image
+        from PIL.PngImagePlugin import PngInfo
 
         canvas = self._canvas()
         canvas.restore_region(self._background)
         self.update(**values)
         for artist in self.moving:
             self.figure.draw_artist(artist)
-        file = io.BytesIO()
-        Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()).save(file, "PNG", compress_level=1)
+        file, text = io.BytesIO(), PngInfo()
+        text.add_itxt("Description", self.figure.get_label())  # `update` may have changed it
+        Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3].copy()).save(file, "PNG", compress_level=1, pnginfo=text)
         return file.getvalue()
 
     def _canvas(self) -> Any:
@@ -91,48 +90,26 @@ class Moving:
         return self.figure.canvas
 
 
-def explore(picture: Frames | Moving, **start: Any) -> ipywidgets.VBox:
+def explore(picture: Pictures, **start: Any) -> Explorer:
     """A control for each axis of `picture`, and the picture at the controls' values, `start` first.
 
     Numbers get a slider, words a row of buttons.  The control of axis `bank_share` is called
     "bank share".
     """
-    import ipywidgets as widgets
+    from .explorer_widget import Explorer
 
-    unknown = set(start) - set(picture.axes)
+    return Explorer(picture, starting_setting(picture.axes, start))
+
+
+def starting_setting(axes: Mapping[str, Sequence], start: Mapping[str, Any]) -> dict[str, Any]:
+    """A value for every axis, its first one where `start` names none."""
+    unknown = set(start) - set(axes)
     if unknown:
-        raise ValueError(f"no control is called {sorted(unknown)[0]!r}: this explorer has {', '.join(picture.axes)}")
-    controls = {name: _control(name, values, start.get(name, values[0])) for name, values in picture.axes.items()}
-
-    def current() -> bytes:
-        return picture(**{name: control.value for name, control in controls.items()})
-
-    # the frame scales down with a narrow window (less its margins), never up, as boxes do, and never moves the controls above it
-    layout = widgets.Layout(max_width="calc(100% - 4px)", object_fit="contain", align_self="flex-start")
-    view = widgets.Image(value=current(), format="png", layout=layout)
-    view.add_class("difftuning-picture")
-
-    def swap(change: dict) -> None:
-        view.value = current()
-
-    for control in controls.values():
-        control.observe(swap, names="value")
-    return widgets.VBox([*controls.values(), view])
-
-
-def _control(name: str, values: Sequence, start: Any) -> ipywidgets.Widget:
-    import ipywidgets as widgets
-
-    if start not in values:
-        raise ValueError(f"{name} cannot start at {start!r}: choose one of {', '.join(map(str, values))}")
-    kind = widgets.ToggleButtons if isinstance(values[0], str) else widgets.SelectionSlider
-    options = [(value if isinstance(value, str) else f"{value:g}", value) for value in values]
-    layout = {"width": "auto" if kind is widgets.ToggleButtons else "min(560px, 98%)"}
-    style = {"description_width": "9em"} | ({"button_width": "auto"} if kind is widgets.ToggleButtons else {})
-    words = name.replace("_", " ")
-    control = kind(description=words, tooltip=words, options=options, value=start, layout=layout, style=style)
-    control.add_class("widget-inline-hbox")  # what a slider has already: the label to the left, at its right end
-    return control
+        raise ValueError(f"no control is called {sorted(unknown)[0]!r}: this explorer has {', '.join(axes)}")
+    for name, value in start.items():
+        if value not in axes[name]:
+            raise ValueError(f"{name} cannot be {value!r}: choose one of {', '.join(map(str, axes[name]))}")
+    return {name: start.get(name, values[0]) for name, values in axes.items()}
 
 
 def fixed_size_png(figure: Figure) -> bytes:

@@ -8,10 +8,10 @@ import sys
 import pytest
 import torch
 
-from difftuning.diffusion import ideal_denoiser
+from difftuning.diffusion.ideal import ideal_denoiser
+from difftuning.diffusion.timestep_weights import timestep_distribution
 from difftuning.lessons import exercises
 from difftuning.lessons.exercises import EXERCISES, compare, exercise, grade
-from difftuning.schedules import timestep_distribution
 
 EXPECTED = timestep_distribution(50, 1.0)
 
@@ -129,7 +129,7 @@ def test_a_right_answer_shows_a_tick_and_a_wrong_one_a_cross(registry):
 
 
 def test_the_lessons_checkers_are_found_without_importing_them():
-    program = "from difftuning.lessons.exercises import grade; print(grade('retention law', lambda steps, power: None))"
+    program = "from difftuning.lessons.exercises import grade; print(grade('retention distribution', lambda steps, power: None))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
     assert done.stdout.strip() == "✗ not written yet: replace the last line of the function by your own", done.stderr[-2000:]
 
@@ -143,7 +143,7 @@ def falling(num_timesteps, power):
 
 
 LESSON = {
-    "retention law": falling,
+    "retention distribution": falling,
     "equivalent weights": lambda law: len(law) * law,
     "bank weight for a crossing": lambda crossing, steps, power: ((crossing + 1) / (steps - crossing)) ** power,
     "second moments": lambda law, squares: ((law * squares).sum(), ((len(law) * law) ** 2 * squares).mean()),
@@ -152,10 +152,10 @@ LESSON = {
     "switch at": lambda fraction, steps, chain: round(fraction * steps) * (chain // steps),
 }
 WRONG = {
-    "the rising law": ("retention law", lambda steps, power: falling(steps, power).flip(0), "mirror image"),
-    "a law that is not normalised": ("retention law", lambda steps, power: falling(steps, power) * steps, "1000 times too large"),
+    "the rising law": ("retention distribution", lambda steps, power: falling(steps, power).flip(0), "mirror image"),
+    "a law that is not normalised": ("retention distribution", lambda steps, power: falling(steps, power) * steps, "1000 times too large"),
     "the paper's form, which is right at power 1 alone": (
-        "retention law",
+        "retention distribution",
         lambda steps, power: (lambda w: w / w.sum())(1 - (torch.arange(steps).double() / steps) ** power),
         "at power 2.5 with 1000 timesteps: ",
     ),
@@ -171,12 +171,12 @@ WRONG = {
         "crossing at t = 50 of 250, power 1, is 0.25, it should be 0.255",
     ),
     "ranks from 0 in the law": (
-        "retention law",
+        "retention distribution",
         lambda steps, power: (lambda ranks: ranks**power / (ranks**power).sum())(torch.arange(steps - 1, -1, -1).double()),
         "timestep 999 is 0,",
     ),
     "parts of steps": ("switch at", lambda fraction, steps, chain: fraction * chain, "whole steps change hands"),
-    "a chain of 1000 whatever is asked": ("retention law", lambda steps, power: falling(1000, power), "the shape is (1000,)"),
+    "a chain of 1000 whatever is asked": ("retention distribution", lambda steps, power: falling(1000, power), "the shape is (1000,)"),
     "weights for 1000 timesteps": ("equivalent weights", lambda law: 1000 * law, "250 timesteps: 250 of 250 are wrong"),
     "a crossing in 1000 timesteps": (
         "bank weight for a crossing",

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from difftuning.diffusion import Diffusion
+from difftuning.diffusion.process import Diffusion
 from difftuning.lessons.explorers import Moving, explore, fixed_size_png, precompute
-from difftuning.lessons.plots import Figure, describe
-from difftuning.lessons.plots_weights import Dashboard, weights_explorer
+from difftuning.lessons.figures import Figure, describe
+from difftuning.lessons.page_frames import description_of
+from difftuning.lessons.weights.dashboard import Dashboard, weights_explorer
 
 STEP_SECONDS = 0.05
 LIMITS = {"most_weight": 4.2, "most_pictures": 12.0}
@@ -74,7 +75,13 @@ def test_frames_are_of_one_size():
 
 def test_frames_keep_the_alt_text():
     frames = precompute(bars, height=[1])
-    assert frames.description == "One bar." and b"One bar." in frames(height=1)
+    assert description_of(frames(height=1)) == "One bar."
+
+
+def test_a_moved_picture_has_the_alt_text_of_its_values():
+    figure = Figure(figsize=(3, 2))
+    picture = Moving(figure, [], lambda height: describe(figure, f"A hill {height} m high – ε."), height=[1, 2])
+    assert [description_of(picture(height=h)) for h in (1, 2)] == ["A hill 1 m high – ε.", "A hill 2 m high – ε."]
 
 
 def test_an_axis_without_values_is_named():
@@ -152,7 +159,7 @@ def test_words_are_buttons_and_numbers_slide(explorer):
 def test_an_unknown_start_is_named(explorer):
     with pytest.raises(ValueError, match="no control is called 'height': this explorer has family, tau, use"):
         explore(explorer, height=3)
-    with pytest.raises(ValueError, match="bank_weight cannot start at 0.3: choose one of 0.1, 0.5, 1"):
+    with pytest.raises(ValueError, match="bank_weight cannot be 0.3: choose one of 0.1, 0.5, 1"):
         explore(explorer, bank_weight=0.3)
 
 

@@ -14,6 +14,8 @@ import nbformat
 
 from tests.notebooks.runner import run
 
+TAGS = {"parameters", "checks", "hide-input"}  # papermill's, and what `make pages` collapses
+
 
 def publish(path: Path) -> None:
     """Execute a notebook strictly and write its outputs back; tags stay, all other metadata of the run goes."""
@@ -21,7 +23,7 @@ def publish(path: Path) -> None:
         executed = run(path, Path(folder) / path.name, seconds=1800)
     executed.metadata = {"kernelspec": executed.metadata.kernelspec, "language_info": {"name": "python"}}
     for cell in executed.cells:
-        tags = [tag for tag in cell.metadata.get("tags", []) if tag == "parameters"]
+        tags = [tag for tag in cell.metadata.get("tags", []) if tag in TAGS]
         cell.metadata = {"tags": tags} if tags else {}
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]

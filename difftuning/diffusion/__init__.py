@@ -1,0 +1,1 @@
+"""The maths: forward process, losses, weights over the timesteps, closed-form denoisers."""

@@ -1,0 +1,124 @@
+"""Figures of the lessons: values in, Figure out; one theme, colours that colour-blind readers tell apart.
+
+Every figure carries a description for readers who cannot see it (`describe`).
+"""
+
+from __future__ import annotations
+
+import io
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Iterator, Mapping, Sequence
+
+import matplotlib.figure
+import numpy as np
+from torch import Tensor
+
+from ..studies.gains import estimate
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+
+# Okabe and Ito's palette: one colour per method, the same in every lesson.
+COLOURS = {
+    "pre-trained": "#000000",
+    "plain": "#D55E00",
+    "Diff-Tuning": "#0072B2",
+    "Diff-Tuning, weight 1": "#56B4E9",
+    "reconsolidation only": "#009E73",
+    "retention only": "#CC79A7",
+}
+TASK, SOURCE = "#332288", "#999933"  # sets of pictures: two of Paul Tol's muted colours
+
+
+class Figure(matplotlib.figure.Figure):
+    """A figure that shows itself in a notebook, whatever the backend.
+
+    Its description goes along as the output's text, as the picture's `alt` where a viewer asks for it, and in the file.
+    """
+
+    def __repr__(self) -> str:
+        return f"Figure: {self.get_label()}"
+
+    def _repr_png_(self) -> bytes:
+        file = io.BytesIO()
+        self.savefig(file, format="png", dpi=90, bbox_inches="tight", metadata={"Description": self.get_label()})
+        return file.getvalue()
+
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> tuple[dict, dict]:
+        return {"image/png": self._repr_png_(), "text/plain": repr(self)}, {"image/png": {"alt": self.get_label()}}
+
+
+@contextmanager
+def theme() -> Iterator[None]:
+    """seaborn's white grid with fonts that stay readable on a laptop."""
+    import seaborn
+
+    with seaborn.axes_style("whitegrid", {"grid.color": ".9"}), seaborn.plotting_context("notebook"):
+        yield
+
+
+def picture_rows(rows: Mapping[str, Tensor], *, title: str = "", columns: int = 12, heads: Sequence[str] = ()) -> Figure:
+    """One labelled row of pictures for each entry; images (N, 3, H, W) in [-1, 1].  `heads` are written above the columns."""
+    figure = Figure(figsize=(0.62 * columns + 2.2, 0.68 * len(rows) + (0.5 if title else 0.1)), layout="constrained")
+    axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
+    for axis, (name, images) in zip(axes, rows.items()):
+        shown = images[:columns].clamp(-1, 1).permute(0, 2, 3, 1).numpy() / 2 + 0.5  # (n, H, W, 3)
+        shown = np.pad(shown, ((0, columns - len(shown)), (1, 1), (1, 1), (0, 0)), constant_values=0.35)
+        axis.imshow(np.concatenate(list(shown), axis=1), interpolation="nearest")
+        axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=11)
+        axis.set(xticks=[], yticks=[])
+        for spine in axis.spines.values():
+            spine.set_visible(False)
+    if heads:
+        width = shown.shape[2]  # of a picture with its frame
+        slanted = {"rotation": 35, "ha": "left", "rotation_mode": "anchor"} if max(map(len, heads)) > 7 else {}
+        axes[0].set_xticks([(place + 0.5) * width for place in range(len(heads))], heads, fontsize=9, **slanted)
+        axes[0].tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
+    if title:
+        figure.suptitle(title, fontsize=12)
+    return describe(figure, f"Rows of pictures: {', '.join(rows)}.")
+
+
+def score_curves(table: pandas.DataFrame, live: pandas.DataFrame | None = None, *, title: str = "") -> Figure:
+    """Mean score against training steps, with 95 % intervals over seeds; live points drawn on top.
+
+    `table` and `live` have the columns method, step, fid; `table` one row for each seed.
+    """
+    with theme():
+        figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+        axis = figure.subplots()
+    for method, rows in table.groupby("method", sort=False):
+        draw_with_interval(axis, rows, "step", "fid", COLOURS.get(method, "0.5"), method)
+    if live is not None:
+        for method, rows in live.groupby("method", sort=False):
+            axis.plot(rows.step, rows.fid, marker="*", markersize=15, linestyle="none", color=COLOURS.get(method, "0.5"),
+                      markeredgecolor="white", label=f"{method}, your run")  # fmt: skip
+    axis.set(xlabel="training steps", ylabel="Frechet distance in our feature space\n(lower is better)", title=title)
+    axis.set_xscale("log", base=2)
+    ticks = sorted(set(table.step) | set([] if live is None else live.step))
+    axis.set_xticks(ticks, [str(int(step)) for step in ticks])
+    axis.minorticks_off()
+    axis.legend(frameon=True, fontsize=10)
+    ends = table[table.step.isin([table.step.min(), table.step.max()])].groupby(["method", "step"], sort=False).fid.mean()
+    seen = "; ".join(f"{method} {fid:.2f} after {step} steps" for (method, step), fid in ends.items())
+    return describe(figure, f"Frechet distance against training steps, means over seeds: {seen}.")
+
+
+def draw_with_interval(axis: Axes, rows: pandas.DataFrame, place: str, value: str, colour: str, label: str, *, style: str = "-",
+                       log: bool = False) -> None:  # fmt: skip
+    """The mean over seeds of `value` against `place` and its 95 % interval, which a single seed does not have; `log`: geometric."""
+    inward, outward = (np.log, np.exp) if log else (np.asarray, np.asarray)
+    summary = [(at, estimate(inward(group.to_numpy()))) for at, group in rows.groupby(place)[value]]
+    if not summary:
+        return
+    places = np.array([at for at, _ in summary])
+    means, halves = (np.array([getattr(found, part) for _, found in summary]) for part in ("mean", "half_width"))
+    axis.plot(places, outward(means), color=colour, marker="o", markersize=4, label=label, linestyle=style)
+    axis.fill_between(places, outward(means - halves), outward(means + halves), color=colour, alpha=0.18, linewidth=0)
+
+
+def describe(figure: Figure, text: str) -> Figure:
+    """Attach alt text: what is drawn, and what is to be seen in it."""
+    figure.set_label(text)
+    return figure

@@ -1,0 +1,1 @@
+"""`Pretrained` and everything that it can hold."""

@@ -1,0 +1,1 @@
+"""The runner behind the result tables, and what the tables say."""

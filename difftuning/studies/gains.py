@@ -1,0 +1,183 @@
+"""Result tables read, and what they say: means over seeds, paired gains over plain fine-tuning, trends, intervals.
+
+Runs of one seed share sampling noise, pictures to learn from and starting weights, so methods are compared
+seed by seed: the gain of a seed is (plain - ours) / plain, and its mean over seeds has a 95 % interval.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ..evaluation.chain_of_forgetting import DATA_END
+from ..support.names import user_path
+from ..support.world import data_folder, world_version
+
+if TYPE_CHECKING:
+    import pandas
+
+BASELINE = "plain"
+AIM = 0.2  # of the gain on each development task
+# table -> what builds it; tables that belong together begin alike
+BUILT_BY = {
+    "learning_rates": "difftuning study learning_rates --results data/results/learning_rates.csv",
+    "pilot": "difftuning study pilot --results data/results/pilot.csv",
+    "all_pictures": "difftuning study all_pictures --results data/results/all_pictures.csv",
+    "longer": "difftuning study longer --results data/results/longer.csv",
+    "floors": "python -m difftuning.studies.report",
+    "planar": "python -m difftuning.lessons.ideal.planar",
+    "transfer": "python -m difftuning.lessons.ideal.transfer",
+    "zero_shot": "python -m difftuning.lessons.chain.forgetting",
+    "bank_coverage": "python -m difftuning.lessons.bank.coverage",
+}
+
+
+class Estimate(NamedTuple):
+    """Mean over seeds and half-width of its 95 % interval (Student's t); nan for one seed."""
+
+    mean: float
+    half_width: float
+    seeds: int
+
+    def text(self, digits: int = 2, unit: str = "") -> str:
+        if not self.seeds:
+            return "–"
+        spread = f" ± {self.half_width:.{digits}f}" if self.seeds > 1 else ""
+        return f"{self.mean:z.{digits}f}{spread}{unit}"
+
+    @property
+    def percent(self) -> str:
+        digits = 0 if not self.half_width < 0.005 else 1 if self.half_width >= 0.0005 else 2  # "± 0" would claim too much
+        return Estimate(100 * self.mean, 100 * self.half_width, self.seeds).text(digits, " %")
+
+
+def estimate(values: np.ndarray) -> Estimate:
+    """Mean and interval of one value for each seed; no values are an estimate of 0 seeds."""
+    from scipy.stats import t
+
+    n = len(values)
+    half = float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+    return Estimate(float(np.mean(values)) if n else float("nan"), half, n)
+
+
+def read_table(name: str, folder: Path | None = None) -> pandas.DataFrame:
+    """A committed result table by name ("pilot", "pilot_losses", ...), its rows of this world; guidance and world are names.
+
+    `FileNotFoundError` says how to build a table that is not there.
+    """
+    import pandas
+
+    path = (user_path(folder) if folder else data_folder() / "results") / f"{name}.csv"
+    how = next((command for known, command in BUILT_BY.items() if name.startswith(known)), "a study")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there: build it with `{how}`")
+    table = pandas.read_csv(path, encoding="utf-8-sig", dtype={"guidance": str, "world": str, "code": str})
+    if "world" not in table:  # the plane is no part of the tiny world
+        return table
+    mine = table[table.world == world_version()].reset_index(drop=True)
+    if mine.empty:
+        raise FileNotFoundError(f"{path} has no rows of world {world_version()}: build it with `{how}`")
+    return mine
+
+
+def by_seed(table: pandas.DataFrame, method: str, score: str = "fid") -> pandas.DataFrame:
+    """One method's scores, of one task's rows: a row for each seed, a column for each (guidance, step)."""
+    return table[table.method == method].pivot_table(index="seed", columns=["guidance", "step"], values=score)
+
+
+def at_mark(scores: pandas.DataFrame, guidance: str, step: int) -> pandas.Series:
+    """One column of `by_seed`, empty where nothing has been measured."""
+    return scores[guidance, step].dropna() if (guidance, step) in scores else scores.iloc[:0].sum(axis=1)
+
+
+def paired_gain(table: pandas.DataFrame, method: str, guidance: str, step: int, score: str = "fid") -> Estimate:
+    """Gain over plain fine-tuning at the same guidance and step, of one task's rows."""
+    ours, plain = (at_mark(by_seed(table, name, score), guidance, step) for name in (method, BASELINE))
+    return estimate(((plain - ours) / plain).dropna().to_numpy())
+
+
+def best_setting(table: pandas.DataFrame, method: str, score: str = "fid") -> tuple[str, int]:
+    """The (guidance, step) of a method's lowest mean score, of one task's rows."""
+    guidance, step = by_seed(table, method, score).mean().idxmin()
+    return guidance, int(step)
+
+
+def gain_at_own_best(table: pandas.DataFrame, method: str, score: str = "fid") -> Estimate:
+    """Gain over plain fine-tuning, each at the guidance and step that suit it best *on the other seeds*.
+
+    A setting chosen on the seed that it is then judged on would look better than it is.
+    """
+    ours, plain = (_best_by_others(by_seed(table, name, score)) for name in (method, BASELINE))
+    return estimate(((plain - ours) / plain).dropna().to_numpy())
+
+
+def gain_at_the_data_end(replacement: pandas.DataFrame, method: str, score: str = "fid", *, beyond_null: bool = False) -> Estimate:
+    """What a method's samples gain when the source model takes over their last reverse steps, of one task's rows.
+
+    How many steps, from none to the fraction `DATA_END`, is chosen on the other seeds.  The source model knows neither class
+    nor guidance; `beyond_null` subtracts what the tuned model's own null label gains in the same way, which is due to
+    their absence.  What is left has been lost at the data end, as far as the score sees it.
+    """
+    rows = replacement[(replacement.method == method) & (replacement.fraction <= DATA_END)]
+    whole = rows[rows.fraction == 0].groupby("seed")[score].first()
+
+    def gains(by: str) -> pandas.Series:
+        scores = rows[rows.by == by].pivot_table(index="seed", columns="fraction", values=score)
+        scores[0.0] = whole  # nobody takes over nothing, so the table has it once
+        return (whole - _best_by_others(scores)) / whole
+
+    found = gains("source") - gains("own null label") if beyond_null else gains("source")
+    return estimate(found.dropna().to_numpy())
+
+
+def _best_by_others(scores: pandas.DataFrame) -> pandas.Series:
+    """Each row's score in the column that is best on the mean of the other rows; nothing where there are no others."""
+    found = scores.iloc[:0].sum(axis=1)
+    for seed in scores.index if len(scores) > 1 else []:
+        found[seed] = scores.loc[seed, scores.drop(seed).mean().idxmin()]
+    return found
+
+
+def loss_gain(losses: pandas.DataFrame, method: str, data: str, step: int) -> Estimate:
+    """How much lower than plain fine-tuning's a method's loss is on held-out "target" or "source" pictures, of one task's rows.
+
+    The geometric mean over the tenths of the chain, seed by seed.  Unlike a distance between sets of pictures it cannot
+    be lowered by repeating training pictures.
+    """
+    here = losses[(losses.data == data) & (losses.step == step)].assign(log=lambda rows: np.log(rows.after))
+    ours, plain = (here[here.method == name].groupby("seed").log.mean() for name in (method, BASELINE))
+    return estimate((1 - np.exp(ours - plain)).dropna().to_numpy())
+
+
+def verdict(gain: Estimate) -> str:
+    """In words, what a gain with its interval allows to say."""
+    if gain.seeds < 2:
+        return "one seed decides nothing"
+    if gain.mean - gain.half_width > 0:
+        return f"better than plain, by {AIM:.0%} or more" if gain.mean >= AIM else f"better than plain, by less than {AIM:.0%}"
+    return "worse than plain" if gain.mean + gain.half_width < 0 else "undecided: the interval holds 0"
+
+
+class Trend(Estimate):
+    """Spearman's rank correlation, over seeds."""
+
+    @property
+    def verdict(self) -> str:
+        if self.seeds < 2:
+            return "one seed decides nothing"
+        if self.mean - self.half_width > 0:
+            return "rises"
+        return "falls" if self.mean + self.half_width < 0 else "no trend"
+
+    def __str__(self) -> str:
+        return f"rank correlation {self.mean:+.2f} ± {self.half_width:.2f} over {self.seeds} seeds: {self.verdict}"
+
+
+def trend(table: pandas.DataFrame, place: str, value: str) -> Trend:
+    """Does `value` rise with `place` (a timestep or tenth)?  One rank correlation for each seed, then their mean and interval."""
+    from scipy.stats import spearmanr
+
+    correlations = np.array([spearmanr(rows[place], rows[value]).statistic for _, rows in table.groupby("seed")])
+    return Trend(*estimate(correlations))

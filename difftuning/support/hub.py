@@ -1,0 +1,28 @@
+"""The hub of models and data sets: asked one quick question before its libraries, which go on asking for half a minute."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+PATIENCE = 4  # seconds for an answer
+
+
+def is_hub_id(name: object) -> bool:
+    """Whether a text can be an "owner/name"; a word without a slash is nobody's."""
+    return isinstance(name, str) and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) is not None
+
+
+def require_on_hub(name: str, kind: Literal["model", "dataset"]) -> None:
+    """FileNotFoundError, within seconds, where the hub does not know `name` or cannot be reached."""
+    from huggingface_hub import HfApi, constants
+
+    if constants.HF_HUB_OFFLINE:  # what an earlier download has left is used, and found without waiting
+        return
+    try:
+        HfApi().repo_info(name, repo_type=kind, timeout=PATIENCE)
+    except Exception as error:  # which HTTP library raises what depends on the version
+        reason = " ".join(str(error).split())[:150] or type(error).__name__
+        raise FileNotFoundError(
+            f"the hub gave no {kind} {name!r} ({reason}); without a network, HF_HUB_OFFLINE=1 takes what was downloaded before"
+        ) from error

@@ -1,0 +1,1 @@
+"""Streams, one loop, checkpoints, the memory bank, `fine_tune`, pre-training."""

@@ -1,0 +1,66 @@
+"""Early stopping: a callback that scores the averaged weights on held-out pictures, keeps the best, and ends the run.
+
+Scores and best weights are part of the run's checkpoints, so that an interrupted run ends where it would have.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from ..config import DiffTuningConfig
+from ..data.latents import encode_latents
+from ..data.tasks import Task
+from ..diffusion.timestep_weights import timestep_distribution
+from ..models.pretrained import Pretrained
+from .label_rows import choose_rows
+from .loop import TrainingState
+from .objective import Objective, Stream
+
+BATCH = 64  # pictures, at most, in each pass of a check
+
+
+class EarlyStopping:
+    """Ends a run after `patience` checks without a lower validation loss; its result carries the best averaged weights.
+
+    The validation loss is the training loss at uniform t on `draws` pictures of `validation` (a split that is neither trained
+    nor tested on), with the same noise at each check, every `every` steps.  Pass it in `fine_tune(..., callbacks=[...])`,
+    built from the same model and settings; a new one for each run.
+    """
+
+    def __init__(self, pretrained: Pretrained, validation: Task, config: DiffTuningConfig, *, every: int = 100, patience: int = 5,
+                 draws: int = 256):  # fmt: skip
+        for name, value in (("every", every), ("patience", patience), ("draws", draws)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        rows = choose_rows(pretrained, len(validation.class_names), config.label_rows)
+        latents = encode_latents(pretrained, validation)["latents"]
+        batches = -(-draws // BATCH)
+        law = timestep_distribution(pretrained.diffusion.num_timesteps, 0)
+        stream = Stream("validation", latents, rows[validation.labels], -(-draws // batches), law, null_label=pretrained.null_label)
+        self.objective = Objective([stream], pretrained.diffusion, config.seed)
+        self.every, self.patience, self.batches = every, patience, batches
+        self.device = pretrained.device
+
+    def __call__(self, state: TrainingState) -> None:
+        if state.step % self.every:
+            return
+        losses = [*validation_losses(state).values(), self.loss(state.ema_model())]
+        best = min(range(len(losses)), key=losses.__getitem__)
+        if best == len(losses) - 1:
+            state.chosen = {name: tensor.clone() for name, tensor in state.average.tensors.items()}
+        state.stop = len(losses) - 1 - best >= self.patience
+        state.notes["validation_steps"] = torch.arange(1, len(losses) + 1) * self.every
+        state.notes["validation_losses"] = torch.tensor(losses, dtype=torch.float64)
+
+    @torch.no_grad()
+    def loss(self, model: nn.Module) -> float:
+        """The validation loss of a denoiser."""
+        losses = [self.objective.losses(model, i, self.device)["validation"] for i in range(self.batches)]
+        return float(torch.stack(losses).mean())
+
+
+def validation_losses(state: TrainingState) -> dict[int, float]:
+    """Step -> validation loss of each check so far."""
+    steps, losses = (state.notes.get(f"validation_{kind}", torch.empty(0)).tolist() for kind in ("steps", "losses"))
+    return dict(zip(steps, losses))

@@ -1,0 +1,121 @@
+"""Means, gains and intervals by hand."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from difftuning.studies.gains import (
+    Estimate,
+    best_setting,
+    gain_at_own_best,
+    gain_at_the_data_end,
+    loss_gain,
+    paired_gain,
+    read_table,
+    trend,
+    verdict,
+)
+from difftuning.studies.report import (
+    loss_gain_table,
+)
+from tests.studies.helpers import table
+
+
+def test_a_gain_is_paired_seed_by_seed():
+    """(10 - 5) / 10 = 0.5 and (20 - 15) / 20 = 0.25: mean 0.375, half-width 12.706 * 0.125."""
+    gain = paired_gain(table(), "ours", "1", 100)
+    assert gain.mean == pytest.approx(0.375) and gain.half_width == pytest.approx(12.7062 * 0.125, rel=1e-4) and gain.seeds == 2
+
+
+def test_each_methods_best_setting_is_by_its_mean_over_seeds():
+    assert best_setting(table(), "plain") == ("1", 200) and best_setting(table(), "ours") == ("1", 200)
+
+
+def test_a_gain_at_its_own_best_is_of_a_setting_that_the_other_seeds_chose():
+    """ours on seed 0: seed 1 is best at 200 steps (2), so 6; on seed 1: seed 0 is best at 100 steps (5), so 15.  plain: 8 and 8."""
+    gain = gain_at_own_best(table(), "ours")
+    assert gain.mean == pytest.approx(((8 - 6) / 8 + (8 - 15) / 8) / 2) and gain.seeds == 2
+    assert gain_at_own_best(table()[lambda rows: rows.seed == 0], "ours").text() == "–"
+
+
+def test_the_gain_at_the_data_end_is_of_the_fraction_that_the_other_seeds_chose():
+    """Seed 0 is best at 0.1 (8 of 10), seed 1 at 0 (5, then 6): seed 0 is left as it is, seed 1 goes from 5 to 6."""
+    scores = {(0, 0.0): 10, (0, 0.1): 8, (1, 0.0): 5, (1, 0.1): 6}
+    rows = [
+        {"method": "plain", "by": by, "seed": seed, "fraction": fraction, "fid": fid if by == "source" else 0}
+        for by in ("source", "own null label")
+        for (seed, fraction), fid in scores.items()
+    ]
+    rows.append({"method": "plain", "by": "source", "seed": 0, "fraction": 0.5, "fid": 1})  # no part of the data end
+    gain = gain_at_the_data_end(pd.DataFrame(rows), "plain")
+    assert gain.mean == pytest.approx((0 - 1 / 5) / 2) and gain.seeds == 2
+
+
+def test_beyond_the_own_null_label_its_gain_is_taken_off():
+    """The source gains 3 and 1 of 10, the own null label 1 and 0.5 of 10, all at the only fraction there is."""
+    fids = {("source", 0.0): (10, 10), ("source", 0.1): (7, 9), ("own null label", 0.1): (9, 9.5)}
+    rows = [
+        {"method": "plain", "by": by, "seed": seed, "fraction": fraction, "fid": fid}
+        for (by, fraction), both in fids.items()
+        for seed, fid in enumerate(both)
+    ]
+    assert gain_at_the_data_end(pd.DataFrame(rows), "plain", beyond_null=True).mean == pytest.approx((0.2 + 0.05) / 2)
+
+
+def test_a_gain_in_loss_is_a_geometric_mean_over_the_chain():
+    """ours has a half and two thirds of plain's loss: 1 - sqrt(1/3)."""
+    rows = [
+        {"method": method, "seed": 0, "step": 10, "data": data, "tenth": tenth, "after": after}
+        for method, losses in {"plain": (4.0, 0.3), "ours": (2.0, 0.2)}.items()
+        for tenth, after in enumerate(losses, 1)
+        for data in ("target", "source")
+    ]
+    assert loss_gain(pd.DataFrame(rows), "ours", "target", 10).mean == pytest.approx(1 - (1 / 3) ** 0.5)
+    assert loss_gain_table(pd.DataFrame(rows))[2:] == ["| ours | target | 42 % |", "| ours | source | 42 % |"]
+
+
+def test_a_mean_that_rounds_to_nothing_has_no_sign():
+    assert Estimate(-0.001, 0.02, 3).percent == "0 ± 2 %" and Estimate(-0.02, 0.01, 3).percent == "-2 ± 1 %"
+
+
+def test_a_narrow_interval_is_not_rounded_to_none():
+    assert Estimate(0.163, 0.004, 5).percent == "16.3 ± 0.4 %" and Estimate(0.163, 0.006, 5).percent == "16 ± 1 %"
+    assert Estimate(0.163, 0.0004, 5).percent == "16.30 ± 0.04 %"
+
+
+@pytest.mark.parametrize(
+    ("gain", "words"),
+    [((0.3, 0.1, 5), "by 20% or more"), ((0.1, 0.05, 5), "by less than 20%"), ((0.1, 0.2, 5), "undecided"), ((-0.3, 0.1, 5), "worse"), ((0.3, 0, 1), "one seed")],
+)  # fmt: skip
+def test_words_follow_from_the_interval(gain, words):
+    assert words in verdict(Estimate(*gain))
+
+
+def test_a_table_that_is_not_there_or_of_another_world_says_how_to_build_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match="pilot_losses.csv is not there: build it with `difftuning study pilot"):
+        read_table("pilot_losses", tmp_path)
+    (tmp_path / "zero_shot.csv").write_text("world,t\nanother,1\n")
+    with pytest.raises(FileNotFoundError, match="no rows of world .*difftuning.lessons.chain.forgetting"):
+        read_table("zero_shot", tmp_path)
+
+
+def by_seed(curves):
+    return pd.DataFrame([{"seed": seed, "t": t, "value": value} for seed, curve in enumerate(curves) for t, value in enumerate(curve)])
+
+
+@pytest.mark.parametrize(("sign", "verdict"), [(1, "rises"), (-1, "falls")])
+def test_a_trend_in_every_seed_is_found(sign, verdict):
+    found = trend(by_seed([[0, sign * 1, sign * 5], [sign * 2, sign * 3, sign * 4]]), "t", "value")
+    assert found.mean == pytest.approx(sign) and found.half_width == pytest.approx(0, abs=1e-12) and found.verdict == verdict
+
+
+def test_a_rank_correlation_by_hand():
+    """Ranks 1 2 3 4 against 2 1 4 3: 1 - 6 * 4 / (4 * 15) = 0.6; against 1 2 4 3: 1 - 6 * 2 / 60 = 0.8."""
+    found = trend(by_seed([[20, 10, 40, 30], [1, 2, 4, 3]]), "t", "value")
+    assert found.mean == pytest.approx(0.7) and found.half_width == pytest.approx(12.706 * 0.1, rel=1e-3)
+    assert found.verdict == "no trend" and found.seeds == 2
+
+
+def test_one_seed_decides_nothing():
+    assert trend(by_seed([[1, 2, 3]]), "t", "value").verdict == "one seed decides nothing"
