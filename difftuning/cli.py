@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Callable, NoReturn, Sequence
 from . import __version__
 from .config import DiffTuningConfig, PretrainingConfig
 from .models.adapters import options as adapters
+from .support.files import read_text
 from .support.names import one_form, user_path
 from .support.options import choose
 from .support.settings import Setting, gather, metavar, settings_of, typed
@@ -211,7 +212,7 @@ def _bank(given: dict[str, Any]) -> None:
         raise ValueError("--size is needed: the number of samples")
     size = given.pop("size")
     if "prompts" in given:
-        prompts = [line.strip() for line in Path(given.pop("prompts")).read_text(encoding="utf-8").splitlines() if line.strip()]
+        prompts = [line.strip() for line in read_text(user_path(given.pop("prompts"))).splitlines() if line.strip()]
         given["labels"] = _repeated(prompts, size, "--size")
     bank = MemoryBank.sample(model, size, **given)
     print(f"{bank.folder}: {len(bank)} samples of {model.name}")

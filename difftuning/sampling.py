@@ -61,6 +61,7 @@ def sample(model: Pretrained, labels: Tensor | Sequence[int] | Sequence[str], *,
     return torch.cat([model.decode(part).cpu() for part in latents.split(batch_size)])
 
 
+@undisturbed
 def sample_controlnet(model: Pretrained, prompts: str | Sequence[str], conditions: Tensor, *, steps: int = 50,
                       sampler: Sampler = "ddim", guidance: float = 1.5, seed: int = 0, generator: torch.Generator | None = None,
                       batch_size: int = 250, progress: bool = True,

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import functools
 import os
-from pathlib import Path
 from typing import Callable, Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..support.names import user_path
+from ..support.surroundings import undisturbed
 from . import annotators
 from .annotator_models import MODEL_KINDS, annotate_with_model
 from .cache import made_once
@@ -36,6 +37,7 @@ TINY_ANNOTATORS: dict[Kind, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
+@undisturbed
 def annotate(kind: Kind, images: Tensor, *, annotator: str | os.PathLike | None = None) -> Tensor:
     """Condition pictures (N, 3, H, W), float32 in [0, 1] (ControlNet's range), of images (N, 3, H, W) in [-1, 1].
 
@@ -69,7 +71,7 @@ def annotate(kind: Kind, images: Tensor, *, annotator: str | os.PathLike | None 
     if min(images.shape[2:]) < SMALLEST_SIDE:
         raise ValueError(f"images must be {SMALLEST_SIDE} pixels high and wide or more, got {tuple(images.shape)}: enlarge them")
     if annotator is not None:
-        found = annotate_with_model(kind, images, os.fspath(annotator))
+        found = annotate_with_model(kind, images, os.fspath(user_path(annotator)))
     else:
         weights = torch.tensor(LUMINANCE, dtype=torch.float64).reshape(1, 3, 1, 1)
         grey = ((images.detach().cpu().double() + 1) / 2 * weights).sum(1).clamp(0, 1).numpy()  # (N, H, W)
@@ -80,6 +82,7 @@ def annotate(kind: Kind, images: Tensor, *, annotator: str | os.PathLike | None 
     return ((pictures * 255).round() / 255).to(images.device)
 
 
+@undisturbed
 def annotate_task(kind: Kind, task: Task, *, annotator: str | os.PathLike | None = None, device: str | torch.device = "cpu",
                   cache: str | os.PathLike | None = None, batch_size: int = 64, progress: bool = True) -> dict[str, Tensor]:  # fmt: skip
     """The condition of every picture: {"conditions": (N, 3, H, W)}, and "mirrored" where the task allows flips.
@@ -93,8 +96,8 @@ def annotate_task(kind: Kind, task: Task, *, annotator: str | os.PathLike | None
     Raises what `annotate` raises, and OSError where the cache has no space or cannot be written.
     """
     _require_kind(kind, annotator)
-    if annotator is not None and Path(annotator).is_dir():
-        annotator = Path(annotator).resolve()
+    if annotator is not None and user_path(annotator).is_dir():
+        annotator = user_path(annotator).resolve()
     find = functools.partial(annotate, kind, annotator=annotator)
     return made_once(
         task,

@@ -18,12 +18,14 @@ from torch.nn import functional as F
 from ..data.conditions import KINDS, Kind
 from ..data.pictures import RANGE_SLACK, require_pictures
 from ..support.settings import plain
+from ..support.surroundings import undisturbed
 
 TOLERANCE_SIDE = 32  # pixels of a side for each pixel that an edge may be off
 WINDOW, WINDOW_BLUR = 11, 1.5  # pixels: the window of SSIM and the standard deviation of its weights
 STABLE = (0.01**2, 0.03**2)  # its constants, for numbers between 0 and 1
 
 
+@undisturbed
 def condition_agreement(kind: Kind, asked: Tensor, found: Tensor) -> Tensor:
     """How well each picture's condition agrees with the one asked for: (N,) float64 on the CPU, 1 where they are equal, higher is better.
 
@@ -134,6 +136,7 @@ def scale_agreement(agreement: Tensor, *, base: Tensor, real: Tensor) -> Tensor:
     return (torch.as_tensor(agreement, dtype=torch.float64) - low) / (high - low)
 
 
+@undisturbed
 def sudden_convergence_step(steps: Sequence[int] | Tensor, scores: Sequence[float] | Tensor, *, threshold: float, k: int = 3) -> int | None:
     """The first step from which the score is above `threshold` for `k` checks in a row; None if it never is.
 

@@ -8,11 +8,13 @@ from torch import Tensor
 from ..data.tasks import Task, load_source, spread_evenly
 from ..models.pretrained import Pretrained
 from ..sampling import sample
+from ..support.surroundings import undisturbed
 from .chain_of_forgetting import chain_tenths, timestep_losses
 
 DATA_END = 3  # tenths of the chain that should transfer without tuning
 
 
+@undisturbed
 def transferability(
     pretrained: Pretrained, task: Task, *, own: Task | None = None, pictures: int = 250, seed: int = 0
 ) -> dict[str, Tensor | float]:

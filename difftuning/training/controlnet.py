@@ -24,6 +24,7 @@ from ..models.pretrained import Pretrained, require_model
 from ..models.text_to_image import TextToImage
 from ..support.kinds import require_kind
 from ..support.options import choose, describe
+from ..support.surroundings import undisturbed
 from .fine_tune import fine_tune
 from .fine_tuned import FineTuned
 from .loop import Callback
@@ -34,6 +35,7 @@ Captioner = Callable[[Tensor, Sequence[str]], Sequence[str]]
 DEFAULTS = {"steps": 1000, "label_drop": 0.5, "bank_labels": "own"}  # half of the prompts, as ControlNet's authors dropped
 
 
+@undisturbed
 def fine_tune_controlnet(base: Pretrained, task: Task, bank: MemoryBank | None = None, config: DiffTuningConfig | None = None, *,
                          kind: Kind = "edge", folder: str | Path, captions: Captioner = caption_pictures,
                          annotator: str | os.PathLike | None = None, bank_control: Literal["own", "blank"] = "own",

@@ -16,6 +16,7 @@ from ..diffusion.timestep_weights import timestep_distribution
 from ..models.pretrained import Pretrained, checked_device
 from ..models.text_to_image import build_text_to_image, matched_scheduler
 from ..support.kinds import require_kind
+from ..support.surroundings import undisturbed
 from .fine_tune import condition_rows
 from .loop import Callback
 from .objective import Stream
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from diffusers import AutoencoderKL
 
 
+@undisturbed
 def pretrain_text_to_image(source: Task, autoencoder: AutoencoderKL, config: TextToImageConfig, *, folder: str | Path,
                            name: str = "tiny-text-to-image", device: str | torch.device = "cpu", callbacks: Sequence[Callback] = (),
                            progress: bool = True) -> Pretrained:  # fmt: skip
