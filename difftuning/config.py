@@ -46,8 +46,7 @@ class TrainingConfig:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         for name in ("weight_decay", "warmup_steps", "cooldown_steps"):
             _require_finite(name, getattr(self, name))
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must be in [0, 1), got {self.ema_decay}")
+        _require_share("ema_decay", self.ema_decay)
         _require_choice("mixed_precision", self.mixed_precision, PRECISIONS)
 
     @property
@@ -87,8 +86,7 @@ class DiffTuningConfig(TrainingConfig):
     def __post_init__(self):
         super().__post_init__()
         for name in ("bank_share", "label_drop"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+            _require_share(name, getattr(self, name))
         for name in ("bank_weight", "reconsolidation_power", "retention_power"):
             _require_finite(name, getattr(self, name))
         for name, choices in _CHOICES.items():
@@ -123,19 +121,15 @@ class PretrainingConfig(TrainingConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("width", "num_heads", "num_layers", "num_labels"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        _require_positive(self, "width", "num_heads", "num_layers", "num_labels")
         if self.width % self.num_heads or self.width % 4:
             raise ValueError(f"width must be a multiple of 4 and of num_heads {self.num_heads}, got {self.width}")
-        if not 0 <= self.class_balance <= 1:
-            raise ValueError(f"class_balance must be between 0 (classes alike) and 1 (pictures alike), got {self.class_balance}")
+        _require_balance(self.class_balance)
         if self.snr_scale is not None and not 0 < self.snr_scale < float("inf"):
             raise ValueError(f"snr_scale must be positive, got {self.snr_scale}")
         if not 0 <= self.p2_gamma <= 2:
             raise ValueError(f"p2_gamma must be between 0 and 2, got {self.p2_gamma}")
-        if not 0 <= self.label_drop < 1:
-            raise ValueError(f"label_drop must be in [0, 1), got {self.label_drop}")
+        _require_share("label_drop", self.label_drop)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,15 +151,11 @@ class TextToImageConfig(TrainingConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        for name in ("width", "num_heads", "text_width", "text_layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        _require_positive(self, "width", "num_heads", "text_width", "text_layers")
         if self.max_tokens < 3:
             raise ValueError(f"max_tokens must be at least 3: start, end and a word; got {self.max_tokens}")
-        if not 0 <= self.label_drop < 1:
-            raise ValueError(f"label_drop must be in [0, 1), got {self.label_drop}")
-        if not 0 <= self.class_balance <= 1:
-            raise ValueError(f"class_balance must be between 0 (classes alike) and 1 (pictures alike), got {self.class_balance}")
+        _require_share("label_drop", self.label_drop)
+        _require_balance(self.class_balance)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,3 +225,19 @@ def _require_choice(name: str, value: str, choices: Sequence[str]) -> None:
 def _require_finite(name: str, value: float) -> None:
     if not 0 <= value < float("inf"):
         raise ValueError(f"{name} must be a finite number of at least 0, got {value}")
+
+
+def _require_share(name: str, value: float) -> None:
+    if not 0 <= value < 1:
+        raise ValueError(f"{name} must be in [0, 1), got {value}")
+
+
+def _require_balance(value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"class_balance must be between 0 (classes alike) and 1 (pictures alike), got {value}")
+
+
+def _require_positive(config: Any, *names: str) -> None:
+    for name in names:
+        if getattr(config, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(config, name)}")

@@ -11,7 +11,7 @@ from typing import Callable
 import torch
 from torch import Tensor
 
-from ..support.files import DamagedFileError, load_tensors, require_space, save_tensors
+from ..support.files import DamagedFileError, load_tensors, require_space, save_tensors, sha256
 from ..support.names import cache_folder, user_path
 from ..support.progress import progress_bar
 from .tasks import Task
@@ -35,8 +35,8 @@ def made_once(task: Task, work: Callable[[Tensor], Tensor], *, name: str, key: s
     bar = f"{doing} {task.name}" if progress and (slow or len(task) > SMALL_TASK) else None
     if cache is None and len(task) < SMALL_TASK and not slow:
         return _make(task, work, name, batch_size, bar)
-    digest = hashlib.sha256(f"{key} {task.fingerprint} {task.flip}".encode())
-    path = (cache_folder() if cache is None else user_path(cache)) / name / f"{digest.hexdigest()[:32]}.safetensors"
+    digest = sha256(f"{key} {task.fingerprint} {task.flip}")
+    path = (cache_folder() if cache is None else user_path(cache)) / name / f"{digest[:32]}.safetensors"
     if path.is_file():
         try:
             return _checked(load_tensors(path), path)

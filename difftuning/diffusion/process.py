@@ -97,6 +97,11 @@ class Diffusion:
         return self.at("mean_x_0", t, x_t) * x_0 + self.at("mean_x_t", t, x_t) * x_t
 
 
+def matched_snr_scale(side: int) -> float:
+    """(32 / side)^2: what the SNR of the linear schedule, made for latents of side 32, is multiplied by to fit another side."""
+    return (32 / side) ** 2
+
+
 def scale_snr(betas: Tensor, factor: float) -> Tensor:
     """Betas whose signal-to-noise ratio at every t is `factor` times that of `betas`; float64 (T,).
 

@@ -34,8 +34,7 @@ def transferability(
         return timestep_losses(pretrained, images, nulls, tenths.flatten(), seed=seed).reshape(tenths.shape).mean(1)
 
     target = losses(task.read(spread_evenly(len(task), min(pictures, len(task)))))
-    if own is None and _of_the_tiny_world(pretrained):
-        own = load_source("heldout")
+    own = _held_out_source(pretrained) if own is None else own
     if own is None:
         drawn = sample(pretrained, torch.full((pictures,), pretrained.null_label), guidance=1, seed=seed)
     else:
@@ -45,8 +44,10 @@ def transferability(
     return {"target": target, "own": home, "ratio": ratio, "index": float(ratio[:DATA_END].log().mean())}
 
 
-def _of_the_tiny_world(pretrained: Pretrained) -> bool:
+def _held_out_source(pretrained: Pretrained) -> Task | None:
+    """The tiny world's held-out source pictures, for a model of the tiny world."""
     try:
-        return pretrained.label_names == load_source("heldout").class_names
+        source = load_source("heldout")
     except FileNotFoundError:  # a model of the user's own needs no tiny world
-        return False
+        return None
+    return source if pretrained.label_names == source.class_names else None

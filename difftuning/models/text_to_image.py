@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..diffusion.process import Diffusion, scale_snr
+from ..diffusion.process import Diffusion, matched_snr_scale, scale_snr
 from ..support.quiet import quiet_transformers, require_transformers
 from .tokenizer import build_tokenizer
 
@@ -149,5 +149,5 @@ def matched_scheduler(side: int) -> DDIMScheduler:
     """Stable Diffusion's sampling conventions over the linear schedule, its SNR times (32 / side)^2: as much noise for small latents as for DiT's 32x32."""
     from diffusers import DDIMScheduler
 
-    betas = scale_snr(Diffusion().betas, (32 / side) ** 2)
+    betas = scale_snr(Diffusion().betas, matched_snr_scale(side))
     return DDIMScheduler(trained_betas=betas.tolist(), clip_sample=False, set_alpha_to_one=False, steps_offset=1)

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..config import PretrainingConfig, TrainingConfig
 from ..data.latents import encode_latents
 from ..data.tasks import Task
-from ..diffusion.process import Diffusion, scale_snr
+from ..diffusion.process import Diffusion, matched_snr_scale, scale_snr
 from ..diffusion.timestep_weights import p2_weight, timestep_distribution
 from ..models.dit import build_dit
 from ..models.pretrained import Pretrained, checked_device, require_model
@@ -110,7 +110,7 @@ def untrained(source: Task, autoencoder: AutoencoderKL, config: PretrainingConfi
             width=config.width, num_heads=config.num_heads, num_layers=config.num_layers,
             latent_shape=(autoencoder.config.latent_channels, side, side), num_labels=config.num_labels,
         )  # fmt: skip
-    factor = (32 / side) ** 2 if config.snr_scale is None else config.snr_scale
+    factor = matched_snr_scale(side) if config.snr_scale is None else config.snr_scale
     betas = {} if factor == 1 else {"trained_betas": scale_snr(Diffusion().betas, factor).tolist()}
     scheduler = DDIMScheduler(beta_start=1e-4, beta_end=0.02, beta_schedule="linear", clip_sample=False, **betas)
     return Pretrained(denoiser, autoencoder, scheduler, label_names=source.class_names, name=name)
