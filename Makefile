@@ -9,13 +9,12 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 GPU_PYTHON ?= $(RUN)
 GPU_FLAGS ?=
-PRETRAIN = $(RUN) -m difftuning pretrain --source build-cache/source_full.npz --autoencoder data/models/autoencoder
 INSTALL = $(RUN) -m pip install $(PIP_FLAGS) -c constraints.txt
 
 .PHONY: help setup quickstart test test-fast lab pages assets bench gpu clean
 
 help:
-	@echo "make quickstart   Diff-Tuning against plain fine-tuning: two minutes on two CPU cores"
+	@echo "make quickstart   what fine-tuning forgets: two minutes on two CPU cores"
 	@echo "make lab          the lessons in JupyterLab"
 	@echo "make pages        the lessons as web pages in pages/: sliders work without Jupyter (runs every lesson first)"
 	@echo "make test         every test and every lesson"
@@ -66,8 +65,8 @@ assets: $(VENV)/.installed
 	$(RUN) data/build/make_data.py
 	$(RUN) data/build/make_features.py
 	$(RUN) data/build/make_autoencoder.py
-	$(PRETRAIN) --folder build-cache/dit-first --steps 7500
-	$(PRETRAIN) --folder build-cache/dit --start build-cache/dit-first/model --p2-gamma 1 --steps 14000 --cooldown-steps 4000
+	$(RUN) data/build/make_dit.py first --steps 15124
+	$(RUN) data/build/make_dit.py second --start build-cache/first/model --steps 20000 --cooldown-steps 6000
 	$(RUN) data/build/make_model.py
 	$(RUN) data/build/make_text_to_image.py
 

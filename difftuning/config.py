@@ -6,13 +6,16 @@ Nothing here needs torch: the command line and TOML files read names, types, def
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Sequence
+from typing import Any, Literal, Sequence, get_args
 
 from .support.settings import plain, setting
 from .support.world import world_version
 
-Family = Literal["official", "paper", "threshold", "sigmoid"]
+Family = Literal["official", "paper", "threshold", "sigmoid", "swapped"]  # swapped: a control
 Sampler = Literal["ddim", "ddpm", "dpm++"]
+LossWeighting = Literal["none", "p2", "min_snr"]
+BankLabels = Literal["null", "own"]
+LabelRows = Literal["auto", "free", "first"]
 PRECISIONS = ("no", "bf16", "fp16")
 P2_GAMMA = 0.5  # the published code's choice
 
@@ -78,10 +81,10 @@ class DiffTuningConfig(TrainingConfig):
     retention_power: float = 1.0
     family: Family = "official"
     weighted: bool = setting(False, "uniform t and loss weights in place of sampling t")
-    loss_weighting: Literal["none", "p2", "min_snr"] = "none"
+    loss_weighting: LossWeighting = "none"
     label_drop: float = 0.1
-    bank_labels: Literal["null", "own"] = "null"
-    label_rows: Literal["auto", "free", "first"] = "auto"
+    bank_labels: BankLabels = "null"
+    label_rows: LabelRows = "auto"
 
     def __post_init__(self):
         super().__post_init__()
@@ -94,10 +97,10 @@ class DiffTuningConfig(TrainingConfig):
 
 
 _CHOICES = {
-    "family": ("official", "paper", "threshold", "sigmoid"),
-    "loss_weighting": ("none", "p2", "min_snr"),
-    "bank_labels": ("null", "own"),
-    "label_rows": ("auto", "free", "first"),
+    "family": get_args(Family),
+    "loss_weighting": get_args(LossWeighting),
+    "bank_labels": get_args(BankLabels),
+    "label_rows": get_args(LabelRows),
 }
 
 
@@ -178,7 +181,9 @@ class BankConfig:
         _require_choice("mixed_precision", self.mixed_precision, PRECISIONS)
 
 
-GUIDANCES = {"1": (1.0, False), "1.5": (1.5, False), "domain 1.5": (1.5, True)}  # guidance, by the source model
+GUIDANCES = {f"{strength:g}": (strength, False) for strength in (1.0, 1.1, 1.25, 1.5, 2.0)} | {
+    "domain 1.5": (1.5, True)
+}  # by the source model?
 
 
 @dataclass(frozen=True)
@@ -189,12 +194,13 @@ class StudyCell:
     method: str
     seed: int
     learning_rate: float
-    steps: tuple[int, ...]  # where it is scored; the last is where it ends
-    split: str = "validation"
-    training_pictures: int | Literal["all"] = "all"  # of the training split, spread evenly over its classes
-    samples: int = 300
-    sampling_steps: int = 25
-    loss_pictures: int = 100  # of target and of source, for the loss along the chain
+    steps: tuple[int, ...]  # where the held-out loss is measured; the last is where training ends
+    training_pictures: int | Literal["all"] = "all"  # the first of the training split: smaller sets are parts of larger ones
+    samples: int = 500
+    sampler: Sampler = "ddim"
+    sampling_steps: int = 12
+    loss_pictures: int = 200  # of each held-out set, for the loss along the chain
+    scored: tuple[int, ...] | None = None  # those of the steps where samples are scored; None: all
     guidances: tuple[str, ...] = tuple(GUIDANCES)
     replaced: tuple[float, ...] = ()  # fractions of the last reverse steps left to the source model, after the last step
 
@@ -207,7 +213,7 @@ class StudyCell:
     @property
     def identity(self) -> dict[str, Any]:
         """The columns that every row of this run begins with."""
-        own = {key: value for key, value in asdict(self).items() if key not in ("steps", "guidances", "replaced")}
+        own = {key: value for key, value in asdict(self).items() if key not in ("steps", "scored", "guidances", "replaced")}
         return own | {"world": world_version()}
 
 

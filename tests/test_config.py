@@ -97,5 +97,6 @@ def test_the_command_line_sees_each_setting_with_its_type_and_default(config):
 def test_help_shows_the_choices_and_says_what_a_setting_is():
     found = settings_of(DiffTuningConfig)
     assert metavar(found["bank_labels"].annotation) == "{null,own}" and metavar(found["clip_norm"].annotation) == "X"
+    assert metavar(found["family"].annotation) == "{official,paper,threshold,sigmoid,swapped}"
     assert found["bank_share"].help == "of the global batch, rounded down: 6 of 32; 0: the bank is there for a regularizer alone"
     assert found["steps"].default is None

@@ -165,5 +165,5 @@ def test_the_wheel_alone_samples_from_the_tiny_world_far_from_the_clone(wheel, t
     )
     lines = _python(program, "-I", cwd=tmp_path, python=python).splitlines()
     assert Path(lines[0]).is_relative_to(site) and Path(lines[1]) == site / "difftuning" / "world"
-    assert lines[2:] == ["200 8", "(2, 3, 32, 32)"]
+    assert lines[2:] == ["2000 8", "(2, 3, 32, 32)"]
     assert (home / "bin" / "difftuning").is_file() or sys.platform == "win32"

@@ -1,7 +1,7 @@
 """Pre-train the tiny DiT in stages, and write down how its transfer grows.
 
-    accelerate launch --cpu --num_processes 2 --num_cpu_threads_per_process 1 data/build/make_dit.py first --steps 30000
-    accelerate launch ... data/build/make_dit.py second --start build-cache/first/model --steps 5000 --cooldown-steps 5000
+    python data/build/make_dit.py first --steps 15124
+    python data/build/make_dit.py second --start build-cache/first/model --steps 20000 --cooldown-steps 6000
 
 A stage lives in build-cache/NAME and goes on where it was stopped.  Every `--measure-every` steps the averaged model's
 loss is measured in the ten parts of the chain: on held-out source pictures and on the validation pictures of the
@@ -21,7 +21,7 @@ from registries import CACHE
 
 from difftuning.config import PretrainingConfig
 from difftuning.data.tasks import Task, load_source, load_task, spread_evenly
-from difftuning.evaluation.chain_of_forgetting import chain_tenths, timestep_losses
+from difftuning.evaluation.chain_of_forgetting import losses_by_tenth
 from difftuning.models.loading import load_pretrained
 from difftuning.models.pretrained import Pretrained
 from difftuning.training.loop import TrainingState
@@ -37,10 +37,10 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=30_000)
     parser.add_argument("--cooldown-steps", type=int, default=0)
     parser.add_argument("--warmup-steps", type=int, default=500)
-    parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--learning-rate", type=float, default=8e-4)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--measure-every", type=int, default=3000)
+    parser.add_argument("--measure-every", type=int, default=4000)
     options = vars(parser.parse_args())
     folder, start, every = CACHE / options.pop("name"), options.pop("start"), options.pop("measure_every")
     config = PretrainingConfig(**options, checkpoint_every=1000)
@@ -55,7 +55,6 @@ def main() -> None:
 def transfer_curve(path: Path, every: int, frame: Pretrained, sets: dict[str, Task]):
     """A callback that appends the averaged model's loss per tenth of the chain to a table."""
     chosen = {name: task.subset(spread_evenly(len(task), PICTURES)).images for name, task in sets.items()}
-    tenths = chain_tenths(frame.diffusion.num_timesteps, EACH)
 
     def measure(state: TrainingState) -> None:
         if state.step % every:
@@ -63,7 +62,7 @@ def transfer_curve(path: Path, every: int, frame: Pretrained, sets: dict[str, Ta
         model = frame.with_denoiser(state.ema_model())
         for name, images in chosen.items():
             nulls = torch.full((len(images),), model.null_label)
-            losses = timestep_losses(model, images, nulls, tenths.flatten()).reshape(tenths.shape).mean(1)
+            losses = losses_by_tenth(model, images, nulls, each=EACH)
             with open(path, "a", newline="", encoding="utf-8") as file:
                 csv.writer(file).writerows([state.step, name, tenth + 1, f"{loss:.6f}"] for tenth, loss in enumerate(losses.tolist()))
 

@@ -1,7 +1,7 @@
-"""Put the pre-trained DiT into data/: weights in half precision, loss curve, sample sheets, a memory bank.
+"""Put the pre-trained DiT into data/: weights in half precision, loss curve, how transfer grew, sample sheets, a memory bank.
 
-make assets                                # trains it: without a loss weight first, then with P2's
-python data/build/make_model.py            # also from the newest checkpoint of an unfinished run
+make assets                                # trains it in two stages (make_dit.py), the second with a cool-down
+python data/build/make_model.py            # also from the newest checkpoint of an unfinished second stage
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import io
 import json
 import shutil
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
 from make_data import DATA, contact_sheet, write_checksums
 from registries import CACHE
-from source import KINDS
 
 from difftuning.config import PretrainingConfig
-from difftuning.data.tasks import load_task
+from difftuning.data.tasks import load_source, load_task
 from difftuning.models.loading import load_pretrained
 from difftuning.models.pretrained import Pretrained
 from difftuning.sampling import sample
@@ -29,37 +29,49 @@ from difftuning.training.label_rows import free_rows_as_null
 from difftuning.training.memory_bank import MemoryBank
 from difftuning.training.pretrain import untrained
 
-FIRST, RUN = CACHE / "dit-first", CACHE / "dit"
+STAGES = CACHE / "first", CACHE / "second"
 BANK_SIZE = 1000
 CURVE_STEP = 50  # losses are averaged over so many steps
 
 
 def main() -> None:
-    record = json.loads((RUN / "run.json").read_text(encoding="utf-8"))
-    config = PretrainingConfig(**{field.name: record[field.name] for field in fields(PretrainingConfig)})
+    records = [json.loads((stage / "run.json").read_text(encoding="utf-8")) for stage in STAGES]
+    config = PretrainingConfig(**{field.name: records[-1][field.name] for field in fields(PretrainingConfig)})
     autoencoder = AutoencoderKL.from_pretrained(DATA / "models" / "autoencoder")
     source = load_task(CACHE / "source_full.npz")
     model = untrained(source, autoencoder, config, name="tiny")
-    step, tensors, history = load_checkpoint(RUN)
+    (first_steps, _, first_history), (steps, tensors, history) = (load_checkpoint(stage) for stage in STAGES)
     copy_into(trainable(model.denoiser), tensors["ema"])
     free_rows_as_null(model.denoiser, model.first_free_label)
     model.save(DATA / "models" / "tiny", dtype=torch.float16)
     model = load_pretrained(DATA / "models" / "tiny")
-    first = json.loads((FIRST / "run.json").read_text(encoding="utf-8"))
-    curves = loss_curve("unweighted", (FIRST / "history.csv").read_text(encoding="utf-8")) + loss_curve("P2", history)
-    (DATA / "models" / "tiny_loss.csv").write_text("loss_weight,step,loss\n" + "".join(curves), encoding="utf-8", newline="\n")
-    card = {"first": first, "then": {"steps_done": step, **record}}
-    (DATA / "models" / "tiny_card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8", newline="\n")
+    write(
+        DATA / "models" / "tiny_loss.csv", "stage,step,loss\n" + "".join(loss_curve("first", first_history) + loss_curve("second", history))
+    )
+    write(DATA / "models" / "tiny_transfer.csv", transfer_curve(first_steps))
+    card = [{"steps_done": done, **record} for done, record in zip((first_steps, steps), records)]
+    write(DATA / "models" / "tiny_card.json", json.dumps(dict(zip(("first", "second"), card)), indent=1) + "\n")
     sample_sheets(model)
     shutil.rmtree(DATA / "bank", ignore_errors=True)
     MemoryBank.sample(model, BANK_SIZE, folder=DATA / "bank", seed=0, labels=bank_labels(source.labels, config.class_balance))
     write_checksums()
 
 
+def write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
+def transfer_curve(first_steps: int) -> str:
+    """Both stages' losses per tenth, by the steps of the whole pre-training."""
+    first, second = ((stage / "transfer.csv").read_text(encoding="utf-8").splitlines() for stage in STAGES)
+    later = [f"{int(step) + first_steps},{rest}" for step, rest in (line.split(",", 1) for line in second)]
+    return "step,pictures,tenth,loss\n" + "\n".join([*first, *later]) + "\n"
+
+
 def bank_labels(labels: torch.Tensor, power: float) -> torch.Tensor:
     """Classes in the proportions in which the model has learned them: n^power for a class of n pictures; int64 (BANK_SIZE,)."""
-    law = torch.bincount(labels).double() ** power
-    return torch.multinomial(law, BANK_SIZE, replacement=True, generator=torch.Generator().manual_seed(0))
+    shares = torch.bincount(labels).double() ** power
+    return torch.multinomial(shares, BANK_SIZE, replacement=True, generator=torch.Generator().manual_seed(0))
 
 
 def loss_curve(name: str, history: str) -> list[str]:
@@ -71,14 +83,11 @@ def loss_curve(name: str, history: str) -> list[str]:
 
 def sample_sheets(model: Pretrained) -> None:
     """128 samples of each source kind, evenly over its classes, at guidance 1.5 and without labels."""
-    kinds = {
-        "photograph": range(0, 7),
-        "icon": range(7, len(model.label_names) - 26),
-        "letter": range(len(model.label_names) - 26, len(model.label_names)),
-    }
-    assert list(kinds) == KINDS
-    for kind, classes in kinds.items():
-        labels = torch.tensor(classes)[torch.linspace(0, len(classes) - 1, 128).long()]
+    source = load_source()
+    kind_of = dict(sorted(zip(source.labels.tolist(), source.kinds or [])))
+    for kind in dict.fromkeys(kind_of.values()):
+        classes = torch.tensor([label for label, own in kind_of.items() if own == kind])
+        labels = classes[torch.linspace(0, len(classes) - 1, 128).long()]
         write_sheet(f"samples_{kind}", sample(model, labels, guidance=1.5, seed=0), labels)
     nulls = torch.full((128,), model.null_label)
     write_sheet("samples_without_label", sample(model, nulls, guidance=1.0, seed=0), nulls)

@@ -7,6 +7,8 @@ name tau and part ways once tau differs from 1:
 
     paper     psi = (t/T)^tau         xi = 1 - (t/T)^tau       (the formulas of the paper)
     official  p_i ~ (i+1)^power       its mirror image         (the published training code)
+
+"swapped" has official's two exchanged: a control, the opposite of what the paper proposes.
 """
 
 from __future__ import annotations
@@ -89,6 +91,7 @@ FAMILIES: dict[Family, TimestepFamily] = {
     "paper": TimestepFamily(_whole_chain(reconsolidation_weight), _whole_chain(retention_weight), "weights"),
     "threshold": TimestepFamily(_whole_chain(reconsolidation_threshold), _whole_chain(retention_threshold), "weights"),
     "sigmoid": TimestepFamily(_whole_chain(reconsolidation_sigmoid), _whole_chain(retention_sigmoid), "weights"),
+    "swapped": TimestepFamily(partial(timestep_distribution, descending=True), timestep_distribution, "distribution"),
 }
 
 

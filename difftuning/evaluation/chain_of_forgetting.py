@@ -156,6 +156,12 @@ def _whole(timesteps: Sequence[int] | Tensor, model: Pretrained) -> Tensor:
     return given.long()
 
 
+def losses_by_tenth(model: Pretrained, images: Tensor, labels: Tensor, *, each: int = 4, seed: int = 0) -> Tensor:
+    """`timestep_losses` averaged over `each` timesteps of every tenth of the chain, data end first; float64 (10,)."""
+    tenths = chain_tenths(model.diffusion.num_timesteps, each)
+    return timestep_losses(model, images, labels, tenths.flatten(), seed=seed).reshape(tenths.shape).mean(1)
+
+
 def chain_tenths(num_timesteps: int, each: int = 4) -> Tensor:
     """Timesteps that sample the chain's ten equal parts, `each` in the middle of equal slices of a part; (10, each)."""
     slices = 10 * each

@@ -9,7 +9,7 @@ from ..data.tasks import Task, load_source, spread_evenly
 from ..models.pretrained import Pretrained
 from ..sampling import sample
 from ..support.surroundings import undisturbed
-from .chain_of_forgetting import chain_tenths, timestep_losses
+from .chain_of_forgetting import losses_by_tenth
 
 DATA_END = 3  # tenths of the chain that should transfer without tuning
 
@@ -27,11 +27,9 @@ def transferability(
     number, `index`: the mean of log(ratio) over the first three tenths, the part that is said to transfer for free.  The
     paper has no such number; it is our definition.  Costs 20 forward passes for each of up to `pictures` pictures of a kind.
     """
-    tenths = chain_tenths(pretrained.diffusion.num_timesteps, 2)
 
     def losses(images: Tensor) -> Tensor:
-        nulls = torch.full((len(images),), pretrained.null_label)
-        return timestep_losses(pretrained, images, nulls, tenths.flatten(), seed=seed).reshape(tenths.shape).mean(1)
+        return losses_by_tenth(pretrained, images, torch.full((len(images),), pretrained.null_label), each=2, seed=seed)
 
     target = losses(task.read(spread_evenly(len(task), min(pictures, len(task)))))
     own = _held_out_source(pretrained) if own is None else own

@@ -44,7 +44,7 @@ class Grade:
         return f"{'✓' if self.passed else '✗'} {self.message}"
 
 
-NOT_WRITTEN = Grade(False, "not written yet: replace the last line of the function by your own")
+NOT_WRITTEN = Grade(False, "not written yet: replace the last line of the function with your own")
 EXERCISES: dict[str, Callable[[Callable], Grade]] = {}
 
 

@@ -24,12 +24,10 @@ AIM = 0.2  # of the gain on each development task
 BUILT_BY = {
     "learning_rates": "difftuning study learning_rates --results data/results/learning_rates.csv",
     "pilot": "difftuning study pilot --results data/results/pilot.csv",
-    "all_pictures": "difftuning study all_pictures --results data/results/all_pictures.csv",
-    "longer": "difftuning study longer --results data/results/longer.csv",
+    "parts": "difftuning study parts --results data/results/parts.csv",
     "floors": "python -m difftuning.studies.report",
     "planar": "python -m difftuning.lessons.ideal.planar",
     "transfer": "python -m difftuning.lessons.ideal.transfer",
-    "zero_shot": "python -m difftuning.lessons.chain.forgetting",
     "bank_coverage": "python -m difftuning.lessons.bank.coverage",
 }
 
@@ -65,6 +63,7 @@ def estimate(values: np.ndarray) -> Estimate:
 def read_table(name: str, folder: Path | None = None) -> pandas.DataFrame:
     """A committed result table by name ("pilot", "pilot_losses", ...), its rows of this world; guidance and world are names.
 
+    `set` names a study's task and its number of training pictures: "digits, 2,000 pictures".
     `FileNotFoundError` says how to build a table that is not there.
     """
     import pandas
@@ -79,12 +78,15 @@ def read_table(name: str, folder: Path | None = None) -> pandas.DataFrame:
     mine = table[table.world == world_version()].reset_index(drop=True)
     if mine.empty:
         raise FileNotFoundError(f"{path} has no rows of world {world_version()}: build it with `{how}`")
+    if "training_pictures" in mine:
+        mine["set"] = [f"{task}, {count:,} pictures" for task, count in zip(mine.task, mine.training_pictures)]
     return mine
 
 
-def by_seed(table: pandas.DataFrame, method: str, score: str = "fid") -> pandas.DataFrame:
-    """One method's scores, of one task's rows: a row for each seed, a column for each (guidance, step)."""
-    return table[table.method == method].pivot_table(index="seed", columns=["guidance", "step"], values=score)
+def by_seed(table: pandas.DataFrame, method: str, score: str = "fid", split: str = "test") -> pandas.DataFrame:
+    """One method's scores against a split, of one set's rows: a row for each seed, a column for each (guidance, step)."""
+    mine = table[(table.method == method) & (table.split == split)]
+    return mine.pivot_table(index="seed", columns=["guidance", "step"], values=score)
 
 
 def at_mark(scores: pandas.DataFrame, guidance: str, step: int) -> pandas.Series:
@@ -93,30 +95,28 @@ def at_mark(scores: pandas.DataFrame, guidance: str, step: int) -> pandas.Series
 
 
 def paired_gain(table: pandas.DataFrame, method: str, guidance: str, step: int, score: str = "fid") -> Estimate:
-    """Gain over plain fine-tuning at the same guidance and step, of one task's rows."""
+    """Gain over plain fine-tuning at the same guidance and step, of one set's rows."""
     ours, plain = (at_mark(by_seed(table, name, score), guidance, step) for name in (method, BASELINE))
     return estimate(((plain - ours) / plain).dropna().to_numpy())
 
 
 def best_setting(table: pandas.DataFrame, method: str, score: str = "fid") -> tuple[str, int]:
-    """The (guidance, step) of a method's lowest mean score, of one task's rows."""
-    guidance, step = by_seed(table, method, score).mean().idxmin()
+    """The (guidance, step) of a method's lowest mean score on the validation split, of one set's rows."""
+    guidance, step = by_seed(table, method, score, split="validation").mean().idxmin()
     return guidance, int(step)
 
 
 def gain_at_own_best(table: pandas.DataFrame, method: str, score: str = "fid") -> Estimate:
-    """Gain over plain fine-tuning, each at the guidance and step that suit it best *on the other seeds*.
-
-    A setting chosen on the seed that it is then judged on would look better than it is.
-    """
-    ours, plain = (_best_by_others(by_seed(table, name, score)) for name in (method, BASELINE))
+    """Gain over plain fine-tuning on the test split, each at the guidance and step that suit it best on the validation split."""
+    ours, plain = (at_mark(by_seed(table, name, score), *best_setting(table, name, score)) for name in (method, BASELINE))
     return estimate(((plain - ours) / plain).dropna().to_numpy())
 
 
 def gain_at_the_data_end(replacement: pandas.DataFrame, method: str, score: str = "fid", *, beyond_null: bool = False) -> Estimate:
-    """What a method's samples gain when the source model takes over their last reverse steps, of one task's rows.
+    """What a method's samples gain when the source model takes over their last reverse steps, of one set's rows.
 
-    How many steps, from none to the fraction `DATA_END`, is chosen on the other seeds.  The source model knows neither class
+    How many steps, from none to the fraction `DATA_END`, is chosen on the other seeds: a fraction chosen on the seed that it is
+    then judged on would look better than it is.  The source model knows neither class
     nor guidance; `beyond_null` subtracts what the tuned model's own null label gains in the same way, which is due to
     their absence.  What is left has been lost at the data end, as far as the score sees it.
     """
@@ -141,7 +141,7 @@ def _best_by_others(scores: pandas.DataFrame) -> pandas.Series:
 
 
 def loss_gain(losses: pandas.DataFrame, method: str, data: str, step: int) -> Estimate:
-    """How much lower than plain fine-tuning's a method's loss is on held-out "target" or "source" pictures, of one task's rows.
+    """How much lower than plain fine-tuning's a method's loss is on held-out "target" or "source" pictures, of one set's rows.
 
     The geometric mean over the tenths of the chain, seed by seed.  Unlike a distance between sets of pictures it cannot
     be lowered by repeating training pictures.

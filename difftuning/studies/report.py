@@ -1,16 +1,15 @@
 """Result tables as text: scores, and gains over plain fine-tuning with intervals.
 
-python -m difftuning.studies.report     # writes pilot.md and all_pictures.md in data/results, from the tables beside them
+python -m difftuning.studies.report     # writes pilot.md in data/results, from the tables beside it
 """
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Sequence
 
 from ..data.latents import encode_latents
-from ..data.tasks import load_task, spread_evenly
+from ..data.tasks import load_task
 from ..evaluation.metrics import evaluate
 from ..models.loading import load_pretrained
 from ..support.files import atomic_path
@@ -22,13 +21,12 @@ from .gains import (
     by_seed,
     estimate,
     gain_at_own_best,
-    gain_at_the_data_end,
     loss_gain,
     paired_gain,
     read_table,
     verdict,
 )
-from .grid import DEVELOPMENT, PILOT_PICTURES
+from .grid import SETS
 
 if TYPE_CHECKING:
     import pandas
@@ -77,12 +75,12 @@ def copied_table(table: pandas.DataFrame) -> list[str]:
 
 
 def mean_gain_table(table: pandas.DataFrame, guidance: str, step: int, score: str = "fid") -> list[str]:
-    """Markdown: the mean over tasks of each method's gain, and beside it the gain of the scores' means over tasks; of the tasks that both have."""
-    here, rows = table[(table.guidance == guidance) & (table.step == step)], []
+    """Markdown: the mean over sets of each method's gain, and beside it the gain of the scores' means over sets; of the sets that both have."""
+    here, rows = table[(table.guidance == guidance) & (table.step == step) & (table.split == "test")], []
     for method in _rivals(table):
-        ours, plain = (here[here.method == name].pivot_table(index="seed", columns="task", values=score) for name in (method, BASELINE))
-        tasks = ours.columns.intersection(plain.columns)
-        ours, plain = ours[tasks].dropna(), plain[tasks].dropna()
+        ours, plain = (here[here.method == name].pivot_table(index="seed", columns="set", values=score) for name in (method, BASELINE))
+        sets = ours.columns.intersection(plain.columns)
+        ours, plain = ours[sets].dropna(), plain[sets].dropna()
         seeds = ours.index.intersection(plain.index)
         ours, plain = ours.loc[seeds], plain.loc[seeds]
         of_gains = estimate(((plain - ours) / plain).mean(axis=1).to_numpy())
@@ -104,14 +102,14 @@ def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [first, "|" + "---|" * len(head), *others]
 
 
-def floor_table(tasks: Sequence[str], counts: Sequence[int | str] = (PILOT_PICTURES, "all")) -> pandas.DataFrame:
-    """What real pictures score against the validation split: training pictures, as they are and through the autoencoder."""
+def floor_table(sets: Sequence[tuple[str, int]] = SETS, samples: int = 500) -> pandas.DataFrame:
+    """What real pictures score against the test split: as many training pictures as a run has samples, as they are and through the autoencoder."""
     import pandas
 
     pretrained, rows = load_pretrained("tiny"), []
-    for name, count in itertools.product(tasks, counts):
-        task, reference = load_task(name), load_task(name, split="validation")
-        task = task if count == "all" else task.subset(spread_evenly(len(task), count))
+    for name, count in sets:
+        task, reference = load_task(name), load_task(name, split="test")
+        task = task.subset(range(min(count, samples)))
         decoded = pretrained.decode(encode_latents(pretrained, task, progress=False)["latents"]).cpu()
         for pictures, images in (("training pictures", task.images), ("the same through the autoencoder", decoded)):
             found = evaluate(images, reference)
@@ -121,100 +119,82 @@ def floor_table(tasks: Sequence[str], counts: Sequence[int | str] = (PILOT_PICTU
 
 
 # study -> title, and what was predicted before its runs
-REPORTS = {
-    "pilot": (
-        "The pilot in numbers",
-        "Diff-Tuning is behind at few steps and ahead from some 800 on, and at the end by 20% or more on both tasks,\n"
-        "more where the source covers the target's kind (footwear).",
-    ),
-    "all_pictures": (
-        "The pilot's tasks with all their training pictures, in numbers",
-        "as in the pilot. This is where it began: one seed in world 1, whose shoes were mirrored, showed less of a gain than predicted,\n"
-        "and so the pilot took fewer pictures. The runs here, in world 2, came after it.",
-    ),
-}
+REPORTS = {"pilot": ("The pilot in numbers", "expected.md")}
 
 
 def study_report(name: str, folder: Path) -> str:
     """The text of a study's report, from the tables in `folder`."""
-    title, predicted = REPORTS[name]
-    table, losses, replacement = (read_table(name + kind, folder) for kind in ("", "_losses", "_replacement"))
-    floors = read_table("floors", folder)
-    floors = floors[floors.training_pictures.astype(str) == str(table.training_pictures.iloc[0])]
+    title, expected = REPORTS[name]
+    table, losses, floors = (read_table(each, folder) for each in (name, f"{name}_losses", "floors"))
     last = int(table.step.max())
     lines = [
         *_head(title, table), "",
-        f"**Predicted**: {predicted}", "",
+        f"What we expected before any run stands in [{expected}]({expected}).", "",
         f"**Found**, gains over plain fine-tuning; all but the first after {last} steps, copies at guidance {SUMMED_UP_AT}:", "",
-        *summary_table(table, losses), "",
-        "**How much there is to win back.** Plain fine-tuning at its end, with its last reverse steps (up to a fifth of them, as many as serve the other",
-        "seeds best) left to the source model, gains so much over itself. As the source model knows neither class nor guidance, a part of it may be due to their",
-        "absence: the second number is what is left beyond the gain of its own null label. It is what a perfect memory of the data end could win back:", "",
+        *summary_table(table, losses),
     ]  # fmt: skip
-    for task, rows in replacement.groupby("task", sort=False):
-        alone, beyond = (gain_at_the_data_end(rows, BASELINE, beyond_null=control) for control in (False, True))
-        lines.append(f"- {task}: {alone.percent}, {beyond.percent} of it beyond the own null label")
     for guidance in table.guidance.unique():
         lines += [
             "",
-            f"Frechet distance, mean over the tasks at guidance {guidance}, {last} steps:",
+            f"Frechet distance, mean over the sets at guidance {guidance}, {last} steps:",
             "",
             *mean_gain_table(table, guidance, last),
         ]
-    return "\n".join(lines + _tasks(table, losses, floors)).rstrip() + "\n"
+    return "\n".join(lines + _sets(table, losses, floors)).rstrip() + "\n"
 
 
 def summary_table(table: pandas.DataFrame, losses: pandas.DataFrame) -> list[str]:
-    """Markdown: the main findings, a row for each task and method."""
+    """Markdown: the main findings, a row for each set and method."""
     last, rows = int(table.step.max()), []
-    for task, mine in table.groupby("task", sort=False):
+    for name, mine in table.groupby("set", sort=False):
         copied = mine[(mine.step == last) & (mine.guidance == SUMMED_UP_AT)].groupby("method").copied.mean()
-        of_task = losses[losses.task == task]
+        of_set = losses[losses.set == name]
         for method in _rivals(mine):
             best = gain_at_own_best(mine, method)
             distance = (paired_gain(mine, method, guidance, last).percent for guidance in ("1", SUMMED_UP_AT))
-            loss = (loss_gain(of_task, method, data, last).percent for data in ("target", "source"))
+            loss = (loss_gain(of_set, method, data, last).percent for data in ("target", "source"))
             copies = f"{copied[method]:.0%} for plain's {copied[BASELINE]:.0%}"
-            rows.append([task, method, f"{best.percent}: {verdict(best)}", *distance, *loss, copies])
+            rows.append([name, method, f"{best.percent}: {verdict(best)}", *distance, *loss, copies])
     distances = ["Frechet distance, each at its own best", "unguided", f"guidance {SUMMED_UP_AT}"]
     head = [*distances, "held-out loss, target", "held-out loss, source", "copies"]
-    return _markdown(["task", "method", *head], rows)
+    return _markdown(["training set", "method", *head], rows)
 
 
 def _head(title: str, table: pandas.DataFrame) -> list[str]:
-    seeds = table.groupby(["method", "task"], sort=False).seed.nunique()
+    seeds = table.groupby(["method", "set"], sort=False).seed.nunique()
     counts = ", ".join(f"{method} {'/'.join(map(str, dict.fromkeys(own)))}" for method, own in seeds.groupby("method", sort=False))
     return [
         f"# {title}", "",
-        f"World {table.world.iloc[0]}; validation splits; seeds of each method (by task, where they differ): {counts}; {table.samples.max()} samples a score.",
-        "Distances in our feature space, lower is better; mean over seeds and 95 % interval. Gains are (plain - ours) / plain, seed by seed.",
-        '"Each at its own best": guidance and steps are chosen on the other seeds, for either method. Written by `python -m difftuning.studies.report`.',
+        f"World {table.world.iloc[0]}; test splits; seeds of each method (by set, where they differ): {counts}; {table.samples.max()} samples a score,",
+        f"drawn by {table.sampler.iloc[0]} in {table.sampling_steps.max()} steps. Distances in our feature space, lower is better; mean over seeds and 95 % interval.",
+        "Gains are (plain - ours) / plain, seed by seed. \"Each at its own best\": guidance and steps are chosen on the validation split, for",
+        "either method. Written by `python -m difftuning.studies.report`.",
     ]  # fmt: skip
 
 
-def _tasks(table: pandas.DataFrame, losses: pandas.DataFrame, floors: pandas.DataFrame) -> list[str]:
+def _sets(table: pandas.DataFrame, losses: pandas.DataFrame, floors: pandas.DataFrame) -> list[str]:
     lines, last = [], int(table.step.max())
-    for task, rows in table.groupby("task", sort=False):
+    for name, rows in table.groupby("set", sort=False):
         plain = best_setting(rows, BASELINE)
         lines += [
             "",
-            f"## {task}",
+            f"## {name}",
             "",
             f"Plain fine-tuning is best at guidance {plain[0]} after {plain[1]} steps. What real pictures score:",
             "",
         ]
-        for _, floor in floors[floors.task == task].iterrows():
+        for _, floor in floors[floors.set == name].iterrows():
             lines.append(f"- {floor.pictures}: Frechet {floor.fid:.2f}, kernel {floor.kid:.3f}")
         lines += ["", f"Samples that repeat a training picture, after {last} steps:", "", *copied_table(rows)]
         lines += [
             "",
             "Held-out loss, mean over the chain, lower than plain fine-tuning's by:",
             "",
-            *loss_gain_table(losses[losses.task == task]),
+            *loss_gain_table(losses[losses.set == name]),
         ]
-        for score, name in MEASURES.items():
+        for score, measure in MEASURES.items():
             for guidance in rows.guidance.unique():
-                lines += ["", f"{name} at guidance {guidance}:", "", *score_table(rows, guidance, score)]
+                lines += ["", f"{measure} at guidance {guidance}:", "", *score_table(rows, guidance, score)]
             lines += ["", "Gain in it over plain fine-tuning:", "", *gain_table(rows, score)]
     return lines
 
@@ -222,7 +202,7 @@ def _tasks(table: pandas.DataFrame, losses: pandas.DataFrame, floors: pandas.Dat
 if __name__ == "__main__":
     results = data_folder() / "results"
     with atomic_path(results / "floors.csv") as scratch:
-        floor_table(DEVELOPMENT).to_csv(scratch, index=False, float_format="%.5g", lineterminator="\n")
+        floor_table().to_csv(scratch, index=False, float_format="%.5g", lineterminator="\n")
     for name in REPORTS:
         with atomic_path(results / f"{name}.md") as scratch:
             scratch.write_text(study_report(name, results), encoding="utf-8", newline="\n")

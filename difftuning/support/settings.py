@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 import difflib
 import numbers
+import sys
 import tomllib
 from dataclasses import MISSING, field, fields
-from typing import Any, NamedTuple, Sequence
+from typing import Any, NamedTuple, Sequence, get_args
 
 from .files import read_text
 from .names import user_path
@@ -29,9 +30,17 @@ class Setting(NamedTuple):
 def settings_of(config_class: type) -> dict[str, Setting]:
     """The fields of a configuration class by name."""
     return {
-        each.name: Setting(each.type, None if each.default is MISSING else str(each.default), each.metadata.get("help", ""))
+        each.name: Setting(
+            _spelled_out(each.type, config_class), None if each.default is MISSING else str(each.default), each.metadata.get("help", "")
+        )
         for each in fields(config_class)
     }
+
+
+def _spelled_out(annotation: str, config_class: type) -> str:
+    """The name of a Literal (Family) as the Literal itself."""
+    choices = get_args(getattr(sys.modules[config_class.__module__], annotation, None))
+    return f"Literal[{', '.join(map(repr, choices))}]" if choices else annotation
 
 
 def metavar(annotation: str) -> str:

@@ -12,7 +12,7 @@ from tests.browser.notebooks import EXPLORER, LESSONS, copy_lesson, explorer_cel
 from tests.browser.servers import voila
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-LESSON = LESSONS / "03_timestep_weights.ipynb"
+LESSON = LESSONS / "04_timestep_weights.ipynb"
 SECONDS = 180 * float(os.environ.get("DIFFTUNING_TIME_FACTOR", 1))
 
 

@@ -200,6 +200,11 @@ def test_a_familys_weighting_is_the_function_of_its_name():
         assert torch.equal(weighting("official", T, 2), expected)
 
 
+def test_the_swapped_control_is_the_official_family_with_its_two_halves_exchanged():
+    assert torch.equal(reconsolidation_distribution("swapped", T, 2), retention_distribution("official", T, 2))
+    assert torch.equal(retention_distribution("swapped", T, 2), reconsolidation_distribution("official", T, 2))
+
+
 def test_the_table_has_the_families_that_the_settings_name():
     assert tuple(FAMILIES) == get_args(Family)
 

@@ -131,10 +131,10 @@ def test_a_right_answer_shows_a_tick_and_a_wrong_one_a_cross(registry):
 def test_the_lessons_checkers_are_found_without_importing_them():
     program = "from difftuning.lessons.exercises import grade; print(grade('retention distribution', lambda steps, power: None))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
-    assert done.stdout.strip() == "✗ not written yet: replace the last line of the function by your own", done.stderr[-2000:]
+    assert done.stdout.strip() == "✗ not written yet: replace the last line of the function with your own", done.stderr[-2000:]
 
 
-# The exercises of lessons 01 and 03, and lesson 02's "switch at"
+# The exercises of lessons 03 and 04, and lesson 02's "switch at"
 
 
 def falling(num_timesteps, power):
@@ -144,22 +144,26 @@ def falling(num_timesteps, power):
 
 LESSON = {
     "retention distribution": falling,
-    "equivalent weights": lambda law: len(law) * law,
+    "equivalent weights": lambda distribution: len(distribution) * distribution,
     "bank weight for a crossing": lambda crossing, steps, power: ((crossing + 1) / (steps - crossing)) ** power,
-    "second moments": lambda law, squares: ((law * squares).sum(), ((len(law) * law) ** 2 * squares).mean()),
+    "the same noise": lambda t, snr, other_snr: (other_snr > snr[t]).sum(),
     "ideal noise": lambda x_t, t, data, a: (x_t - a[t].sqrt() * ideal_denoiser(x_t, t, data, a)) / (1 - a[t]).sqrt(),
     "effective number": lambda weights: 1 / weights.square().sum(1),
     "switch at": lambda fraction, steps, chain: round(fraction * steps) * (chain // steps),
 }
 WRONG = {
-    "the rising law": ("retention distribution", lambda steps, power: falling(steps, power).flip(0), "mirror image"),
-    "a law that is not normalised": ("retention distribution", lambda steps, power: falling(steps, power) * steps, "1000 times too large"),
+    "the rising distribution": ("retention distribution", lambda steps, power: falling(steps, power).flip(0), "mirror image"),
+    "weights that are not normalised": (
+        "retention distribution",
+        lambda steps, power: falling(steps, power) * steps,
+        "1000 times too large",
+    ),
     "the paper's form, which is right at power 1 alone": (
         "retention distribution",
         lambda steps, power: (lambda w: w / w.sum())(1 - (torch.arange(steps).double() / steps) ** power),
         "at power 2.5 with 1000 timesteps: ",
     ),
-    "the law itself": ("equivalent weights", lambda law: law, "1000 times too small"),
+    "the distribution itself": ("equivalent weights", lambda distribution: distribution, "1000 times too small"),
     "the power forgotten": (
         "bank weight for a crossing",
         lambda c, steps, power: (c + 1) / (steps - c),
@@ -170,24 +174,21 @@ WRONG = {
         lambda c, steps, power: (c / (steps - c)) ** power,
         "crossing at t = 50 of 250, power 1, is 0.25, it should be 0.255",
     ),
-    "ranks from 0 in the law": (
+    "ranks from 0 in the distribution": (
         "retention distribution",
         lambda steps, power: (lambda ranks: ranks**power / (ranks**power).sum())(torch.arange(steps - 1, -1, -1).double()),
         "timestep 999 is 0,",
     ),
     "parts of steps": ("switch at", lambda fraction, steps, chain: fraction * chain, "whole steps change hands"),
     "a chain of 1000 whatever is asked": ("retention distribution", lambda steps, power: falling(1000, power), "the shape is (1000,)"),
-    "weights for 1000 timesteps": ("equivalent weights", lambda law: 1000 * law, "250 timesteps: 250 of 250 are wrong"),
+    "weights for 1000 timesteps": ("equivalent weights", lambda distribution: 1000 * distribution, "250 timesteps: 250 of 250 are wrong"),
     "a crossing in 1000 timesteps": (
         "bank weight for a crossing",
         lambda c, steps, power: ((c + 1) / (1000 - c)) ** power,
         "crossing at t = 50 of 250",
     ),
-    "the rising law whatever is given": (
-        "second moments",
-        lambda law, squares: LESSON["second moments"](falling(1000, 1.0).flip(0), squares),
-        "weighting is 0.001998, it should be 0.0638585",
-    ),
+    "the same timestep": ("the same noise", lambda t, snr, other_snr: t, "has the noise of t = 320 at 16 times it, yours is 100"),
+    "the other way round": ("the same noise", lambda t, snr, other_snr: (snr > other_snr[t]).sum(), "t = 100 at 1 times"),
     "steps cut off": (
         "switch at",
         lambda fraction, steps, chain: int(fraction * steps + 1e-9) * (chain // steps),
@@ -197,8 +198,6 @@ WRONG = {
     "the noisy picture": ("ideal noise", lambda x_t, t, data, a: x_t, "at t = 5: "),
     "the perplexity": ("effective number", lambda weights: torch.special.entr(weights).sum(1).exp(), "the one from the sum of squares"),
     "the sum of squares": ("effective number", lambda weights: weights.square().sum(1), "is 0.25, it should be 4"),
-    "both alike": ("second moments", lambda law, squares: ((law * squares).sum(),) * 2, "weighting is 1, it should be 1.3326"),
-    "one number": ("second moments", lambda law, squares: [(law * squares).sum()], "return two numbers"),
 }
 
 

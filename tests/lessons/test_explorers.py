@@ -16,7 +16,6 @@ from difftuning.lessons.page_frames import description_of
 from difftuning.lessons.weights.dashboard import Dashboard, weights_explorer
 
 STEP_SECONDS = 0.05
-LIMITS = {"most_weight": 4.2, "most_pictures": 12.0}
 AXES = {
     "family": ["official", "paper"],
     "tau": [0.5, 1, 2],
@@ -48,14 +47,14 @@ def pixels(png: bytes) -> np.ndarray:
 
 
 def dashboard_pixels(setting: dict) -> np.ndarray:
-    board = Dashboard(Diffusion(), **LIMITS)
-    board.update(**{"parameter" if name == "tau" else name: value for name, value in setting.items()})
+    board = Dashboard(Diffusion())
+    board.update(**setting)
     return pixels(fixed_size_png(board.figure))
 
 
 @pytest.fixture(scope="module")
 def explorer() -> Moving:
-    return weights_explorer(Diffusion(), **LIMITS, **AXES)
+    return weights_explorer(Diffusion(), **AXES)
 
 
 # Frames

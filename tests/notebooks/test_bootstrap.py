@@ -133,7 +133,7 @@ def test_the_bootstrap_installs_beside_another_torch_and_leaves_it(cell, colab_l
     done = subprocess.run([str(colab_like), "-I", "-c", SAMPLES], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-3000:]
     place, shown = done.stdout.splitlines()[-2:]
-    assert Path(place).is_relative_to(colab_like.parents[1]) and shown == "(2, 3, 32, 32) 200"
+    assert Path(place).is_relative_to(colab_like.parents[1]) and shown == "(2, 3, 32, 32) 2000"
 
 
 def installed(python: Path) -> dict[str, str]:

@@ -13,7 +13,7 @@ from difftuning.lessons.exercises import EXERCISES, grade, load_checkers
 from tests.notebooks.runner import run
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
-LESSONS = sorted(path for path in NOTEBOOKS.glob("*.ipynb") if not path.name.startswith("00_"))
+LESSONS = sorted(NOTEBOOKS.glob("*.ipynb"))
 SOLUTIONS = sorted((NOTEBOOKS / "solutions").glob("*.ipynb"))
 SECONDS = 60 * float(os.environ.get("DIFFTUNING_TIME_FACTOR", 1))
 

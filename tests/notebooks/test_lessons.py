@@ -14,7 +14,7 @@ from tests.notebooks.runner import run
 
 ROOT = Path(__file__).resolve().parents[2]
 LESSONS = sorted(p for p in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
-SECONDS = {"00_quickstart.ipynb": 120}
+SECONDS = {"00_quickstart.ipynb": 60}
 USUAL_SECONDS = 90
 # on a machine that is slow or busy: DIFFTUNING_TIME_FACTOR=3 gives three times as long
 FACTOR = float(os.environ.get("DIFFTUNING_TIME_FACTOR", 1))

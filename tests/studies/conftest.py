@@ -12,7 +12,7 @@ from tests.studies.helpers import STEPS
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
     cells = grid(
-        ["digits"],
+        [("digits", 60)],
         ["plain", "Diff-Tuning"],
         [0],
         [3e-4],

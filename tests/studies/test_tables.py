@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import difftuning
+from difftuning.studies.cell import HELD_OUT, SPLITS
 from difftuning.studies.grid import grid, run_study
 from difftuning.studies.tables import best_rates, code_version, write_rows
 from difftuning.support.world import world_version
@@ -12,20 +13,22 @@ from tests.studies.helpers import read
 
 
 def test_a_table_keeps_the_rows_of_runs_that_the_study_no_longer_has(tmp_path):
-    old, new = grid(["digits"], ["plain"], [0, 1], [3e-4], steps=(1,), guidances=("1",))
-    scored = {"step": 1, "guidance": "1", "fid": 2.5}
+    old, new = grid([("digits", 200)], ["plain"], [0, 1], [3e-4], steps=(1,), guidances=("1",))
+    scored = {"step": 1, "guidance": "1", "split": "test", "fid": 2.5}
+    losses = [{"step": 1, "data": data, "tenth": tenth, "after": 1.0} for data in HELD_OUT for tenth in range(1, 11)]
     write_rows(tmp_path / "table.csv", [old.identity | scored, old.identity | scored | {"world": "another"}])
-    write_rows(tmp_path / f"{new.file_name}.csv", [new.identity | scored])
+    write_rows(tmp_path / f"{new.file_name}.csv", [new.identity | scored | {"split": split} for split in SPLITS])
+    write_rows(tmp_path / f"{new.file_name}_losses.csv", [new.identity | row for row in losses])
     for _ in range(2):  # and does not double them
         run_study([new], folder=tmp_path, results=tmp_path / "table.csv")
         assert [(row["seed"], row["world"]) for row in read(tmp_path / "table.csv")] == [
-            ("0", world_version()), ("0", "another"), ("1", world_version())
+            ("0", world_version()), ("0", "another"), *2 * [("1", world_version())]
         ]  # fmt: skip
 
 
 def test_a_row_says_which_code_made_it_and_another_code_still_knows_it():
     """The version and a digest of the sources; rows of older code are not made again."""
-    (cell,) = grid(["digits"], ["plain"], [0], [3e-4], steps=(1,))
+    (cell,) = grid([("digits", 200)], ["plain"], [0], [3e-4], steps=(1,))
     assert re.fullmatch(rf"{re.escape(difftuning.__version__)}\+[0-9a-f]{{8}}", code_version()) and "code" not in cell.identity
 
 

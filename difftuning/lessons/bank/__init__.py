@@ -1,1 +1,1 @@
-"""What lesson 04 alone needs."""
+"""What lesson 05 alone needs."""

@@ -1,4 +1,4 @@
-"""How well a memory bank covers the source, and what it costs, as size, sampling steps and guidance change.
+"""How well a memory bank covers the source as its size, sampling steps and guidance change.
 
     precision   share of the bank's pictures inside a ball around a source picture
     recall      share of the source's pictures inside a ball around a bank picture
@@ -8,7 +8,7 @@
 A ball reaches to a picture's k-th nearest neighbour in its own set.  The balls of recall shrink as
 the bank grows; those of precision and coverage belong to the source and stay.
 
-    python -m difftuning.lessons.bank.coverage     # rebuilds data/results/bank_coverage.csv; goes on where it stopped
+    python -m difftuning.lessons.bank.coverage     # rebuilds data/results/bank_coverage.csv; resumes
 """
 
 from __future__ import annotations
@@ -17,10 +17,8 @@ import functools
 import itertools
 import math
 import tempfile
-import time
-from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -42,20 +40,19 @@ if TYPE_CHECKING:
 
 TABLE = "bank_coverage.csv"
 SIZES = (125, 250, 500, 1000)
-STEPS = (3, 6, 12, 25, 50)
-GUIDANCES = (1.0, 1.5, 3.0)
+STEPS = (3, 6, 12)
+GUIDANCES = (1.0, 1.5)
 SHARD = 125  # pictures in a file, so that a small bank is the beginning of a large one
-PER_CLASS = 6  # reference pictures of each class
+PER_CLASS = 4  # reference pictures of each class: every class of the source sample has twice as many
 MEASURES = ("precision", "recall", "coverage")
 
 
 def bank_coverage(pretrained: Pretrained, source: HasImages, sizes: Sequence[int] = SIZES, steps: Sequence[int] = STEPS,
                   guidances: Sequence[float] = GUIDANCES, *, seed: int = 0) -> pandas.DataFrame:  # fmt: skip
-    """A row for every steps x guidance x size: the measures against `source`, and what the bank cost.
+    """A row for every steps x guidance x size: the measures against `source`.
 
     One bank of the largest size is sampled for each steps x guidance; smaller ones are its
-    beginnings.  `seconds` is the wall time until the last of a row's shards was on disk, `bytes`
-    their size.  Sizes must be multiples of 125, the pictures in a shard.
+    beginnings, so sizes must be multiples of 125, the pictures in a shard.
     """
     import pandas
 
@@ -73,20 +70,16 @@ def _measured(pretrained: Pretrained, source: HasImages, sizes: Sequence[int], c
     labels = equal_labels(len(pretrained.label_names), max(sizes), seed)
     for steps, guidance in combinations:
         with tempfile.TemporaryDirectory() as folder:
-            begun = time.time()
             bank = MemoryBank.sample(
                 pretrained, max(sizes), folder=folder, seed=seed, labels=labels, steps=steps, guidance=guidance, shard_size=SHARD,
                 progress=False,
             )  # fmt: skip
-            shards = [(Path(folder) / name).stat() for name in bank.recipe.shard_names]
         features = extract(bank.images(pretrained))
         point = _identity(pretrained, seed) | {"steps": steps, "guidance": guidance}
-        rows = []
-        for size in sizes:
-            files = shards[: size // SHARD]
-            cost = {"seconds": files[-1].st_mtime - begun, "bytes": sum(file.st_size for file in files)}
-            rows.append(point | {"size": size} | scores(features[:size], reference) | cost)
-        yield rows
+        yield [
+            point | {"size": size} | scores(features[:size], reference)
+            for size in sizes
+        ]  # fmt: skip
 
 
 @functools.lru_cache(maxsize=4)
@@ -111,11 +104,13 @@ def covered(features: Tensor, reference: Tensor, k: int = NEIGHBOURS) -> Tensor:
     """
     if len(reference) <= k:
         raise ValueError(f"{len(reference)} reference points have no {k}-th neighbour: give {k + 1} or more")
-    return torch.cdist(reference, features, compute_mode="donot_use_mm_for_euclid_dist").amin(1) <= ball_radii(reference, k)
+    among = torch.cdist(reference, reference, compute_mode="donot_use_mm_for_euclid_dist")  # (M, M)
+    radii = among.kthvalue(k + 1, dim=1).values  # a point's distances include its own 0
+    return torch.cdist(reference, features, compute_mode="donot_use_mm_for_euclid_dist").amin(1) <= radii
 
 
 def expected_coverage(size: int, reference: int, k: int = NEIGHBOURS) -> float:
-    """The coverage that `size` points have on average if they come from the reference's own law, whichever it is.
+    """The coverage that `size` points have on average if they come from the reference's own distribution, whichever it is.
 
         1 - C(M - 1, k) / C(M - 1 + N, k)
 
@@ -125,42 +120,12 @@ def expected_coverage(size: int, reference: int, k: int = NEIGHBOURS) -> float:
     return 1 - math.comb(reference - 1, k) / math.comb(reference - 1 + size, k)
 
 
-def ball_radii(features: Tensor, k: int = NEIGHBOURS) -> Tensor:
-    """How far each point's ball reaches: the distance to its k-th nearest neighbour in the set; (N,)."""
-    among = torch.cdist(features, features, compute_mode="donot_use_mm_for_euclid_dist")  # (N, N)
-    return among.kthvalue(k + 1, dim=1).values  # a point's distances include its own 0
-
-
-def coverage_by_kind(sets: Mapping[str, Tensor], reference: Task) -> pandas.DataFrame:
-    """Coverage of each kind of source picture (rows) by the features of each set (columns)."""
-    import pandas
-
-    kinds = pandas.Categorical(reference.kinds, reference.card["kinds"])
-    features = source_features(reference)
-    found = {name: pandas.Series(covered(points, features).double().numpy()) for name, points in sets.items()}
-    return pandas.DataFrame(found).groupby(kinds, observed=True).mean()
-
-
-def real_scores(features: Tensor, reference: HasImages, sizes: Sequence[int]) -> pandas.DataFrame:
+def real_scores(features: Tensor, reference: HasImages, sizes: Sequence[int] = SIZES) -> pandas.DataFrame:
     """The measures of real pictures' features (N, D), for the sizes up to N: what no bank should be expected to beat."""
     import pandas
 
     against = source_features(reference)
     return pandas.DataFrame([{"size": size} | scores(features[:size], against) for size in sizes if size <= len(features)])
-
-
-def same_mix(kinds: Sequence[str | None], others: Sequence[str | None], part: float = 1.0) -> tuple[list[int], list[int]]:
-    """Rows of two sets that hold as many pictures of each kind (or class) in both: the first `part` of what the smaller one has.
-
-    Pictures of no kind (None) are left out.
-    """
-    room = Counter(kinds) & Counter(others)
-    room.pop(None, None)
-    return tuple(sorted(row for kind in room for row in _rows_of(kind, these)[: round(part * room[kind])]) for these in (kinds, others))
-
-
-def _rows_of(kind: str, kinds: Sequence[str | None]) -> list[int]:
-    return [row for row, own in enumerate(kinds) if own == kind]
 
 
 def equal_labels(classes: int, size: int, seed: int) -> Tensor:
@@ -208,7 +173,7 @@ def _identity(pretrained: Pretrained, seed: int) -> dict[str, Any]:
 
 
 def _as_text(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
-    """Rows as the file has them: six digits are more than the measures are worth."""
+    """Rows as the file has them, to six digits."""
     return [{key: f"{value:.6g}" if isinstance(value, float) else str(value) for key, value in row.items()} for row in rows]
 
 

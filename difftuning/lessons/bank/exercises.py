@@ -1,4 +1,4 @@
-"""The exercises of lesson 04: the bank's labels, how often its pictures come, what repair costs."""
+"""The exercises of lesson 05: the bank's labels, how often its pictures come, and a bank with all classes in it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from ..exercises import Grade, compare, exercise, written
 
 VISITS = [(1000, 32, 0.2, 400), (250, 64, 0.2, 1000), (5000, 32, 0.2, 24000), (40, 10, 0.25, 100)]  # size, batch, share, steps
-DAMAGE = [(1000, 250, [3, 7, 249]), (1000, 250, [0, 250, 999]), (120, 20, []), (130, 20, [119, 120, 129]), (7, 1, [6, 6, 2])]
+BANKS = [(5, 20), (357, 1000), (357, 100), (10, 7)]  # classes, size
 
 
 @exercise("bank labels")
@@ -38,12 +38,23 @@ def bank_visits(answer: Callable) -> Grade:
     return graded
 
 
-@exercise("shards to sample again")
-def shards_to_sample_again(answer: Callable) -> Grade:
-    """How many files repair has to sample again, where some pictures' bytes are damaged."""
-    expected = torch.tensor([len({picture // shard for picture in damaged}) for _, shard, damaged in DAMAGE], dtype=torch.float64)
-    found = _answers(answer, DAMAGE)
-    return compare(found, expected, place=lambda n: "shards({}, {}, {})".format(*DAMAGE[n]), separate=True)
+@exercise("equal shares")
+def equal_shares(answer: Callable) -> Grade:
+    """answer(classes, size) -> int64 (size,): labels in which every class comes as often as any other, or once more."""
+    for classes, size in BANKS:
+        found = answer(classes, size)
+        written(found)
+        found = torch.as_tensor(found)
+        if tuple(found.shape) != (size,):
+            return Grade(False, f"for {size} pictures of {classes} classes the shape is {tuple(found.shape)}, it should be ({size},)")
+        outside = found[(found < 0) | (found >= classes)]
+        if len(outside):
+            return Grade(False, f"label {int(outside[0])} is none of {classes} classes, which are numbered from 0")
+        counts = torch.bincount(found.long(), minlength=classes)
+        if int(counts.max() - counts.min()) > 1:
+            often, seldom = int(counts.argmax()), int(counts.argmin())
+            return Grade(False, f"of {size} pictures, class {often} has {int(counts[often])} and class {seldom} has {int(counts[seldom])}")
+    return Grade(True, "exact")
 
 
 def _answers(answer: Callable, cases: Sequence[tuple]) -> list[Any]:

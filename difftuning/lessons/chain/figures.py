@@ -1,116 +1,173 @@
-"""Figures of lesson 02: denoising without training, replaced denoisers, the loss ratio as a map over training time."""
+"""Figures of lesson 02: the loss ratio along the chain, replaced denoisers, what pre-training has taught."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Sequence
+from typing import TYPE_CHECKING, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
-from ...evaluation.chain_of_forgetting import DATA_END
 from ..figures import COLOURS, SOURCE, TASK, Figure, describe, draw_with_interval, theme
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.axes import Axes
 
-MAP_LIMIT = 2  # doublings of the loss at which the map's colours end
+WORSE, BETTER = "#FBE9E0", "#E4EEF6"  # where tuning has raised the loss, and where it has lowered it
+SETS = {"source": SOURCE, "footwear": "#CC6677", "digits": TASK}  # Paul Tol's muted colours
+TENTHS = range(1, 11)
 
 
-def zero_shot_curves(table: pandas.DataFrame, task: str, source: str) -> Figure:
-    """Error per pixel and distance to the set against t, of a task and of the held-out `source`; mean and interval over seeds."""
+class Line(NamedTuple):
+    """One curve along the chain: rows with `tenth`, `ratio` and, where there are several, `seed`."""
+
+    label: str
+    rows: pandas.DataFrame
+    colour: str
+
+
+def ratios_by_steps(panels: Mapping[str, pandas.DataFrame], *, title: str = "") -> Figure:
+    """Loss after / before in each tenth of the chain: a panel for each table of one method, a curve for each number of training steps.
+
+    The tables have the columns method, seed, step, tenth, before, after.  The longer the training, the darker the curve.
+    """
+    lines = {}
+    for name, table in panels.items():
+        (method,) = table.method.unique()
+        steps = sorted(table.step.unique())
+        shades = [_mixed(COLOURS[method], share) for share in np.linspace(0.5, 1, len(steps))]
+        lines[name] = [Line(f"{step:,} steps", _rows(table[table.step == step]), colour) for step, colour in zip(steps, shades)]
+    return _along_the_chain(lines, title)
+
+
+def ratios_by_method(panels: Mapping[str, pandas.DataFrame], *, title: str = "", limits: tuple[float, float] | None = None) -> Figure:
+    """Loss after / before in each tenth of the chain: a panel for each table of one number of steps, a curve for each method.
+
+    `limits` of the ratio hold the scale still where several figures are compared.
+    """
+    lines = {
+        name: [Line(method, _rows(rows), COLOURS[method]) for method, rows in table.groupby("method", sort=False)]
+        for name, table in panels.items()
+    }
+    return _along_the_chain(lines, title, limits)
+
+
+def _rows(table: pandas.DataFrame) -> pandas.DataFrame:
+    return table.assign(ratio=table.after / table.before)
+
+
+def _along_the_chain(panels: Mapping[str, Sequence[Line]], title: str, limits: tuple[float, float] | None = None) -> Figure:
+    if limits is None:
+        ratios = np.concatenate([line.rows.ratio for lines in panels.values() for line in lines])
+        limits = min(0.8, ratios.min() / 1.06), max(1.12, ratios.max() * 1.06)
     with theme():
-        figure = Figure(figsize=(9.2, 3.8), layout="constrained")
-        axes = figure.subplots(1, 2)
-    for axis, value, label in zip(axes, ("error", "kid"), ("squared error per pixel", "kernel distance to the set\n(our feature space)")):
-        for name, colour in ((task, TASK), (source, SOURCE)):
-            draw_with_interval(axis, table[table["set"] == name], "t", value, colour, name)
-        axis.set(xlabel="noised up to timestep t", ylabel=label)
-        low, high = table[value].min(), table[value].max()
-        axis.set_ylim(min(0, low), 1.05 * high)
-    axes[0].legend(fontsize=10)
-    figure.suptitle(f"{task}: denoised by the untouched source model", fontsize=13)
-    ends, seen = [table.t.min(), table.t.max()], []
-    for name in (task, source):
-        first, last = table[(table["set"] == name) & table.t.isin(ends)].groupby("t")[["error", "kid"]].mean().to_numpy()
-        seen.append(f"{name}: error {first[0]:.3f} and {last[0]:.3f}, distance {first[1]:.2f} and {last[1]:.2f}")
-    return describe(figure, f"After zero-shot denoising from t = {ends[0]} and {ends[1]}, {'; '.join(seen)}.")
+        figure = Figure(figsize=(1.6 + 4.4 * len(panels), 4.2), layout="constrained")
+        axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axis, (name, lines) in zip(axes, panels.items()):
+        _better_and_worse(axis, limits, falling=_at(lines, 1) > _at(lines, 10))
+        for line in lines:
+            draw_with_interval(axis, line.rows, "tenth", "ratio", line.colour, line.label, log=True)
+        _label_ends(axis, lines, limits)
+        axis.set_title(name, fontsize=13)
+        _chain_axis(axis)
+    axes[0].set_ylabel("held-out loss, after / before tuning")
+    if title:
+        figure.suptitle(title, fontsize=13)
+    seen = "; ".join(f"{name}: {', '.join(map(_ends, lines))}" for name, lines in panels.items())
+    return describe(
+        figure, f"Loss after over before tuning, in the first and the last tenth of the chain. {title + ': ' if title else ''}{seen}."
+    )
 
 
-def replacement_curves(table: pandas.DataFrame, task: str, live: pandas.DataFrame | None = None) -> Figure:
-    """Score against the fraction of the last reverse steps that the source model takes over, by method.
+def _at(lines: Sequence[Line], tenth: int) -> float:
+    """The highest ratio of a panel in one tenth."""
+    return max(line.rows[line.rows.tenth == tenth].ratio.max() for line in lines)
 
-    Both tables have the columns task, method, seed, by, fraction, fid; `live` is drawn as stars.  Dotted: the tuned
-    model's own null label takes over, so that class and guidance are gone there, too, but nothing else.
+
+def _better_and_worse(axis: Axes, limits: tuple[float, float], falling: bool) -> None:
+    """A log scale on which halving and doubling look alike; its two sides are named in the corners that curves leave free."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    axis.set_yscale("log")
+    axis.set_ylim(*limits)
+    axis.axhspan(1, limits[1], color=WORSE, zorder=0)
+    axis.axhspan(limits[0], 1, color=BETTER, zorder=0)
+    axis.axhline(1, color="0.3", linewidth=1)
+    left, right = {"x": 0.02, "ha": "left"}, {"x": 0.98, "ha": "right"}
+    upper, lower = (right, left) if falling else (left, right)
+    axis.text(y=0.97, s="worse than before", va="top", **upper, transform=axis.transAxes, fontsize=10, color="#8A3B12")
+    axis.text(y=0.03, s="better than before", va="bottom", **lower, transform=axis.transAxes, fontsize=10, color="#1F4E79")
+    ticks = [tick for tick in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.5, 2, 3, 4, 6, 8) if limits[0] <= tick <= limits[1]]
+    axis.yaxis.set_major_locator(FixedLocator(ticks))
+    axis.yaxis.set_minor_locator(NullLocator())
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _chain_axis(axis: Axes) -> None:
+    axis.set_xlim(0.6, 13)  # room for the labels at the right end
+    axis.set_xticks(TENTHS)
+    axis.set_xlabel("tenth of the chain\n← data end          noise end →")
+
+
+def _label_ends(axis: Axes, lines: Sequence[Line], limits: tuple[float, float], gap: float = 0.065) -> None:
+    """Each curve's label beside its right end, pushed apart where they would overlap."""
+    low, high = np.log(limits)
+    ends = [(np.log(line.rows[line.rows.tenth == 10].ratio).mean() - low) / (high - low) for line in lines]
+    order = np.argsort(ends)
+    places = np.array(ends)[order]
+    for i in range(1, len(places)):
+        places[i] = max(places[i], places[i - 1] + gap)
+    places -= max(0.0, (places - np.array(ends)[order]).mean())
+    for place, line in zip(places, (lines[i] for i in order)):
+        axis.text(10.25, np.exp(low + place * (high - low)), line.label, color=line.colour, va="center", fontsize=10, fontweight="bold")
+
+
+def _ends(line: Line) -> str:
+    ratios = np.exp(np.log(line.rows.ratio).groupby(line.rows.tenth).mean())
+    return f"{line.label} {ratios.iloc[0]:.2f} and {ratios.iloc[-1]:.2f}"
+
+
+def _mixed(colour: str, share: float) -> str:
+    from matplotlib.colors import to_hex, to_rgb
+
+    return to_hex(1 - share * (1 - np.array(to_rgb(colour))))
+
+
+def replacement_curves(scores: Mapping[str, tuple[Sequence[float], Sequence[float]]], title: str = "") -> Figure:
+    """Distance of a tuned model's samples against the share of the last steps that somebody else does; {who: (shares, distances)}."""
+    with theme():
+        figure = Figure(figsize=(7.2, 4.0), layout="constrained")
+        axis = figure.subplots()
+    looks = (("-", COLOURS["pre-trained"], "right", "bottom"), (":", COLOURS["plain"], "left", "top"))
+    for (who, (shares, distances)), (style, colour, side, height) in zip(scores.items(), looks):
+        shares = [100 * share for share in shares]
+        axis.plot(shares, distances, marker="o", linestyle=style, color=colour)
+        shift = (-8 if side == "right" else 6, -4)
+        axis.annotate(who, (shares[-1], distances[-1]), shift, textcoords="offset points", ha=side, va=height, color=colour)
+    axis.set(xlabel="last steps of the chain that are replaced, %", ylabel="Fréchet distance to the task\n(lower is better)", title=title)
+    axis.set_ylim(bottom=0)
+    seen = "; ".join(
+        f"{who}: " + ", ".join(f"{share:.0%} {distance:.1f}" for share, distance in zip(*points)) for who, points in scores.items()
+    )
+    return describe(figure, f"Fréchet distance against the share of the last steps that is replaced. {seen}.")
+
+
+def pretraining_curves(transfer: pandas.DataFrame) -> Figure:
+    """How much more pre-training lowers the loss in each tenth, of the source and of tasks that it never saw.
+
+    `transfer` has the columns step, pictures (source or a task), tenth, loss; its first checkpoint is compared with its last.
     """
     with theme():
-        figure = Figure(figsize=(9.2, 4.0), layout="constrained")
-        axes = figure.subplots(1, 2)
-    for axis, most in zip(axes, (DATA_END, 1.0)):
-        for method in ("plain", "Diff-Tuning"):
-            rows = table[(table.task == task) & (table.method == method) & (table.fraction <= most)]
-            rows, colour = rows.assign(fraction=100 * rows.fraction), COLOURS[method]
-            draw_with_interval(axis, rows[rows.by == "source"], "fraction", "fid", colour, method)
-            if most < 1:
-                draw_with_interval(axis, rows[rows.by != "source"], "fraction", "fid", colour, f"{method}, own null label", style=":")
-            if live is not None and most == 1:
-                own = live[live.method == method]
-                axis.plot(
-                    100 * own.fraction, own.fid, linestyle="none", marker="*", markersize=12, color=colour, markeredgecolor="white",
-                    label=f"{method}, your run",
-                )  # fmt: skip
-        if most < 1:  # a few steps of training score on another scale than the full runs: they fit into the right panel alone
-            full = table[(table.task == task) & (table.fraction <= most)].fid
-            axis.set_ylim(0.9 * full.min(), 1.05 * full.max())
-        axis.set(xlabel="last reverse steps taken over, %", ylabel="Frechet distance\nin our feature space")
-        axis.set_xticks(sorted(set(100 * table.fraction[table.fraction <= most])) if most < 1 else range(0, 101, 20))
-    axes[0].set_title("the data end alone", fontsize=12)
-    axes[1].set_title("the whole chain, by the source model", fontsize=12)
-    handles = {label: handle for axis in axes for handle, label in zip(*axis.get_legend_handles_labels())}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize=10)
-    figure.suptitle(task, fontsize=13)
+        figure = Figure(figsize=(7.2, 4.0), layout="constrained")
+        axis = figure.subplots()
     seen = []
-    for method in ("plain", "Diff-Tuning"):
-        rows = table[(table.task == task) & (table.method == method) & (table.by == "source")]
-        means = rows.groupby("fraction").fid.mean()
-        low = means.idxmin()
-        seen.append(f"{method} {means.iloc[0]:.2f} with none, lowest {means[low]:.2f} with {low:.0%}, {means.iloc[-1]:.1f} with all")
-    return describe(
-        figure, f"Frechet distance on {task} against the share of the last steps that the source model takes over: {'; '.join(seen)}."
-    )
-
-
-def forgetting_map(table: pandas.DataFrame, task: str, methods: Sequence[str] = ("plain", "Diff-Tuning")) -> Figure:
-    """Loss after / before, by tenth of the chain and training steps; a row of panels for target and source, a column for each method.
-
-    `table` has the columns task, method, seed, step, data, tenth, before, after.  Blue has learned, red has forgotten;
-    beyond a factor of `2 ** MAP_LIMIT` colours do not change, so that all maps have one scale.
-    """
-    from matplotlib.colors import TwoSlopeNorm
-
-    ratios, seen = table.assign(ratio=np.log2(table.after / table.before)), []
-    with theme():
-        figure = Figure(figsize=(1.4 + 3.5 * len(methods), 6.4), layout="constrained")
-        axes = figure.subplots(2, len(methods), squeeze=False)
-    for row, data in zip(axes, ("target", "source")):
-        for axis, method in zip(row, methods):
-            own = ratios[(ratios.task == task) & (ratios.method == method) & (ratios.data == data)]
-            means = own.pivot_table(index="tenth", columns="step", values="ratio")
-            image = axis.imshow(means, cmap="RdBu_r", norm=TwoSlopeNorm(0, -MAP_LIMIT, MAP_LIMIT), aspect="auto", origin="lower")
-            for y, x in np.ndindex(means.shape):
-                dark = abs(means.iloc[y, x]) > 0.6 * MAP_LIMIT
-                axis.text(x, y, f"{2 ** means.iloc[y, x]:.2f}", ha="center", va="center", fontsize=9, color="white" if dark else "black")
-            axis.grid(False)
-            axis.set(xlabel="training steps", ylabel="tenth of the chain\n(1 = least noise)", title=f"{method}, on {data}")
-            axis.set_xticks(range(means.shape[1]), [str(step) for step in means.columns])
-            axis.set_yticks(range(means.shape[0]), [str(tenth) for tenth in means.index])
-            ends = means.iloc[:, -1]
-            seen.append(
-                f"{method} on {data} {2 ** ends.iloc[0]:.2f} and {2 ** ends.iloc[-1]:.2f}, lowest {2 ** ends.min():.2f} in tenth {ends.idxmin()}"
-            )
-    ticks = range(-MAP_LIMIT, MAP_LIMIT + 1)
-    bar = figure.colorbar(image, ax=axes, shrink=0.5, label="loss after / before", extend="both")
-    bar.set_ticks(ticks, labels=[f"{2.0**tick:g}" for tick in ticks])
-    figure.suptitle(task, fontsize=13)
-    last = ratios.step.max()
-    return describe(
-        figure, f"{task}, loss after over before in the first and last tenth of the chain after {last} steps: {'; '.join(seen)}."
-    )
+    for (name, colour), width in zip(SETS.items(), (9, 2.2, 2.2)):
+        by_tenth = transfer[transfer.pictures == name].groupby("tenth", sort=True).loss
+        falls = 100 * (1 - by_tenth.last() / by_tenth.first())
+        faint = {"alpha": 0.45, "solid_capstyle": "round"} if name == "source" else {"marker": "o", "markersize": 5}
+        axis.plot(falls.index, falls, color=colour, linewidth=width, **faint)
+        axis.text(10.3, falls.iloc[-1], f"{name}, held out" if name == "source" else name, color=colour, va="center", fontsize=11)
+        seen.append(f"{name} {falls.iloc[0]:.0f} % in tenth 1, {falls.iloc[-1]:.0f} % in tenth 10")
+    axis.set(ylabel="fall of the loss, %")
+    axis.set_ylim(bottom=0)
+    _chain_axis(axis)
+    return describe(figure, f"Fall of the untouched model's loss between an early checkpoint and the last one: {'; '.join(seen)}.")

@@ -1,1 +1,1 @@
-"""What lesson 01 alone needs."""
+"""What lesson 03 alone needs."""

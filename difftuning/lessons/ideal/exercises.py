@@ -1,4 +1,4 @@
-"""The exercises of lesson 01: the ideal noise predictor, and how many pictures an average holds."""
+"""The exercises of lesson 03: the ideal noise predictor, and how many pictures an average holds."""
 
 from __future__ import annotations
 

@@ -1,53 +1,43 @@
-"""A world in the plane whose truth is known: points along a spiral, and along a short arc of it.
+"""A world in the plane whose best denoisers are known: the source lies along a spiral, the target on a short arc of it.
 
-The best possible denoiser of a mixture of Gaussians has a closed form, so that a network's
-error can be told exactly at every timestep, apart from the loss that nobody can avoid:
+The best denoiser of a mixture of Gaussians has a closed form.  So the loss of any other denoiser splits exactly:
 
-    E ||eps - eps_net||^2  =  E ||eps - eps_true||^2  +  E ||eps_true - eps_net||^2
-         the loss                 unavoidable              the network's own error
+    E ||F - x_0||^2  =  E ||best - x_0||^2  +  E ||F - best||^2
+        its loss          the best loss         its excess
 
-    python -m difftuning.lessons.ideal.planar     # rebuilds data/results/planar.csv
+python -m difftuning.lessons.ideal.planar     # rebuilds data/results/planar.csv; three minutes on one core
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Iterator, Literal, Sequence
+from typing import TYPE_CHECKING, Any, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ...config import TrainingConfig
-from ...diffusion.process import Diffusion
+from ...diffusion.process import Diffusion, matched_snr_scale, scale_snr
 from ...diffusion.timestep_weights import timestep_distribution
-from ...studies.gains import estimate
 from ...support.files import atomic_path
 from ...support.progress import progress_bar
 from ...support.random import seeded_generator
-from ...support.world import data_folder
-from ...training.loop import TrainingState, train
+from ...support.world import data_folder, world_version
+from ...training.loop import train
 from ...training.objective import Objective, Stream
 
 if TYPE_CHECKING:
     import pandas
 
-DIFFUSION = Diffusion()
+DIFFUSION = Diffusion(scale_snr(Diffusion().betas, matched_snr_scale(8)))  # as in the tiny world: a timestep means the same noise
 NULL, TARGET = 0, 1  # rows of the network's label table
-TIMESTEPS = (5, 10, 20, 35, 50, 75, 100, 150, 200, 250, 300, 400, 500, 600, 700)
-MARKS = (250, 500, 1000, 2000, 4000)
+TIMESTEPS = (10, 30, 60, 100, 150, 200, 300, 400, 500, 600, 700, 800, 900)
+PRETRAINING_STEPS, TUNING_STEPS, SEEDS = 3000, 2000, 5
 TARGET_POINTS, BANK_POINTS = 16, 2000
 POINTS = 4000  # that errors are averaged over
-# share of the bank in a batch of 32, its weight, and whether the target's timesteps follow the rising law
-METHODS = {
-    "plain": (0, 0.0, False),
-    "reconsolidation only": (0, 0.0, True),
-    "Diff-Tuning": (6, 0.1, True),
-    "Diff-Tuning, weight 1": (6, 1.0, True),
-}
+FROM_BANK, BANK_WEIGHT = 6, 0.1  # of Diff-Tuning's batch of 32
 
 
 @dataclass(frozen=True)
@@ -81,6 +71,12 @@ def spiral_world() -> tuple[Mixture, Mixture]:
     return Mixture(means, 0.06), Mixture(means[42:58], 0.06)
 
 
+def noised(points: Tensor, t: int, *, seed: int = 0) -> Tensor:
+    """x_t of points (N, 2), with noise of its own for each t."""
+    noise = torch.randn(points.shape, generator=seeded_generator(seed, "plane", t))
+    return DIFFUSION.q_sample(points, torch.full((len(points),), t), noise)
+
+
 class PlanarDenoiser(nn.Module):
     """A small network that predicts the noise in points: x_t (N, 2, 1, 1), t, labels -> (N, 2, 1, 1)."""
 
@@ -107,156 +103,92 @@ class PlanarDenoiser(nn.Module):
         return self.leave(hidden).reshape(x_t.shape)
 
 
-def pretrained_denoiser(*, steps: int = 3000, seed: int = 0) -> nn.Module:
-    """A network trained on 20,000 points of the source, without label; some 15 seconds on one core.
+def pretrained_denoiser(*, steps: int = PRETRAINING_STEPS, seed: int = 0) -> nn.Module:
+    """A network trained on 20,000 points of the source, without label.
 
     The target's label means at first what no label does, as new classes do in the models of pictures.
     """
     source, _ = spiral_world()
-    stream = _stream("source", source.sample(20_000, seed=seed), NULL, 256, power=0.0)
-    network = _train(PlanarDenoiser(seed=seed), [stream], [steps], learning_rate=2e-3, seed=seed)[steps]
+    streams = [_stream("source", source.sample(20_000, seed=seed), NULL, 256, power=0.0)]
+    network = _trained(PlanarDenoiser(seed=seed), streams, steps, learning_rate=2e-3, seed=seed)
     with torch.no_grad():
         network.label_table.weight[TARGET] = network.label_table.weight[NULL]
     return network
 
 
-def tuned_denoisers(pretrained: nn.Module, method: str, marks: Sequence[int] = MARKS, *, seed: int = 0) -> dict[int, nn.Module]:
-    """Fine-tune a copy of `pretrained` on sixteen points of the target; the network after each number of steps in `marks`.
+def tuned_denoiser(pretrained: nn.Module, *, with_bank: bool, steps: int = TUNING_STEPS, seed: int = 0) -> nn.Module:
+    """Fine-tune a copy of `pretrained` on sixteen points of the target: plainly, or by Diff-Tuning.
 
     The bank's points are sampled from the source itself: here it is known.
     """
     source, target = spiral_world()
-    from_bank, weight, rising = METHODS[method]
-    streams = [_stream("target", target.sample(TARGET_POINTS, seed=seed), TARGET, 32 - from_bank, power=float(rising))]
-    if from_bank:
-        streams.append(
-            _stream("bank", source.sample(BANK_POINTS, seed=seed + 1000), NULL, from_bank, power=1.0, descending=True, weight=weight)
-        )
-    return _train(copy.deepcopy(pretrained), streams, marks, learning_rate=1e-3, seed=seed)
+    points = target.sample(TARGET_POINTS, seed=seed)
+    if with_bank:
+        bank = source.sample(BANK_POINTS, seed=seed + 1000)
+        streams = [
+            _stream("target", points, TARGET, 32 - FROM_BANK, power=1.0),
+            _stream("bank", bank, NULL, FROM_BANK, power=1.0, descending=True, weight=BANK_WEIGHT),
+        ]
+    else:
+        streams = [_stream("target", points, TARGET, 32, power=0.0)]
+    return _trained(copy.deepcopy(pretrained), streams, steps, learning_rate=1e-3, seed=seed)
 
 
 def _stream(name: str, points: Tensor, label: int, batch: int, *, power: float, descending: bool = False, weight: float = 1.0) -> Stream:
-    law = timestep_distribution(DIFFUSION.num_timesteps, power, descending=descending)
-    return Stream(name, points[:, :, None, None], torch.full((len(points),), label), batch, law, weight=weight)
+    distribution = timestep_distribution(DIFFUSION.num_timesteps, power, descending=descending)
+    return Stream(name, points[:, :, None, None], torch.full((len(points),), label), batch, distribution, weight=weight)
 
 
-def _train(network: nn.Module, streams: list[Stream], marks: Sequence[int], *, learning_rate: float, seed: int) -> dict[int, nn.Module]:
+def _trained(network: nn.Module, streams: list[Stream], steps: int, *, learning_rate: float, seed: int) -> nn.Module:
     config = TrainingConfig(
-        steps=max(marks), batch_size=sum(stream.batch for stream in streams), learning_rate=learning_rate, ema_decay=0.999, seed=seed,
+        steps=steps, batch_size=sum(stream.batch for stream in streams), learning_rate=learning_rate, ema_decay=0.999, seed=seed,
     )  # fmt: skip
-    found: dict[int, nn.Module] = {}
-
-    def keep(state: TrainingState) -> None:
-        if state.step in marks:
-            found[state.step] = state.ema_model()
-
-    with _one_thread():
-        train(network, Objective(streams, DIFFUSION, seed), config, run=None, device=torch.device("cpu"), callbacks=[keep])
-    return found
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """A network this small takes longer on two threads than on one."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    objective, threads = Objective(streams, DIFFUSION, seed), torch.get_num_threads()
+    torch.set_num_threads(1)  # a network this small takes longer on two
     try:
-        yield
+        state, _ = train(network, objective, config, run=None, device=torch.device("cpu"))
     finally:
         torch.set_num_threads(threads)
+    return state.ema_model()
 
 
 @torch.no_grad()
-def own_error(
-    denoiser: nn.Module | Mixture, world: Mixture, label: int, timesteps: Sequence[int] = TIMESTEPS, *, points: int = POINTS
+def excess_error(
+    denoiser: nn.Module | Mixture, world: Mixture, timesteps: Sequence[int] = TIMESTEPS, *, label: int = TARGET, points: int = POINTS
 ) -> Tensor:
-    """A denoiser's own error on points of `world`, as a fraction of the unavoidable loss; float64 (len(timesteps),).
+    """The excess of a denoiser's loss on points of `world`, as a share of the best loss; float64 (len(timesteps),).
 
-    The fraction is the same for errors of the noise and of x_0.  0 is perfect; at 1 the loss
-    is twice what it could be.  A `Mixture` stands for its own perfect denoiser.
+    0 is the best there is; at 1 the loss is twice that.  The share is the same for errors of x_0 and of the noise.
     """
-    fractions = []
+    x_0, found = world.sample(points, seed=99), []
     for t in timesteps:
-        times, noise, x_t, truth = _with_truth(world, t, points)
+        x_t, times = noised(x_0, t), torch.full((points,), t)
+        best = world.denoise(x_t, t)
         if isinstance(denoiser, Mixture):
-            found = DIFFUSION.predict_eps(x_t, times, denoiser.denoise(x_t, t))
+            answer = denoiser.denoise(x_t, t)
         else:
-            found = denoiser(x_t[:, :, None, None], times, torch.full((points,), label)).flatten(1)
-        fractions.append((found - truth).square().mean().double() / (noise - truth).square().mean().double())
-    return torch.stack(fractions)
+            eps = denoiser(x_t[:, :, None, None], times, torch.full((points,), label)).flatten(1)
+            answer = DIFFUSION.predict_x0(x_t, times, eps)
+        found.append((answer - best).square().mean().double() / (x_0 - best).square().mean().double())
+    return torch.stack(found)
 
 
-def unavoidable_loss(
-    world: Mixture, timesteps: Sequence[int] = TIMESTEPS, *, of: Literal["noise", "x_0"] = "noise", points: int = POINTS
-) -> Tensor:
-    """The perfect denoiser's loss, squared error per number of the noise or of x_0; float64 (len(timesteps),)."""
-    if of not in ("noise", "x_0"):
-        raise ValueError(f"the loss is of noise or x_0, not of {of!r}")
-    found = [_with_truth(world, t, points) for t in timesteps]
-    losses = torch.stack([(noise - truth).square().mean().double() for _, noise, _, truth in found])
-    a = DIFFUSION.alphas_cumprod[torch.tensor(timesteps)].double()
-    return losses * (1 - a) / a if of == "x_0" else losses  # x_0 = (x_t - sqrt(1 - a) eps) / sqrt(a)
-
-
-def _with_truth(world: Mixture, t: int, points: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Timesteps, noise, noisy points and the best estimate of the noise."""
-    x_0, times = world.sample(points, seed=99), torch.full((points,), t)
-    noise = torch.randn(x_0.shape, generator=seeded_generator(0, "own error", t))
-    x_t = DIFFUSION.q_sample(x_0, times, noise)
-    return times, noise, x_t, DIFFUSION.predict_eps(x_t, times, world.denoise(x_t, t))
-
-
-def planar_table(seeds: Sequence[int], methods: Sequence[str] = tuple(METHODS), marks: Sequence[int] = MARKS) -> pandas.DataFrame:
-    """Own errors on target and source before and after tuning: a row for each seed, method, step count, set and timestep."""
+def planar_table(seeds: Sequence[int] = range(SEEDS)) -> pandas.DataFrame:
+    """Excess errors on the target before and after tuning on few points: a row for each seed, method and timestep."""
     import pandas
 
     rows: list[dict[str, Any]] = []
+    _, target = spiral_world()
     for seed in progress_bar(seeds, "seeds"):
         before = pretrained_denoiser(seed=seed)
-        networks = {("pre-trained", 0): before}
-        for method in methods:
-            networks |= {(method, steps): network for steps, network in tuned_denoisers(before, method, marks, seed=seed).items()}
-        for (method, steps), network in networks.items():
-            rows += error_rows(network, seed=seed, method=method, step=steps)
+        networks = {"pre-trained": before, "plain": tuned_denoiser(before, with_bank=False, seed=seed)}
+        networks["Diff-Tuning"] = tuned_denoiser(before, with_bank=True, seed=seed)
+        for method, network in networks.items():
+            facts = {"world": world_version(), "seed": seed, "method": method, "step": 0 if network is before else TUNING_STEPS}
+            rows += [{**facts, "t": t, "excess": excess} for t, excess in zip(TIMESTEPS, excess_error(network, target).tolist())]
     return pandas.DataFrame(rows)
-
-
-def error_rows(network: nn.Module, **facts: Any) -> list[dict[str, Any]]:
-    """A network's own errors on target and source: a row for each set and timestep, with the `facts` about the network."""
-    source, target = spiral_world()
-    rows = []
-    for data, world, label in (("target", target, TARGET), ("source", source, NULL)):
-        errors = own_error(network, world, label).tolist()
-        rows += [{**facts, "data": data, "t": t, "error": error} for t, error in zip(TIMESTEPS, errors)]
-    return rows
-
-
-def ratios(table: pandas.DataFrame, data: str, step: int, other: str, ours: str = "Diff-Tuning") -> pandas.DataFrame:
-    """How many times larger the own error of `other` is than ours on `data`; a row for each t.
-
-    Geometric mean of the paired ratios over seeds, its 95 % interval and the verdict, which is
-    "undecided" where the interval holds 1: five seeds that show no difference do not show that there is none.
-    """
-    import pandas
-
-    def logs(method: str) -> pandas.DataFrame:
-        own = table[(table.data == data) & (table.method == method) & table.step.eq(0 if method == "pre-trained" else step)]
-        return np.log(own.pivot(index="seed", columns="t", values="error"))
-
-    rows = {}
-    for t, differences in (logs(other) - logs(ours)).items():
-        found = estimate(differences.to_numpy())
-        low, ratio, high = np.exp([found.mean - found.half_width, found.mean, found.mean + found.half_width])
-        verdict = f"{ours} is better" if low > 1 else f"{other} is better" if high < 1 else "undecided"
-        rows[t] = {"ratio": ratio, "low": low, "high": high, "verdict": verdict}
-    return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("t")
-
-
-def ratio_text(found: pandas.Series) -> str:
-    """A row of `ratios` in short: ratio and interval, with a star where the interval does not hold 1."""
-    return f"{found.ratio:.2f} [{found.low:.2f}, {found.high:.2f}]{' ' if found.verdict == 'undecided' else '*'}"
 
 
 if __name__ == "__main__":
     with atomic_path(data_folder() / "results" / "planar.csv") as scratch:
-        planar_table(range(5)).to_csv(scratch, index=False, float_format="%.6g", lineterminator="\n")
+        planar_table().to_csv(scratch, index=False, float_format="%.5g", lineterminator="\n")

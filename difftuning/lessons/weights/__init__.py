@@ -1,1 +1,1 @@
-"""What lesson 03 alone needs."""
+"""What lesson 04 alone needs."""

@@ -1,8 +1,8 @@
-"""What a choice of timestep weights amounts to: who is trained where, how hard, and on how many pictures.
+"""What a choice of timestep weights amounts to: which pictures are trained where, and how hard.
 
-One setting of Diff-Tuning (family, parameter, share, bank weight, P2 or Min-SNR) comes in;
-out come its distributions of t, the loss weights with the same expected gradient, the pictures that fall on
-each tenth of the chain, and the timestep up to which retention outweighs reconsolidation.
+One setting of Diff-Tuning (family, tau, share, bank weight, P2 or Min-SNR) comes in; out come its distributions of t, the loss
+weights with the same expected gradient, the pictures that fall on each tenth of the chain, and the timestep up to which
+retention outweighs reconsolidation.
 """
 
 from __future__ import annotations
@@ -33,25 +33,17 @@ Use = Literal["sample t", "weight the loss"]
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two terms; tensors are float64 (T,)."""
+    """One of the two terms; tensors are float64."""
 
-    stated: Tensor  # the weights as their family states them
-    distribution: Tensor | None  # t is drawn from it; None where the family gives no weight anywhere
-    weight: Tensor  # on the expected loss at t when t is uniform, with everything that multiplies it
+    distribution: Tensor | None  # t is drawn from it; None where the family gives no weight anywhere; (T,)
+    weight: Tensor  # on the expected loss at t when t is uniform, with everything that multiplies it; (T,)
     pictures: Tensor  # of a step's batch that fall on each tenth of the chain, on average; (10,)
-    effective: float  # how many equally weighted pictures a step's pictures are worth
-    effective_tenths: Tensor  # the same for the pictures of each tenth by themselves; (10,)
 
 
 @dataclass(frozen=True)
 class Balance:
     target: Side
     bank: Side
-
-    @property
-    def retention_share(self) -> Tensor:
-        """The bank's part of the two weights at each t, 0..1; nan where both are 0.  (T,)"""
-        return self.bank.weight / (self.bank.weight + self.target.weight)
 
     @property
     def crossing(self) -> int:
@@ -73,26 +65,28 @@ def balance(diffusion: Diffusion, *, family: Family = "official", parameter: flo
         (reconsolidation_weighting, batch_size - from_bank, 1.0),
         (retention_weighting, from_bank, bank_weight),
     ):
-        sides.append(_side(weighting(family, diffusion.num_timesteps, parameter), extra, use, pictures, factor))
+        sides.append(_side(weighting(family, diffusion.num_timesteps, parameter), factor * extra, use, pictures))
     return Balance(*sides)
 
 
+def threshold_of(tau: float) -> float:
+    """The part of the chain at which the paper's two weights cross, (t/T)^tau = 1/2: where a step that stands for them belongs."""
+    return 0.5 ** (1 / tau) if tau else 0.0
+
+
 def two_families(diffusion: Diffusion, taus: Sequence[float]) -> pandas.DataFrame:
-    """A row for each tau: the masses of the paper's two weights, and where the terms cross in either family at bank weight 1."""
+    """A row for each tau: where the terms cross at bank weight 1, under either family, sampled or as weights."""
     import pandas
 
     uses: tuple[tuple[str, Family, Use], ...] = (
-        ("crossing: official", "official", "sample t"),
+        ("official", "official", "sample t"),
         ("paper, sampled", "paper", "sample t"),
         ("paper, as weights", "paper", "weight the loss"),
     )
-    rows = {}
-    for tau in taus:
-        weightings = (reconsolidation_weighting, retention_weighting)
-        psi, xi = (float(weighting("paper", diffusion.num_timesteps, tau).mean()) for weighting in weightings)
-        rows[tau] = {"mean psi": psi, "mean xi": xi, "xi / psi": xi / psi}
-        for name, family, use in uses:
-            rows[tau][name] = balance(diffusion, family=family, parameter=tau, use=use, bank_weight=1.0).crossing
+    rows = {
+        tau: {name: balance(diffusion, family=family, parameter=tau, use=use, bank_weight=1.0).crossing for name, family, use in uses}
+        for tau in taus
+    }
     return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("tau")
 
 
@@ -105,45 +99,18 @@ def eps_multiplier(diffusion: Diffusion, loss_weighting: LossWeighting) -> Tenso
     return torch.ones(diffusion.num_timesteps, dtype=torch.float64)
 
 
-def effective_number(pictures: float, distribution: Tensor, weights: Tensor) -> float:
-    """Kish's effective sample size of pictures whose t comes from `distribution` and whose loss is multiplied by `weights`.
-
-    n E[w]^2 / E[w^2]: n where all weights are equal, n / 2 where every other one is 0.
-    """
-    mean, square = (distribution * weights).sum(), (distribution * weights.square()).sum()
-    return float(pictures * mean.square() / square) if square > 0 else 0.0
-
-
-def effective_by_tenth(pictures: float, distribution: Tensor, weights: Tensor) -> Tensor:
-    """`effective_number` of the pictures that fall on each tenth of the chain, for that tenth's part of the loss; (10,).
-
-    n E[w; tenth]^2 / E[w^2; tenth]: the pictures themselves where weights are equal within the
-    tenth, 0 where all are 0.  The sum is at least the effective number of all tenths together (by
-    Cauchy and Schwarz), which also pays for weights that differ between tenths.
-    """
-    mean, square = per_tenth(distribution * weights), per_tenth(distribution * weights.square())
-    return (pictures * mean.square() / square).nan_to_num(0.0)  # 0 / 0 where nothing counts
-
-
 def per_tenth(values: Tensor) -> Tensor:
     """Sums over the ten equal parts of the chain; (T,) -> (10,).  T must be a multiple of 10."""
     return values.reshape(10, -1).sum(1)
 
 
-def mean_timestep(distribution: Tensor) -> float:
-    """The mean of t under a distribution (T,)."""
-    return float((torch.arange(len(distribution), dtype=torch.float64) * distribution).sum())
-
-
-def _side(stated: Tensor, extra: Tensor, use: Use, pictures: int, factor: float) -> Side:
-    uniform = timestep_distribution(len(stated), 0)
+def _side(stated: Tensor, factor: Tensor, use: Use, pictures: int) -> Side:
+    """`stated`: the family's weights (T,); `factor`: what else multiplies the loss at t (T,)."""
     if use == "weight the loss":
-        distribution, multiplier = uniform, stated
-    elif float(stated.sum()) == 0:
-        distribution, multiplier = None, torch.zeros_like(stated)
+        distribution = timestep_distribution(len(stated), 0)
+        weight = stated * factor
     else:
-        distribution, multiplier = stated / stated.sum(), torch.ones_like(stated)
+        distribution = stated / stated.sum() if float(stated.sum()) else None
+        weight = stated if distribution is None else loss_weights(distribution) * factor
     drawn = torch.zeros_like(stated) if distribution is None else distribution
-    weight = factor * loss_weights(drawn) * multiplier * extra
-    worth = [count(pictures, drawn, multiplier * extra) for count in (effective_number, effective_by_tenth)]
-    return Side(stated, distribution, weight, pictures * per_tenth(drawn), *worth)
+    return Side(distribution, weight, pictures * per_tenth(drawn))

@@ -1,4 +1,4 @@
-"""The exercises of lesson 03: the distributions of t, their equivalent weights, the balance of the two terms."""
+"""The exercises of lesson 04: the distributions of t, their equivalent weights, the balance of the two terms, equal noise."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import torch
 
 from ...diffusion.timestep_weights import loss_weights, reconsolidation_distribution, timestep_distribution
 from ..exercises import Grade, compare, exercise, written
-from .gradient_noise import second_moments
+from .schedules import scaled_schedule
 
 CHAIN, SHORT_CHAIN = 1000, 250
 CROSSINGS = [(300, CHAIN, 1.0), (90, CHAIN, 1.0), (500, CHAIN, 1.0), (300, CHAIN, 2.0), (700, CHAIN, 0.5), (50, SHORT_CHAIN, 1.0)]
 DISTRIBUTIONS = [("official", 1.0, CHAIN), ("official", 2.5, CHAIN), ("sigmoid", 0.4, CHAIN), ("official", 1.0, SHORT_CHAIN)]
+SAME_NOISE = [(100, 1, 16), (400, 1, 16), (320, 16, 1), (250, 1, 4), (500, 64, 1)]  # t, and the SNR of both schedules over the linear one's
 
 
 @exercise("retention distribution")
@@ -22,7 +23,9 @@ def retention_distribution(answer: Callable) -> Grade:
         expected = timestep_distribution(chain, power, descending=True)
         graded = compare(answer(chain, power), expected, separate=True)  # ranks that begin at 0 are wrong at the far end alone
         if not graded.passed:
-            return Grade(False, f"at power {power:g} with {chain} timesteps: {graded.message}")
+            return Grade(
+                False, f"at power {power:g} with {chain} timesteps: {graded.message}; compare the pink line of Diff-Tuning's panel"
+            )
     return graded
 
 
@@ -46,26 +49,18 @@ def bank_weight_for_a_crossing(answer: Callable) -> Grade:
     return compare([float(value) for value in found], torch.tensor(expected, dtype=torch.float64), place=_crossing, separate=True)
 
 
-@exercise("second moments")
-def second_moments_of_both(answer: Callable) -> Grade:
-    """answer(distribution, squares) -> (sampling, weighting): the mean squared length of one gradient either way."""
-    t = torch.arange(CHAIN)
-    rising, falling = timestep_distribution(CHAIN, 1.0), timestep_distribution(CHAIN, 2.5, descending=True)
-    for distribution, squares in (
-        (rising, torch.ones(CHAIN)),
-        (rising, 1 / (1.0 + t)),
-        (rising, 1.0 + t / CHAIN),
-        (falling, 1 / (1.0 + t)),
-    ):
-        found = answer(distribution.clone(), squares.double())
+@exercise("the same noise")
+def the_same_noise(answer: Callable) -> Grade:
+    """answer(t, snr, other_snr) -> the timestep of the other schedule with the SNR that this one has at t; one beside it will do."""
+    for t, factor, other in SAME_NOISE:
+        snr, other_snr = scaled_schedule(factor).snr, scaled_schedule(other).snr
+        found = answer(t, snr.clone(), other_snr.clone())
         written(found)
-        if len(found) != 2:
-            return Grade(False, f"return two numbers, sampling and weighting, not {len(found)}")
-        expected = torch.stack(second_moments(distribution, squares.double()))
-        graded = compare([float(value) for value in found], expected, place=["sampling", "weighting"].__getitem__, separate=True)
-        if not graded.passed:
-            return graded
-    return graded
+        expected = int((other_snr > snr[t]).sum())  # the SNR falls: so many timesteps have less noise
+        if abs(float(found) - expected) > 1:
+            where = f"t = {t} at {factor} times the linear schedule's SNR has the noise of t = {expected} at {other} times it"
+            return Grade(False, f"{where}, yours is {float(found):g}; the filmstrip of schedules shows which way it moves")
+    return Grade(True, "exact")
 
 
 def _crossing(index: int) -> str:

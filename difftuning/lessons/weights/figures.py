@@ -1,39 +1,138 @@
-"""Figures of lesson 03: the noise of gradients, of a toy and of the network."""
+"""Figures of lesson 04: the weightings that are compared, what t means, and how long gradients are."""
 
 from __future__ import annotations
 
-from typing import Mapping, Sequence
+from typing import TYPE_CHECKING, Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ...diffusion.process import Diffusion
+from ...diffusion.timestep_weights import min_snr_weight, p2_weight
 from ..figures import Figure, describe, theme
+from ..filmstrip import Strip
 from .dashboard import NAMES, T_LABEL, TERMS
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-def toy_curves(spreads: Sequence[float], squares: Tensor, ratios: Mapping[str, Tensor], shown: float) -> Figure:
-    """Left: the toy's m_t (K, T) at one of K spreads of the data.  Right: each term's variance ratio (K,) against the spread."""
-    figure, (left, right) = _two_panels()
-    index = list(spreads).index(shown)
-    left.plot(squares[index].numpy(), color="#0072B2", linewidth=2)
-    left.set(xlabel=T_LABEL, ylabel="mean square of a gradient, m(t)", yscale="log", title=f"spread of the data {shown:g}")
-    left.set_ylim(float(squares.min()) / 1.5, float(squares.max()) * 1.5)
-    for name, values in ratios.items():
-        right.plot(spreads, values, color=TERMS[name], linewidth=2, label=NAMES[name])
-        right.plot([shown], [values[index]], color=TERMS[name], marker="o", markersize=9, zorder=3)
-    right.axvline(shown, color="0.6", linestyle=":", linewidth=1.5)
-    _ratio_axis(right, "spread of the data")
-    right.set(xscale="log")
-    right.set_xticks(list(spreads), [f"{value:g}" for value in spreads])  # all of them, the shown one included
-    right.tick_params(axis="x", labelsize=10)
-    right.minorticks_off()
-    figure.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=10, frameon=False)
-    found = ", ".join(f"{values[index]:.2f} times for the {name}" for name, values in ratios.items())
-    first, last = squares[index, [0, -1]].tolist()
+SHADES = ("#1d2f6f", "#5f86c4", "#b3cbe6", "#e8e8e8")  # from "nothing is known" to "all is known"
+BINS = ("less than 10 %", "10 to 50 %", "50 to 90 %", "more than 90 %")
+SETS = {"target": "new pictures", "bank": "bank pictures"}
+
+
+def weightings_figure(weightings: Mapping[str, Mapping[str, Tensor | None]]) -> Figure:
+    """A small panel for each method: the distributions (T,) that its "target" and "bank" pictures get their t from, None for no bank."""
+    with theme():
+        figure = Strip(figsize=(2.6 * len(weightings), 2.9), layout="constrained")
+        axes = figure.subplots(1, len(weightings), sharey=True, squeeze=False)[0]
+    for axis, (name, sides) in zip(axes, weightings.items()):
+        for role, distribution in sides.items():
+            if distribution is not None:
+                values = (distribution * len(distribution)).numpy()
+                axis.plot(values, color=TERMS[role], linewidth=2.4)
+                axis.fill_between(range(len(values)), values, color=TERMS[role], alpha=0.12, linewidth=0)
+        axis.set(xlim=(0, 1000), ylim=(0, 2.3), xlabel=T_LABEL, title=name)
+        axis.title.set_fontsize(12)
+        axis.set_xticks([0, 500, 1000])
+    axes[0].set_ylabel("drawn how often\n(1: as often as any other t)", fontsize=11)
+    handles = [axes[0].plot([], [], color=colour, linewidth=3, label=SETS[role])[0] for role, colour in TERMS.items()]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=11, frameon=False)
+    return describe(
+        figure, f"How often training draws each timestep for new and for bank pictures, method by method: {', '.join(weightings)}."
+    )
+
+
+def chain_figure(pictures: Mapping[str, Tensor], known: np.ndarray, curves: Mapping[str, Tensor], title: str) -> Figure:
+    """Rows of pictures (10, 3, H, W), one for each tenth of the chain, above the known share (T,) and the distributions of t (T,)."""
+    steps = len(known)
+    with theme():
+        figure = Strip(figsize=(7.8, 4.3))
+        axis = figure.add_axes((0.16, 0.13, 0.81, 0.45))
+    for row, (name, images) in enumerate(pictures.items()):
+        strip = figure.add_axes((0.16, 0.77 - 0.17 * row, 0.81, 0.16))
+        shown = images.clamp(-1, 1).permute(0, 2, 3, 1).numpy() / 2 + 0.5
+        padded = np.pad(shown, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=1)
+        strip.imshow(np.concatenate(list(padded), axis=1), aspect="auto", interpolation="nearest")
+        strip.set(xticks=[], yticks=[])
+        strip.spines[:].set_visible(False)
+        strip.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=11)
+    half = int((known > 0.5).sum())
+    axis.fill_between(range(steps), 100 * known, color=SHADES[2], linewidth=0)
+    axis.axvline(half, color=SHADES[0], linestyle="--", linewidth=1.4)
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2}
+    axis.text(half - 10, 6, f"half is known at t = {half}", color=SHADES[0], fontsize=11, ha="right", bbox=box)
+    for role, distribution in curves.items():
+        axis.plot(50 * steps * distribution.numpy(), color=TERMS[role], linewidth=2.4)
+    axis.text(60, 78, "bank pictures", color=TERMS["bank"], fontsize=11, bbox=box)
+    axis.text(steps - 60, 78, "new pictures", color=TERMS["target"], fontsize=11, ha="right", bbox=box)
+    axis.set(xlim=(0, steps), ylim=(0, 104), xlabel=T_LABEL)
+    axis.set_ylabel("known of the\npicture (%)", fontsize=11)
+    axis.set_xticks(range(0, steps + 1, steps // 10))
+    figure.suptitle(title, fontsize=13, y=0.985)
     return describe(
         figure,
-        f"Left: the toy's mean squared gradient m(t), which goes from {first:.3g} at t = 0 to {last:.3g} at the last timestep. Right: "
-        f"variance of weighting over that of sampling against the spread of the data; at {shown:g} it is {found}.",
+        f"{title}. One picture at ten noise levels, the model's guess of it below, and how much of a picture is known at each t: half of it "
+        f"at t = {half}. The distributions of t for new and bank pictures stay where they are.",
+    )
+
+
+def draws_figure(draws: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+    """A panel for "target" and "bank"; a bar for each schedule, cut by how much of the picture is known where t falls."""
+    with theme():
+        figure = Strip(figsize=(9.6, 2.7), layout="constrained")
+        axes = figure.subplots(1, len(draws), sharey=True)
+    for axis, (role, schedules) in zip(axes, draws.items()):
+        for place, parts in enumerate(schedules.values()):
+            left = 0.0
+            for colour, part in zip(SHADES, parts):
+                axis.barh(place, 100 * part, left=left, height=0.62, color=colour, edgecolor="white")
+                if part > 0.07:
+                    dark = colour in SHADES[:2]
+                    axis.text(
+                        left + 50 * part,
+                        place,
+                        f"{100 * part:.0f} %",
+                        ha="center",
+                        va="center",
+                        color="white" if dark else "0.2",
+                        fontsize=11,
+                    )
+                left += 100 * part
+        axis.set(xlim=(0, 100), title=SETS[role], xlabel="share of the training draws (%)")
+        axis.set_yticks(range(len(schedules)), list(schedules), fontsize=11)
+        axis.grid(False)
+    axes[0].invert_yaxis()
+    handles = [axes[0].barh(0, 0, color=colour, label=name) for colour, name in zip(SHADES, BINS)]
+    figure.legend(handles=handles, title="known of the picture at that t", loc="outside lower center", ncols=4, fontsize=10, frameon=False)
+    found = (
+        f"{SETS[role]}, {name}: " + ", ".join(f"{100 * part:.0f} % where {words} is known" for part, words in zip(parts, BINS))
+        for role, schedules in draws.items()
+        for name, parts in schedules.items()
+    )
+    return describe(figure, f"The same distributions of t on two schedules, by how much of the picture is known. {'; '.join(found)}.")
+
+
+def weight_curves(schedules: Mapping[str, Diffusion], psi: Tensor, p2_gamma: float) -> Figure:
+    """psi (T,), P2 and Min-SNR against t, a panel for each schedule."""
+    with theme():
+        figure = Strip(figsize=(9.6, 3.2), layout="constrained")
+        axes = figure.subplots(1, len(schedules), sharey=True)
+    for axis, (name, diffusion) in zip(axes, schedules.items()):
+        curves = {
+            "P2": (p2_weight(diffusion.snr, gamma=p2_gamma), "#E69F00", "--"),
+            "Min-SNR": (min_snr_weight(diffusion.snr), "0.35", "-."),
+        }
+        axis.plot(psi.numpy(), color=TERMS["target"], linewidth=2.4, label="psi")
+        for label, (values, colour, style) in curves.items():
+            axis.plot(values.numpy(), color=colour, linestyle=style, linewidth=2, label=label)
+        axis.set(xlim=(0, len(psi)), ylim=(0, 1.05), xlabel=T_LABEL, title=name)
+        axis.title.set_fontsize(12)
+    axes[0].set_ylabel("factor on the loss", fontsize=11)
+    axes[-1].legend(loc="lower right", fontsize=11)
+    return describe(
+        figure, "psi, P2 and Min-SNR against the timestep on two schedules: psi is the same line on both, the other two move with the SNR."
     )
 
 
@@ -42,64 +141,18 @@ def length_curves(timesteps: Tensor, squares: Mapping[str, Tensor]) -> Figure:
     from scipy.stats import t
 
     with theme():
-        figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-        axis = figure.subplots()
+        figure = Strip(figsize=(7.2, 3.6), layout="constrained")
+        axis: Axes = figure.subplots()
     for shift, (name, values) in zip((-9, 9), squares.items()):
         count = values.shape[1]
         mean, half = values.mean(1), float(t.ppf(0.975, count - 1)) * values.std(1) / count**0.5
         low = torch.minimum(half, 0.95 * mean)  # an interval that reaches 0 has no place on a log axis
         axis.errorbar(timesteps + shift, mean, torch.stack([low, half]), color=TERMS[name], marker="o", capsize=3, label=NAMES[name])
-    axis.set(xlabel=T_LABEL + " (0 = lowest noise)", ylabel="mean squared length of\none picture's gradient, m(t)", yscale="log")
-    axis.legend(fontsize=10, title=f"mean and 95 % interval of {count} pictures")
+    axis.set(xlabel=T_LABEL, ylabel="mean squared length of\none picture's gradient", yscale="log")
+    axis.legend(fontsize=11)
     falls = ", ".join(f"{float(values[0].mean() / values[-1].mean()):.2g} times for the {name}" for name, values in squares.items())
     return describe(
         figure,
         "Squared length of single pictures' gradients against the timestep, target and bank. "
         f"In the first tenth it is longer than in the last: {falls}.",
     )
-
-
-def variance_ratios(powers: Sequence[float], predicted: Mapping[str, Sequence[float]], power: float,
-                    measured: Mapping[str, tuple[float, float, float]]) -> Figure:  # fmt: skip
-    """Variance of weighting over sampling against the law's power, predicted; what was measured at `power` with its interval."""
-    with theme():
-        figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-        axis = figure.subplots()
-    for shift, (name, ratios) in zip((-0.015, 0.015), predicted.items()):
-        axis.plot(powers, ratios, color=TERMS[name], linewidth=2, label=f"{NAMES[name]}, predicted")
-        middle, low, high = measured[name]
-        label = f"{NAMES[name]}, measured"
-        axis.errorbar(
-            [power + shift],
-            [middle],
-            [[middle - low], [high - middle]],
-            color=TERMS[name],
-            marker="o",
-            markersize=9,
-            capsize=5,
-            label=label,
-        )
-    _ratio_axis(axis, "power of the law (tau)")
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=10, frameon=False)
-    found = ", ".join(f"{middle:.2f} ({low:.2f} to {high:.2f}) for the {name}" for name, (middle, low, high) in measured.items())
-    ends = ", ".join(f"{ratios[0]:.2f} to {ratios[-1]:.2f} for the {name}" for name, ratios in predicted.items())
-    return describe(
-        figure,
-        "Variance of weighting over that of sampling against the power of the law. "
-        f"Predicted lines, from the first power to the last: {ends}. Measured at {power:g}: {found}.",
-    )
-
-
-def _ratio_axis(axis, label: str) -> None:
-    axis.axhline(1, color="0.4", linewidth=1)
-    axis.set(xlabel=label, ylabel="variance of weighting\nover that of sampling", yscale="log", ylim=(0.25, 4))  # halves as far as doubles
-    axis.set_yticks([0.25, 0.5, 1, 2, 4], ["0.25", "0.5", "1", "2", "4"])
-    axis.minorticks_off()
-    for place, words in ((0.97, "sampling is calmer"), (0.03, "weighting is calmer")):
-        axis.text(0.03, place, words, transform=axis.transAxes, va="top" if place > 0.5 else "bottom", fontsize=10, color="0.35")
-
-
-def _two_panels() -> tuple[Figure, object]:
-    with theme():
-        figure = Figure(figsize=(9.6, 4.0), layout="constrained")
-        return figure, figure.subplots(1, 2)

@@ -1,7 +1,7 @@
 """Write lessons as pages: one HTML file each, with sliders that need neither a kernel nor a network, and an index.
 
-    DIFFTUNING_FRAMES=on python -m tests.notebooks.runner notebooks/03_timestep_weights.ipynb -o runs/pages
-    python -m tests.notebooks.pages runs/pages/03_timestep_weights.ipynb -o pages
+    DIFFTUNING_FRAMES=on python -m tests.notebooks.runner notebooks/04_timestep_weights.ipynb -o runs/pages
+    python -m tests.notebooks.pages runs/pages/04_timestep_weights.ipynb -o pages
 
 `make pages` does both for all lessons.
 """

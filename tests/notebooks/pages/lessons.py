@@ -20,7 +20,7 @@ QUESTION = re.compile(r"^\*\*Question[.:]?\*\*\s*|^\*\*Question[.:]?(?= )")
 class Lesson:
     """A lesson with its outputs, wherever the executed copy lies."""
 
-    name: str  # such as 03_timestep_weights
+    name: str  # such as 04_timestep_weights
     title: str
     question: str  # Markdown
     notebook: NotebookNode
