@@ -181,9 +181,8 @@ class BankConfig:
         _require_choice("mixed_precision", self.mixed_precision, PRECISIONS)
 
 
-GUIDANCES = {f"{strength:g}": (strength, False) for strength in (1.0, 1.1, 1.25, 1.5, 2.0)} | {
-    "domain 1.5": (1.5, True)
-}  # by the source model?
+GUIDANCES = {f"{strength:g}": (strength, False) for strength in (1.0, 1.1, 1.25, 1.5, 2.0)}  # strength, and is the source model the guide?
+GUIDANCES["domain 1.5"] = (1.5, True)
 
 
 @dataclass(frozen=True)

@@ -145,17 +145,24 @@ def copied_share(images: Tensor, training: Tensor) -> float:
     """
     _check_images("images", images)
     _check_images("training pictures", training)
-    training = _distinct(training.float().flatten(1))
-    if len(training) < 2:
-        raise ValueError(f"copies are told by the second nearest of different training pictures, got {len(training)}")
-    near = torch.cat([part.topk(2, dim=1, largest=False).values for part in _distances(images.float().flatten(1), training)])
-    return float((near[:, 0] < near[:, 1] / 3).cpu().double().mean())
+    return float(nearest_training(images, training)[1].cpu().double().mean())
+
+
+def nearest_training(images: Tensor, training: Tensor) -> tuple[Tensor, Tensor]:
+    """For each image the place of its nearest training picture, int64 (N,), and whether it is a copy of it (`copied_share`'s rule), bool (N,)."""
+    rows = training.float().flatten(1)
+    places = _distinct(rows)
+    if len(places) < 2:
+        raise ValueError(f"copies are told by the second nearest of different training pictures, got {len(places)}")
+    nearest = [part.topk(2, dim=1, largest=False) for part in _distances(images.float().flatten(1), rows[places])]
+    near, which = (torch.cat(parts) for parts in zip(*nearest))
+    return places.to(which.device)[which[:, 0]], near[:, 0] < near[:, 1] / 3
 
 
 def _distinct(rows: Tensor) -> Tensor:
-    """The rows (M, D) without those that repeat an earlier one."""
+    """The places of the rows (M, D) that repeat no earlier one; int64."""
     first = {hashlib.sha256(row).digest(): place for place, row in reversed(list(enumerate(rows.cpu().contiguous().numpy())))}
-    return rows[sorted(first.values())]
+    return torch.tensor(sorted(first.values()), dtype=torch.int64, device=rows.device)
 
 
 def _share_inside(points: Tensor, manifold: Tensor, k: int) -> float:

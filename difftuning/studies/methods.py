@@ -18,6 +18,7 @@ FAR_KIND = {"footwear": "letter", "digits": "photograph"}  # of source pictures,
 
 @functools.cache
 def shipped_bank(_task: str = "") -> MemoryBank:
+    """The bank in data/, the same for every task."""
     return MemoryBank.load(data_folder() / "bank")
 
 
@@ -27,10 +28,12 @@ def _part(places: torch.Tensor) -> MemoryBank:
 
 
 def small_bank(_task: str) -> MemoryBank:
+    """Its first hundred pictures."""
     return _part(torch.arange(100))
 
 
 def bank_of_far_classes(task: str) -> MemoryBank:
+    """Its pictures of one kind that is unlike the task; it is smaller, too."""
     source = load_source()
     kind_of = dict(zip(source.labels.tolist(), source.kinds or []))
     return _part(torch.tensor([kind_of.get(label) == FAR_KIND[task] for label in shipped_bank().labels.tolist()]))

@@ -7,8 +7,8 @@ from typing import Callable
 import torch
 from torch import Tensor
 
+from ...evaluation.metrics import nearest_training
 from ..exercises import Grade, exercise, written
-from .copies import nearest_training
 
 FIGURE = 'compare each sample with the row "nearest" below it, in the figure of the digits'
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
+from ...evaluation.metrics import nearest_training
 from ..explorers import Frames, precompute
 from ..figures import COLOURS, Figure, describe, draw_with_interval, picture_rows, theme
-from .copies import nearest_training
 from .protocols import standing
 
 if TYPE_CHECKING:

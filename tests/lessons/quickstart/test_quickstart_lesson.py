@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from difftuning.data.tasks import load_source, load_task
-from difftuning.evaluation.metrics import copied_share
+from difftuning.evaluation.metrics import copied_share, nearest_training
 from difftuning.lessons.exercises import grade
 from difftuning.lessons.quickstart import figures, own_pictures
-from difftuning.lessons.quickstart.copies import nearest_training
 from difftuning.lessons.quickstart.plan import plan
 from difftuning.lessons.quickstart.protocols import OWN_BEST, PAPER, beside_the_score, in_words, long_run_samples, protocol_gains, standing
 from difftuning.lessons.quickstart.recognise import count_garments, how_often
