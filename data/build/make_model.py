@@ -83,8 +83,7 @@ def loss_curve(name: str, history: str) -> list[str]:
 
 def sample_sheets(model: Pretrained) -> None:
     """128 samples of each source kind, evenly over its classes, at guidance 1.5 and without labels."""
-    source = load_source()
-    kind_of = dict(sorted(zip(source.labels.tolist(), source.kinds or [])))
+    kind_of = load_source().kind_of
     for kind in dict.fromkeys(kind_of.values()):
         classes = torch.tensor([label for label, own in kind_of.items() if own == kind])
         labels = classes[torch.linspace(0, len(classes) - 1, 128).long()]

@@ -82,6 +82,11 @@ class Task:
             raise ValueError(f"{self.name} takes {num_bytes / 1e9:.0f} GB in one piece; use task.read(indices)")
         return self.read(range(len(self)))
 
+    @property
+    def kind_of(self) -> dict[int, str]:
+        """The kind (photograph, letter, ...) of each label, in their order; {} where pictures have no kinds."""
+        return dict(sorted(zip(self.labels.tolist(), self.kinds or [])))
+
     def subset(self, indices: Sequence[int] | np.ndarray | Tensor) -> Task:
         """The same task with those pictures only, in that order."""
         chosen = self._positions(indices)

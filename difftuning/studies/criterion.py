@@ -94,6 +94,7 @@ def report(losses: Path) -> str:
 
 
 def main() -> None:
+    """Measure what the table lacks, then print and write down the ratios and the verdict."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", type=Path, default=None, help="the pilot's table (default: results/pilot.csv of the tiny world)")
     parser.add_argument("--runs", type=Path, default=Path("runs/studies/pilot"), help="folder of the training runs")

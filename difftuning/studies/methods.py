@@ -34,8 +34,7 @@ def small_bank(_task: str) -> MemoryBank:
 
 def bank_of_far_classes(task: str) -> MemoryBank:
     """Its pictures of one kind that is unlike the task; it is smaller, too."""
-    source = load_source()
-    kind_of = dict(zip(source.labels.tolist(), source.kinds or []))
+    kind_of = load_source().kind_of
     return _part(torch.tensor([kind_of.get(label) == FAR_KIND[task] for label in shipped_bank().labels.tolist()]))
 
 

@@ -36,7 +36,7 @@ ALIKE = 0.02  # ratios this near to each other are no difference
 
 def kinds_of(source: Task) -> dict[str, str]:
     """The kind of every source class, by its name."""
-    return {source.class_names[label]: kind for label, kind in zip(source.labels.tolist(), source.kinds or [])}
+    return {source.class_names[label]: kind for label, kind in source.kind_of.items()}
 
 
 def pictures_of(kind: str, pretrained: Pretrained, bank: MemoryBank, source: Task, count: int = 10) -> tuple[dict[str, Tensor], list[str]]:
