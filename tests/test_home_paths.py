@@ -19,7 +19,7 @@ from difftuning.studies.gains import read_table
 from difftuning.studies.grid import run_study
 from difftuning.support.files import save_tensors, write_json
 from difftuning.support.names import cache_folder
-from difftuning.support.world import data_folder
+from difftuning.support.world import data_folder, world_version
 from difftuning.training.memory_bank import repair_bank
 from difftuning.training.pretrain import pretrain
 from small import small_bank, small_pretrained, small_task
@@ -70,7 +70,7 @@ def test_the_tiny_world_feature_nets_and_results(home, monkeypatch):
     save_tensors(home / "net" / "model.safetensors", net.state_dict())
     assert load_feature_net("~/net").image_size == 8
     (home / "results").mkdir()
-    (home / "results" / "mine.csv").write_text("a\n1\n", encoding="utf-8")
+    (home / "results" / "mine.csv").write_text(f"a,world\n1,{world_version()}\n", encoding="utf-8")
     assert read_table("mine", "~/results").a.tolist() == [1]
     assert run_study([], folder="~/study", results="~/study/none.csv") == home / "study" / "none.csv"
     (home / "world").mkdir()
