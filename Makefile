@@ -67,6 +67,7 @@ assets: $(VENV)/.installed
 	$(RUN) data/build/make_autoencoder.py
 	$(RUN) data/build/make_dit.py first --steps 15124
 	$(RUN) data/build/make_dit.py second --start build-cache/first/model --steps 20000 --cooldown-steps 6000
+	$(RUN) data/build/make_dit.py third --start build-cache/second/model --steps 36000 --cooldown-steps 9000
 	$(RUN) data/build/make_model.py
 	$(RUN) data/build/make_text_to_image.py
 

@@ -2,6 +2,7 @@
 
     python data/build/make_dit.py first --steps 15124
     python data/build/make_dit.py second --start build-cache/first/model --steps 20000 --cooldown-steps 6000
+    python data/build/make_dit.py third --start build-cache/second/model --steps 36000 --cooldown-steps 9000
 
 A stage lives in build-cache/NAME and goes on where it was stopped.  Every `--measure-every` steps the averaged model's
 loss is measured in the ten parts of the chain: on held-out source pictures and on the validation pictures of the

@@ -1,17 +1,19 @@
 """Put the pre-trained DiT into data/: weights in half precision, loss curve, how transfer grew, sample sheets, a memory bank.
 
-make assets                                # trains it in two stages (make_dit.py), the second with a cool-down
-python data/build/make_model.py            # also from the newest checkpoint of an unfinished second stage
+make assets                                # trains it in three stages (make_dit.py), the last two with a cool-down
+python data/build/make_model.py            # also from the newest checkpoint of an unfinished last stage
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import shutil
 from dataclasses import fields
 from pathlib import Path
+from typing import Sequence
 
 import numpy as np
 import torch
@@ -29,7 +31,7 @@ from difftuning.training.label_rows import free_rows_as_null
 from difftuning.training.memory_bank import MemoryBank
 from difftuning.training.pretrain import untrained
 
-STAGES = CACHE / "first", CACHE / "second"
+STAGES = [CACHE / name for name in ("first", "second", "third")]
 BANK_SIZE = 1000
 CURVE_STEP = 50  # losses are averaged over so many steps
 
@@ -40,17 +42,17 @@ def main() -> None:
     autoencoder = AutoencoderKL.from_pretrained(DATA / "models" / "autoencoder")
     source = load_task(CACHE / "source_full.npz")
     model = untrained(source, autoencoder, config, name="tiny")
-    (first_steps, _, first_history), (steps, tensors, history) = (load_checkpoint(stage) for stage in STAGES)
-    copy_into(trainable(model.denoiser), tensors["ema"])
+    steps, tensors, histories = zip(*(load_checkpoint(stage) for stage in STAGES))
+    copy_into(trainable(model.denoiser), tensors[-1]["ema"])
     free_rows_as_null(model.denoiser, model.first_free_label)
     model.save(DATA / "models" / "tiny", dtype=torch.float16)
     model = load_pretrained(DATA / "models" / "tiny")
-    write(
-        DATA / "models" / "tiny_loss.csv", "stage,step,loss\n" + "".join(loss_curve("first", first_history) + loss_curve("second", history))
-    )
-    write(DATA / "models" / "tiny_transfer.csv", transfer_curve(first_steps))
-    card = [{"steps_done": done, **record} for done, record in zip((first_steps, steps), records)]
-    write(DATA / "models" / "tiny_card.json", json.dumps(dict(zip(("first", "second"), card)), indent=1) + "\n")
+    names = [stage.name for stage in STAGES]
+    curves = [line for name, history in zip(names, histories) for line in loss_curve(name, history)]
+    write(DATA / "models" / "tiny_loss.csv", "stage,step,loss\n" + "".join(curves))
+    write(DATA / "models" / "tiny_transfer.csv", transfer_curve(steps))
+    cards = {name: {"steps_done": done, **record} for name, done, record in zip(names, steps, records)}
+    write(DATA / "models" / "tiny_card.json", json.dumps(cards, indent=1) + "\n")
     sample_sheets(model)
     shutil.rmtree(DATA / "bank", ignore_errors=True)
     MemoryBank.sample(model, BANK_SIZE, folder=DATA / "bank", seed=0, labels=bank_labels(source.labels, config.class_balance))
@@ -61,11 +63,14 @@ def write(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", newline="\n")
 
 
-def transfer_curve(first_steps: int) -> str:
-    """Both stages' losses per tenth, by the steps of the whole pre-training."""
-    first, second = ((stage / "transfer.csv").read_text(encoding="utf-8").splitlines() for stage in STAGES)
-    later = [f"{int(step) + first_steps},{rest}" for step, rest in (line.split(",", 1) for line in second)]
-    return "step,pictures,tenth,loss\n" + "\n".join([*first, *later]) + "\n"
+def transfer_curve(steps: Sequence[int]) -> str:
+    """The stages' losses per tenth, by the steps of the whole pre-training; `steps` is how many each stage took."""
+    lines = ["step,pictures,tenth,loss"]
+    for stage, before in zip(STAGES, itertools.accumulate(steps, initial=0)):
+        for line in (stage / "transfer.csv").read_text(encoding="utf-8").splitlines():
+            step, rest = line.split(",", 1)
+            lines.append(f"{int(step) + before},{rest}")
+    return "\n".join(lines) + "\n"
 
 
 def bank_labels(labels: torch.Tensor, power: float) -> torch.Tensor:

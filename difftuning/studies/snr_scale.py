@@ -1,0 +1,84 @@
+"""Which noise schedule meets the method's premise?  One run of plain fine-tuning, read under several schedules.
+
+    python -m difftuning.studies.snr_scale     # writes data/results/snr_scale.csv; ten ratios and a verdict for each scale
+
+A denoiser is asked for a signal-to-noise ratio, whatever t a schedule gives it.  So a schedule with `scale` times the linear
+one's SNR is judged on a model of another schedule, at the timesteps where the SNR is the same.  Fine-tuning itself drew t by
+the model's own schedule: that part is not corrected for.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Sequence
+
+import torch
+from torch import Tensor
+
+from ..config import DiffTuningConfig
+from ..data.tasks import Task, load_task, spread_evenly
+from ..diffusion.process import Diffusion
+from ..evaluation.chain_of_forgetting import chain_tenths, timestep_losses
+from ..models.loading import load_pretrained
+from ..support.world import data_folder, world_version
+from ..training.fine_tune import fine_tune
+from .criterion import PICTURES, STEPS, judge
+from .grid import LEARNING_RATES
+from .tables import Row, write_rows
+
+if TYPE_CHECKING:
+    from ..models.pretrained import Pretrained
+
+SCALES = (1, 4, 8, 16, 32, 64)  # of the linear schedule's SNR
+TASKS = ("digits", "footwear")
+HELD_OUT = 200  # validation pictures
+
+
+def timesteps_of_equal_snr(diffusion: Diffusion, scale: float, timesteps: Tensor) -> Tensor:
+    """Where `diffusion` has the SNR that the linear schedule times `scale` has at `timesteps`; int64, of their shape.
+
+    Beyond either end of the model's chain its last timestep stands in.
+    """
+    wanted = (scale * Diffusion().snr[timesteps]).log()
+    own = diffusion.snr.log()
+    return (wanted[..., None] - own).abs().argmin(-1)
+
+
+def ratios_by_scale(
+    before: Pretrained, after: Pretrained, held_out: Task, labels: Tensor, scales: Sequence[float] = SCALES
+) -> dict[float, Tensor]:
+    """Held-out loss after / before in each tenth of the chain of every schedule; float64 (10,) each."""
+    images, nulls = held_out.images, torch.full_like(labels, before.null_label)
+    places = {scale: timesteps_of_equal_snr(before.diffusion, scale, chain_tenths(Diffusion().num_timesteps)) for scale in scales}
+    asked = torch.cat([place.flatten() for place in places.values()]).unique()
+    losses = [timestep_losses(before, images, nulls, asked), timestep_losses(after, images, labels, asked)]
+
+    def by_tenth(values: Tensor, place: Tensor) -> Tensor:
+        return values[torch.searchsorted(asked, place)].mean(1)
+
+    return {scale: by_tenth(losses[1], place) / by_tenth(losses[0], place) for scale, place in places.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=STEPS[0])
+    parser.add_argument("--table", type=Path, default=None, help="default: results/snr_scale.csv of the tiny world")
+    given = parser.parse_args()
+    pretrained, rows = load_pretrained("tiny"), list[Row]()
+    for name in TASKS:
+        task, held_out = load_task(name).subset(range(PICTURES)), load_task(name, split="validation")
+        held_out = held_out.subset(spread_evenly(len(held_out), HELD_OUT))
+        config = DiffTuningConfig(steps=given.steps, learning_rate=LEARNING_RATES["plain"], reconsolidation_power=0.0)
+        with tempfile.TemporaryDirectory() as folder:
+            tuned = fine_tune(pretrained, task, None, config, folder=folder)
+        for scale, ratios in ratios_by_scale(pretrained, tuned.model, held_out, tuned.rows[held_out.labels]).items():
+            print(f"{name:9} {scale:3} x  " + " ".join(f"{ratio:.2f}" for ratio in ratios) + f"   {judge(ratios.tolist())}")
+            run = {"task": name, "step": given.steps, "scale": scale, "world": world_version()}
+            rows += [run | {"tenth": tenth + 1, "ratio": ratio} for tenth, ratio in enumerate(ratios.tolist())]
+    write_rows(given.table or data_folder() / "results" / "snr_scale.csv", rows)
+
+
+if __name__ == "__main__":
+    main()
