@@ -26,6 +26,8 @@ BUILT_BY = {
     "pilot": "difftuning study pilot --results data/results/pilot.csv",
     "parts": "difftuning study parts --results data/results/parts.csv",
     "floors": "python -m difftuning.studies.report",
+    "transferability": "python -m difftuning.studies.report",
+    "snr_scale": "python -m difftuning.studies.snr_scale",
     "planar": "python -m difftuning.lessons.ideal.planar",
     "transfer": "python -m difftuning.lessons.ideal.transfer",
     "bank_coverage": "python -m difftuning.lessons.bank.coverage",

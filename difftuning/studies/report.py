@@ -27,6 +27,7 @@ from .gains import (
     verdict,
 )
 from .grid import SETS
+from .transferability import index_against_gain, index_table
 
 if TYPE_CHECKING:
     import pandas
@@ -140,7 +141,19 @@ def study_report(name: str, folder: Path) -> str:
             "",
             *mean_gain_table(table, guidance, last),
         ]
+    lines += ["", *transferability_section(read_table("transferability", folder), table, last)]
     return "\n".join(lines + _sets(table, losses, floors)).rstrip() + "\n"
+
+
+def transferability_section(indices: pandas.DataFrame, table: pandas.DataFrame, step: int, method: str = "Diff-Tuning") -> list[str]:
+    """Markdown: the index, measured before tuning, beside the gain on each set."""
+    found, correlation = index_against_gain(indices, table, method, SUMMED_UP_AT, step)
+    said = "with fewer than three sets there is no correlation" if correlation != correlation else f"rank correlation {correlation:+.2f}"
+    return [
+        "Does `transferability`, measured before any tuning, say where the method gains? Its index (0: the data end is denoised as well as at home) and",
+        f"the gain of {method} at guidance {SUMMED_UP_AT} after {step} steps; over {len(found)} sets, {said}.", "",
+        *_markdown(["training set", "index", "gain"], [[name, f"{index:.2f}", gain.percent] for name, index, gain in found]),
+    ]  # fmt: skip
 
 
 def summary_table(table: pandas.DataFrame, losses: pandas.DataFrame) -> list[str]:
@@ -201,8 +214,9 @@ def _sets(table: pandas.DataFrame, losses: pandas.DataFrame, floors: pandas.Data
 
 if __name__ == "__main__":
     results = data_folder() / "results"
-    with atomic_path(results / "floors.csv") as scratch:
-        floor_table().to_csv(scratch, index=False, float_format="%.5g", lineterminator="\n")
+    for table, rows in (("floors", floor_table()), ("transferability", index_table(SETS))):
+        with atomic_path(results / f"{table}.csv") as scratch:
+            rows.to_csv(scratch, index=False, float_format="%.5g", lineterminator="\n")
     for name in REPORTS:
         with atomic_path(results / f"{name}.md") as scratch:
             scratch.write_text(study_report(name, results), encoding="utf-8", newline="\n")
