@@ -5,10 +5,11 @@ Nothing here needs torch: the command line and TOML files read names, types, def
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Sequence, get_args
+import re
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
-from .support.settings import plain, setting
+from .support.settings import AMOUNT, COUNT, FRACTION, POSITIVE, SHARE, check_settings, setting
 from .support.world import world_version
 
 Family = Literal["official", "paper", "threshold", "sigmoid", "swapped"]  # swapped: a control
@@ -16,41 +17,32 @@ Sampler = Literal["ddim", "ddpm", "dpm++"]
 LossWeighting = Literal["none", "p2", "min_snr"]
 BankLabels = Literal["null", "own"]
 LabelRows = Literal["auto", "free", "first"]
-PRECISIONS = ("no", "bf16", "fp16")
+Precision = Literal["no", "bf16", "fp16"]
 P2_GAMMA = 0.5  # the published code's choice
+CLASS_BALANCE = "classes are drawn in proportion to their size to this power: 0 all classes alike, 1 all pictures alike"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """How to train, whatever is trained; the defaults are the published Diff-Tuning ones."""
 
-    steps: int
-    batch_size: int = setting(32, "global: over all processes and accumulation parts")
-    learning_rate: float = 1e-4
-    weight_decay: float = 0.0
-    warmup_steps: int = setting(0, "the learning rate rises linearly over the first ones")
-    cooldown_steps: int = setting(0, "and falls linearly over the last ones")
-    ema_decay: float = 0.9999
+    steps: int = setting(within=COUNT)
+    batch_size: int = setting(32, "global: over all processes and accumulation parts", COUNT)
+    learning_rate: float = setting(1e-4, within=POSITIVE)
+    weight_decay: float = setting(0.0, within=AMOUNT)
+    warmup_steps: int = setting(0, "the learning rate rises linearly over the first ones", AMOUNT)
+    cooldown_steps: int = setting(0, "and falls linearly over the last ones", AMOUNT)
+    ema_decay: float = setting(0.9999, within=SHARE)
     ema_warmup: bool = setting(True, "min(decay, (1+n)/(10+n)): short runs would return the first weights otherwise")
-    clip_norm: float | None = None
-    accumulation: int = setting(1, "parts the global batch is cut into, to save memory")
-    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
-    checkpoint_every: int = 500
-    keep_checkpoints: int = 2
+    clip_norm: float | None = setting(None, within=POSITIVE)
+    accumulation: int = setting(1, "parts the global batch is cut into, to save memory", COUNT)
+    mixed_precision: Precision = "no"
+    checkpoint_every: int = setting(500, within=COUNT)
+    keep_checkpoints: int = setting(2, within=COUNT)
     seed: int = 0
 
     def __post_init__(self):
-        _make_plain(self)
-        for name in ("steps", "batch_size", "accumulation", "checkpoint_every", "keep_checkpoints"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "clip_norm"):
-            if getattr(self, name) is not None and not 0 < getattr(self, name) < float("inf"):
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("weight_decay", "warmup_steps", "cooldown_steps"):
-            _require_finite(name, getattr(self, name))
-        _require_share("ema_decay", self.ema_decay)
-        _require_choice("mixed_precision", self.mixed_precision, PRECISIONS)
+        check_settings(self)
 
     @property
     def may_differ(self) -> tuple[str, ...]:
@@ -62,6 +54,7 @@ class TrainingConfig:
         return ("checkpoint_every", "keep_checkpoints", "accumulation", *(["steps"] if self.cooldown_steps == 0 else []))
 
     def learning_rate_at(self, step: int) -> float:
+        """The learning rate of a step, counted from 0: it rises over the warm-up, stays, and falls over the cool-down."""
         rise = (step + 1) / (self.warmup_steps + 1)
         fall = (self.steps - step) / (self.cooldown_steps + 1)
         return self.learning_rate * min(1.0, rise, fall)
@@ -75,33 +68,16 @@ class DiffTuningConfig(TrainingConfig):
     (official), tau (paper) or the threshold (threshold, sigmoid).
     """
 
-    bank_share: float = setting(0.2, "of the global batch, rounded down: 6 of 32; 0: the bank is there for a regularizer alone")
-    bank_weight: float = setting(0.1, "of the retention loss; the paper's formula has 1")
-    reconsolidation_power: float = 1.0
-    retention_power: float = 1.0
+    bank_share: float = setting(0.2, "of the global batch, rounded down: 6 of 32; 0: the bank is there for a regularizer alone", SHARE)
+    bank_weight: float = setting(0.1, "of the retention loss; the paper's formula has 1", AMOUNT)
+    reconsolidation_power: float = setting(1.0, within=AMOUNT)
+    retention_power: float = setting(1.0, within=AMOUNT)
     family: Family = "official"
     weighted: bool = setting(False, "uniform t and loss weights in place of sampling t")
     loss_weighting: LossWeighting = "none"
-    label_drop: float = 0.1
+    label_drop: float = setting(0.1, within=SHARE)
     bank_labels: BankLabels = "null"
     label_rows: LabelRows = "auto"
-
-    def __post_init__(self):
-        super().__post_init__()
-        for name in ("bank_share", "label_drop"):
-            _require_share(name, getattr(self, name))
-        for name in ("bank_weight", "reconsolidation_power", "retention_power"):
-            _require_finite(name, getattr(self, name))
-        for name, choices in _CHOICES.items():
-            _require_choice(name, getattr(self, name), choices)
-
-
-_CHOICES = {
-    "family": get_args(Family),
-    "loss_weighting": get_args(LossWeighting),
-    "bank_labels": get_args(BankLabels),
-    "label_rows": get_args(LabelRows),
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,26 +89,16 @@ class PretrainingConfig(TrainingConfig):
     learning_rate: float = 7e-4
     warmup_steps: int = 300
     ema_decay: float = 0.9995
-    width: int = 160
-    num_heads: int = 5
-    num_layers: int = 6
-    num_labels: int = setting(1000, "rows beside the null row, more than the source needs: the rest is for tasks")
-    label_drop: float = 0.1
-    snr_scale: float | None = setting(None, "times the linear schedule's SNR; none: (32 / side of the latents)^2, as it was made for 32")
-    p2_gamma: float = setting(0.0, "loss weight 1 / (1 + SNR)^gamma (Choi et al., CVPR 2022); 0: all timesteps alike")
-    class_balance: float = setting(0.75, "classes are drawn in proportion to their size to this power")
-
-    def __post_init__(self):
-        super().__post_init__()
-        _require_positive(self, "width", "num_heads", "num_layers", "num_labels")
-        if self.width % self.num_heads or self.width % 4:
-            raise ValueError(f"width must be a multiple of 4 and of num_heads {self.num_heads}, got {self.width}")
-        _require_balance(self.class_balance)
-        if self.snr_scale is not None and not 0 < self.snr_scale < float("inf"):
-            raise ValueError(f"snr_scale must be positive, got {self.snr_scale}")
-        if not 0 <= self.p2_gamma <= 2:
-            raise ValueError(f"p2_gamma must be between 0 and 2, got {self.p2_gamma}")
-        _require_share("label_drop", self.label_drop)
+    width: int = setting(160, "a multiple of 4 and of num_heads", COUNT)
+    num_heads: int = setting(5, within=COUNT)
+    num_layers: int = setting(6, within=COUNT)
+    num_labels: int = setting(1000, "rows beside the null row, more than the source needs: the rest is for tasks", COUNT)
+    label_drop: float = setting(0.1, within=SHARE)
+    snr_scale: float | None = setting(
+        None, "times the linear schedule's SNR; none: (32 / side of the latents)^2, as it was made for 32", POSITIVE
+    )
+    p2_gamma: float = setting(0.0, "loss weight 1 / (1 + SNR)^gamma (Choi et al., CVPR 2022); 0: all timesteps alike", "[0, 2]")
+    class_balance: float = setting(0.75, CLASS_BALANCE, FRACTION)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,45 +110,37 @@ class TextToImageConfig(TrainingConfig):
     learning_rate: float = 5e-4
     warmup_steps: int = 300
     ema_decay: float = 0.9995
-    width: int = setting(64, "channels of the UNet's first level; the second has twice as many")
-    num_heads: int = 4
-    text_width: int = 64
-    text_layers: int = 2
-    max_tokens: int = setting(16, "tokens of a prompt, start and end included")
-    label_drop: float = setting(0.15, "share of captions replaced by the empty one")
-    class_balance: float = setting(0.75, "classes are drawn in proportion to their size to this power")
-
-    def __post_init__(self):
-        super().__post_init__()
-        _require_positive(self, "width", "num_heads", "text_width", "text_layers")
-        if self.max_tokens < 3:
-            raise ValueError(f"max_tokens must be at least 3: start, end and a word; got {self.max_tokens}")
-        _require_share("label_drop", self.label_drop)
-        _require_balance(self.class_balance)
+    width: int = setting(64, "channels of the UNet's first level; the second has twice as many", COUNT)
+    num_heads: int = setting(4, within=COUNT)
+    text_width: int = setting(64, within=COUNT)
+    text_layers: int = setting(2, within=COUNT)
+    max_tokens: int = setting(16, "tokens of a prompt: start, end and one word at least", "[3, inf)")
+    label_drop: float = setting(0.15, "share of captions replaced by the empty one", SHARE)
+    class_balance: float = setting(0.75, CLASS_BALANCE, FRACTION)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BankConfig:
     """What to sample a memory bank by, whatever the model."""
 
-    size: int
+    size: int = setting(within=COUNT)
     seed: int = 0
     sampler: Sampler = "ddim"
     steps: int = 50
     guidance: float = 1.5
-    shard_size: int = setting(250, "samples in a file")
+    shard_size: int = setting(250, "samples in a file", COUNT)
     reencode: bool = setting(False, "go through 8-bit pictures, as the published code does")
-    mixed_precision: Literal["no", "bf16", "fp16"] = setting("no", "the model's operations in half precision where that is enough")
+    mixed_precision: Precision = setting("no", "the model's operations in half precision where that is enough")
 
     def __post_init__(self):
-        _make_plain(self)
-        if self.size < 1 or self.shard_size < 1:
-            raise ValueError(f"size and shard_size must be at least 1, got {self.size} and {self.shard_size}")
-        _require_choice("mixed_precision", self.mixed_precision, PRECISIONS)
+        check_settings(self)
 
 
 GUIDANCES = {f"{strength:g}": (strength, False) for strength in (1.0, 1.1, 1.25, 1.5, 2.0)}  # strength, and is the source model the guide?
 GUIDANCES["domain 1.5"] = (1.5, True)
+
+
+MARKS = ("steps", "scored", "guidances", "replaced")  # of a study's cell: when and what to measure, which does not change the run
 
 
 @dataclass(frozen=True)
@@ -205,44 +163,13 @@ class StudyCell:
 
     @property
     def file_name(self) -> str:
+        """What the run's files are called: task, pictures, method, learning rate and seed; no ending."""
         few = "" if self.training_pictures == "all" else f"-{self.training_pictures}pictures"
         name = f"{self.task}{few}-{self.method}-lr{self.learning_rate:g}-seed{self.seed}"
-        return name.replace(" ", "_").replace(",", "")
+        return re.sub(r"[^\w.+-]+", "_", name)
 
     @property
     def identity(self) -> dict[str, Any]:
         """The columns that every row of this run begins with."""
-        own = {key: value for key, value in asdict(self).items() if key not in ("steps", "scored", "guidances", "replaced")}
+        own = {key: value for key, value in asdict(self).items() if key not in MARKS}
         return own | {"world": world_version()}
-
-
-def _make_plain(config: Any) -> None:
-    """Numbers of any library become Python's own, so that they can be written down."""
-    for each in fields(config):
-        object.__setattr__(config, each.name, plain(each.name, each.type, getattr(config, each.name)))
-
-
-def _require_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-
-
-def _require_finite(name: str, value: float) -> None:
-    if not 0 <= value < float("inf"):
-        raise ValueError(f"{name} must be a finite number of at least 0, got {value}")
-
-
-def _require_share(name: str, value: float) -> None:
-    if not 0 <= value < 1:
-        raise ValueError(f"{name} must be in [0, 1), got {value}")
-
-
-def _require_balance(value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"class_balance must be between 0 (classes alike) and 1 (pictures alike), got {value}")
-
-
-def _require_positive(config: Any, *names: str) -> None:
-    for name in names:
-        if getattr(config, name) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(config, name)}")

@@ -55,12 +55,12 @@ CALLS = [
     (lambda w: dt.sample_controlnet(w.tuned, ["a shoe"], w.task.images), "model must be a Pretrained, not FineTuned: pass its .model"),
     (lambda w: dt.fine_tune_controlnet("tiny", w.task, folder=w.folder), "base must be a Pretrained, not 'tiny': pass load_pretrained('tiny')"),
     (lambda w: dt.fine_tune_controlnet(w.model, "digits", folder=w.folder), "task must be a Task, not 'digits': pass load_task('digits')"),
-    (lambda w: dt.evaluate(w.task.images, "digits"), "reference images must be a Tensor, not 'digits': pass load_task('digits')"),
+    (lambda w: dt.evaluate(w.task.images, "digits"), "reference images must be a tensor (N, 3, H, W), got str: a task's are its .images"),
     (lambda w: dt.zero_shot_denoising("tiny", w.task.images, [5]), "model must be a Pretrained, not 'tiny'"),
     (lambda w: dt.denoiser_replacement("runs/a", w.model, [0], w.task), "tuned must be a Pretrained, not 'runs/a'"),
     (lambda w: dt.denoiser_replacement(w.tuned, w.tuned, [0], w.task), "pretrained must be a Pretrained, not FineTuned: pass its .model"),
     (lambda w: dt.loss_ratio(w.model, w.tuned, w.task.images, w.task.labels, [5]), "after must be a Pretrained, not FineTuned: pass its .model"),
-    (lambda w: w.model.encode(w.task), "images must be a tensor (N, 3, H, W), not Task: a task's are its .images"),
+    (lambda w: w.model.encode(w.task), "images must be a tensor (N, 3, H, W), got Task: a task's are its .images"),
     (lambda w: dt.convert_original_dit("DiT-XL-2-256x256.pt", num_heads=16), "state_dict must be a dict, not 'DiT-XL-2-256x256.pt': pass torch.load('DiT-XL-2-256x256.pt')"),
 ]  # fmt: skip
 

@@ -16,7 +16,7 @@ from difftuning.data.latents import encode_latents
 from difftuning.data.pictures import picture_files
 from difftuning.evaluation.feature_net import FeatureNet, load_feature_net
 from difftuning.studies.gains import read_table
-from difftuning.studies.grid import run_study
+from difftuning.studies.runner import run_study
 from difftuning.support.files import save_tensors, write_json
 from difftuning.support.names import cache_folder
 from difftuning.support.world import data_folder, world_version

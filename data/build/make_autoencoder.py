@@ -13,6 +13,8 @@ from make_data import DATA, write_checksums
 from registries import CACHE
 from source import KINDS
 
+from difftuning.support.files import write_json, write_text
+
 FOLDER = DATA / "models" / "autoencoder"
 PHOTOGRAPHS, TASK_PICTURES = 16_000, 2000  # few photographs suffice; a task counts as if it had so many
 
@@ -32,10 +34,9 @@ def main() -> None:
     autoencoder.save_pretrained(FOLDER)
     quality = {name: round(psnr(autoencoder, images), 2) for name, images in heldout.items()}
     log = (sorted((work / "checkpoints").glob("step-*"))[-1] / "history.csv").read_text(encoding="utf-8")
-    (FOLDER / "loss.csv").write_text(log, encoding="utf-8", newline="\n")
+    write_text(FOLDER / "loss.csv", log)
     trained_on = {"training_pictures": len(pictures), "trained_on": "source, and the tasks' training splits"}
-    card = {**trained_on, **training, "psnr_db_heldout": quality}
-    (FOLDER / "card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8", newline="\n")
+    write_json(FOLDER / "card.json", {**trained_on, **training, "psnr_db_heldout": quality})
     write_checksums()
     print(json.dumps(quality, indent=1))
     shutil.rmtree(work)

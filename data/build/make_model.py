@@ -9,10 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import json
 import shutil
 from dataclasses import fields
-from pathlib import Path
 from typing import Sequence
 
 import numpy as np
@@ -26,6 +24,7 @@ from difftuning.data.tasks import load_source, load_task
 from difftuning.models.loading import load_pretrained
 from difftuning.models.pretrained import Pretrained
 from difftuning.sampling import sample
+from difftuning.support.files import read_json, write_json, write_text
 from difftuning.training.checkpoints import copy_into, load_checkpoint, trainable
 from difftuning.training.label_rows import free_rows_as_null
 from difftuning.training.memory_bank import MemoryBank
@@ -37,7 +36,7 @@ CURVE_STEP = 50  # losses are averaged over so many steps
 
 
 def main() -> None:
-    records = [json.loads((stage / "run.json").read_text(encoding="utf-8")) for stage in STAGES]
+    records = [read_json(stage / "run.json") for stage in STAGES]
     config = PretrainingConfig(**{field.name: records[-1][field.name] for field in fields(PretrainingConfig)})
     autoencoder = AutoencoderKL.from_pretrained(DATA / "models" / "autoencoder")
     source = load_task(CACHE / "source_full.npz")
@@ -49,18 +48,15 @@ def main() -> None:
     model = load_pretrained(DATA / "models" / "tiny")
     names = [stage.name for stage in STAGES]
     curves = [line for name, history in zip(names, histories) for line in loss_curve(name, history)]
-    write(DATA / "models" / "tiny_loss.csv", "stage,step,loss\n" + "".join(curves))
-    write(DATA / "models" / "tiny_transfer.csv", transfer_curve(steps))
-    cards = {name: {"steps_done": done, **record} for name, done, record in zip(names, steps, records)}
-    write(DATA / "models" / "tiny_card.json", json.dumps(cards, indent=1) + "\n")
+    write_text(DATA / "models" / "tiny_loss.csv", "stage,step,loss\n" + "".join(curves))
+    write_text(DATA / "models" / "tiny_transfer.csv", transfer_curve(steps))
+    write_json(
+        DATA / "models" / "tiny_card.json", {name: {"steps_done": done, **record} for name, done, record in zip(names, steps, records)}
+    )
     sample_sheets(model)
     shutil.rmtree(DATA / "bank", ignore_errors=True)
     MemoryBank.sample(model, BANK_SIZE, folder=DATA / "bank", seed=0, labels=bank_labels(source.labels, config.class_balance))
     write_checksums()
-
-
-def write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
 
 
 def transfer_curve(steps: Sequence[int]) -> str:

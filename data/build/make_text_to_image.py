@@ -9,14 +9,12 @@ It needs build-cache/source_full.npz (make_data.py) and data/models/autoencoder 
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from make_data import DATA, contact_sheet, write_checksums
-from make_model import loss_curve
+from make_data import DATA, write_checksums
+from make_model import loss_curve, write_sheet
 from registries import CACHE
 
 from difftuning.config import TextToImageConfig
@@ -25,6 +23,7 @@ from difftuning.data.tasks import Task, load_task
 from difftuning.models.loading import load_pretrained
 from difftuning.models.pretrained import Pretrained
 from difftuning.sampling import sample
+from difftuning.support.files import read_json, write_json, write_text
 from difftuning.training.checkpoints import copy_into, load_checkpoint, trainable
 from difftuning.training.memory_bank import MemoryBank
 from difftuning.training.pretrain_text_to_image import pretrain_text_to_image, untrained_text_to_image
@@ -52,15 +51,9 @@ def main() -> None:
     step, _, history = load_checkpoint(folder)
     model.save(MODEL, dtype=torch.float16)
     model = load_pretrained(MODEL)
-    (DATA / "models" / "tiny_text_to_image_loss.csv").write_text(
-        "loss_weight,step,loss\n" + "".join(loss_curve("unweighted", history)), encoding="utf-8", newline="\n"
-    )
-    card = {
-        "steps_done": step,
-        **json.loads((folder / "run.json").read_text(encoding="utf-8")),
-        **show(model, captions(source, SHOWN, seed=0)),
-    }
-    (DATA / "models" / "tiny_text_to_image_card.json").write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8", newline="\n")
+    write_text(DATA / "models" / "tiny_text_to_image_loss.csv", "loss_weight,step,loss\n" + "".join(loss_curve("unweighted", history)))
+    card = {"steps_done": step, **read_json(folder / "run.json"), **show(model, captions(source, SHOWN, seed=0))}
+    write_json(DATA / "models" / "tiny_text_to_image_card.json", card)
     shutil.rmtree(BANK, ignore_errors=True)
     MemoryBank.sample(model, BANK_SIZE, folder=BANK, labels=captions(source, BANK_SIZE, seed=1))
     write_checksums()
@@ -75,8 +68,7 @@ def captions(source: Task, count: int, seed: int) -> list[str]:
 def show(model: Pretrained, prompts: list[str]) -> dict[str, float]:
     """A contact sheet of samples, and which share of the attributes asked for they have."""
     images = sample(model, prompts, guidance=GUIDANCE, seed=0)
-    grey = ((images.mean(1) + 1) * 127.5).round().to(torch.uint8)
-    contact_sheet(DATA / "contact_sheets" / "samples_text_to_image.png", grey.numpy(), np.arange(len(prompts)))
+    write_sheet("samples_text_to_image", images, torch.arange(len(prompts)))
     agreement = caption_agreement(prompts, images)
     return {"guidance": GUIDANCE, "caption_agreement": round(float(agreement[~agreement.isnan()].mean()), 4)}
 

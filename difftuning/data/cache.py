@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Callable
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from ..support.files import DamagedFileError, load_tensors, require_space, save_tensors, sha256
 from ..support.names import cache_folder, user_path
 from ..support.progress import progress_bar
+from ..support.settings import COUNT, require_within
 from .tasks import Task
 
 SMALL_TASK = 2000  # pictures; below, quick work takes a second and nothing is written
@@ -30,8 +32,7 @@ def made_once(task: Task, work: Callable[[Tensor], Tensor], *, name: str, key: s
 
     Raises OSError, before any work, where the cache has no space or cannot be written.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    require_within("batch_size", batch_size, COUNT)
     bar = f"{doing} {task.name}" if progress and (slow or len(task) > SMALL_TASK) else None
     if cache is None and len(task) < SMALL_TASK and not slow:
         return _make(task, work, name, batch_size, bar)
@@ -82,9 +83,7 @@ def _checksum(tensors: dict[str, Tensor]) -> Tensor:
 
 
 def _require_writable(folder: Path) -> None:
-    try:
+    with suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(f"{folder} cannot be made ({error.strerror}); set DIFFTUNING_CACHE to a folder of yours") from error
-    if not os.access(folder, os.W_OK):
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
         raise OSError(f"{folder} cannot be written; set DIFFTUNING_CACHE to a folder of yours")

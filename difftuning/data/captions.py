@@ -24,10 +24,10 @@ from typing import Sequence
 import torch
 from torch import Tensor
 
-from .pictures import require_range
+from .conditions import LUMINANCE
+from .pictures import require_pictures, require_range
 
 CONTRAST = 0.15  # of the range from black to white
-LUMINANCE = (0.2126, 0.7152, 0.0722)  # ITU-R BT.709
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Attribute:
     high_word: str
 
     def word(self, value: float) -> str | None:
+        """The word for a measured number; None between the two thresholds, and for nan."""
         return self.low_word if value < self.low else self.high_word if value > self.high else None
 
 
@@ -56,8 +57,7 @@ _OF_WORD = {word: name for name, attribute in ATTRIBUTES.items() for word in (at
 
 def measure_attributes(images: Tensor) -> dict[str, Tensor]:
     """Each attribute's number for images (N, 3, H, W) in [-1, 1]: {name: float32 (N,)}, nan where there is no object.  ValueError for another shape or range."""
-    if images.ndim != 4 or images.shape[1] != 3:
-        raise ValueError(f"images must have shape (N, 3, H, W), got {tuple(images.shape)}")
+    require_pictures("images", images)
     require_range("images", images)
     grey = ((images.cpu().float() + 1) / 2 * torch.tensor(LUMINANCE).reshape(3, 1, 1)).sum(1)  # (N, H, W)
     border = torch.cat([grey[:, 0], grey[:, -1], grey[:, :, 0], grey[:, :, -1]], dim=1)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ..support.names import user_path
+from ..support.options import require_choice
 from ..support.surroundings import undisturbed
 from . import annotators
 from .annotator_models import MODEL_KINDS, annotate_with_model
@@ -113,7 +114,6 @@ def annotate_task(kind: Kind, task: Task, *, annotator: str | os.PathLike | None
 
 
 def _require_kind(kind: Kind, annotator: str | os.PathLike | None) -> None:
-    if kind not in KINDS:
-        raise ValueError(f"unknown condition {kind!r}: choose one of {', '.join(KINDS)}")
+    require_choice("condition", kind, KINDS)
     if annotator is not None and kind not in MODEL_KINDS:
         raise ValueError(f"no annotator {os.fspath(annotator)!r} for {kind}: models are for {', '.join(MODEL_KINDS)}; leave annotator out")

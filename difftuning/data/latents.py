@@ -19,7 +19,8 @@ class Encoder(Protocol):
     autoencoder: torch.nn.Module
     encoder_fingerprint: str
 
-    def encode(self, images: Tensor) -> Tensor: ...
+    def encode(self, images: Tensor) -> Tensor:
+        """Images (N, 3, H, W) in [-1, 1] -> scaled latents (N, C, h, w)."""
 
 
 @undisturbed

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..support.files import DamagedFileError
 from .pictures import fit, to_images
-from .sets import Pictures, digest, find_split
+from .sets import Pictures, digest, find_split, one_line
 
 MOST_CLASSES = 100_000  # that an npz file may have without their names
 
@@ -33,10 +33,7 @@ def npz_pictures(path: Path, split: str, size: int | None, class_names: Sequence
         raise ValueError(f"{path} has no array {missing!r} beside its images")
     all_labels = npz_arrays(path, [f"{p}labels" for p in prefixes.values()])
     images, labels = npz_arrays(path, [f"{prefix}images"])[f"{prefix}images"], all_labels[f"{prefix}labels"]
-    for table in all_labels.values():
-        if table.ndim != 1 or not np.issubdtype(table.dtype, np.integer):
-            raise ValueError(f"{path}: labels are whole numbers of shape (N,), got {table.dtype} {table.shape}")
-    _check_images(path, images, labels, size)
+    _check_arrays(path, images, labels, size)
     if class_names is None and "class_names" in names:
         class_names = npz_arrays(path, ["class_names"])["class_names"].astype(str).reshape(-1).tolist()
     if class_names is None:
@@ -50,11 +47,13 @@ def npz_pictures(path: Path, split: str, size: int | None, class_names: Sequence
     return Pictures(torch.from_numpy(labels), list(class_names), reader, image_size, digest(images.shape, images, labels, image_size))
 
 
-def _check_images(path: Path, images: np.ndarray, labels: np.ndarray, size: int | None) -> None:
-    if images.dtype != np.uint8 or not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)) or 0 in images.shape[1:]:
-        raise ValueError(f"{path}: images are uint8 of shape (N, H, W) or (N, H, W, 3), got {images.dtype} {images.shape}")
-    if len(images) != len(labels):
-        raise ValueError(f"{path} has {len(images)} images but {len(labels)} labels; one label belongs to each image")
+def _check_arrays(path: Path, images: np.ndarray, labels: np.ndarray, size: int | None) -> None:
+    pictures = images.dtype == np.uint8 and (images.ndim == 3 or (images.ndim == 4 and images.shape[3] == 3)) and 0 not in images.shape[1:]
+    if not pictures or labels.shape != images.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            f"{path}: images are uint8 of shape (N, H, W) or (N, H, W, 3), labels whole numbers of shape (N,), "
+            f"got {images.dtype} {images.shape} and {labels.dtype} {labels.shape}"
+        )
     if size is None and images.shape[1] != images.shape[2]:
         raise ValueError(f"{path}: images are {images.shape[1]}x{images.shape[2]}, not square; give size= to crop them")
 
@@ -77,6 +76,7 @@ def _npz_names(path: Path) -> list[str]:
 
 
 def npz_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Those arrays of an npz file by name; DamagedFileError where one is not there or cannot be read."""
     with _npz_errors(path), np.load(path, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in names}
 
@@ -84,17 +84,9 @@ def npz_arrays(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
 @contextmanager
 def _npz_errors(path: Path) -> Iterator[None]:
     """numpy's errors in one line that names the file; pickled arrays are refused, never loaded."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
-    if not zipfile.is_zipfile(path):
-        raise DamagedFileError(f"{path} is damaged or no npz file (pickles are never loaded); restore it or write it with np.savez")
     try:
+        zipfile.ZipFile(path).close()  # numpy takes other files for a single array or a pickle
         yield
-    except ValueError as error:
-        if "allow_pickle" not in str(error):
-            raise DamagedFileError(f"{path} is damaged ({error}); restore or write it again") from error
-        raise ValueError(
-            f"{path} holds a pickled object array, which is never loaded; save numbers as integers, names as unicode"
-        ) from error
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, NotImplementedError) as error:
-        raise DamagedFileError(f"{path} is damaged ({type(error).__name__}); restore or write it again") from error
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, NotImplementedError, ValueError) as error:
+        advice = "restore it, or write it with np.savez: numbers as integers, names as unicode, for pickled objects are never loaded"
+        raise DamagedFileError(f"{path} is damaged or no npz file ({type(error).__name__}: {one_line(error)}); {advice}") from error

@@ -32,12 +32,14 @@ ORIENTATION = 0x0112  # of EXIF: how the camera was held
 GRID_LIMIT = 256  # pictures in the PNG; the npz has them all
 
 
-def require_pictures(role: str, pictures: Tensor) -> None:
-    """TypeError or ValueError where `pictures` are no tensor (N, 3, H, W)."""
+def require_pictures(role: str, pictures: Tensor, size: int | None = None) -> None:
+    """TypeError or ValueError where `pictures` are no tensor (N, 3, H, W), or not squares of `size` pixels where that is given."""
     if not isinstance(pictures, Tensor):
-        raise TypeError(f"{role} must be a tensor (N, 3, H, W), got {type(pictures).__name__}")
-    if pictures.ndim != 4 or pictures.shape[1] != 3:
-        raise ValueError(f"{role} must have shape (N, 3, H, W), got {tuple(pictures.shape)}; grey ones have three equal channels")
+        raise TypeError(f"{role} must be a tensor (N, 3, H, W), got {type(pictures).__name__}: a task's are its .images")
+    wanted = "(N, 3, H, W)" if size is None else f"(N, 3, {size}, {size})"
+    if pictures.ndim != 4 or pictures.shape[1] != 3 or (size is not None and tuple(pictures.shape[2:]) != (size, size)):
+        advice = "grey ones have three equal channels" if size is None else f"load them with size={size}, which crops and resizes"
+        raise ValueError(f"{role} must have shape {wanted}, got {tuple(pictures.shape)}; {advice}")
 
 
 def require_range(role: str, images: Tensor) -> None:
@@ -55,16 +57,12 @@ def picture_files(out: str | Path) -> tuple[Path, Path]:
     """OUT.png and OUT.npz; OSError where they cannot be written, which is better known before the pictures are drawn."""
     out = user_path(out)
     out = out.with_suffix("") if out.suffix in (".png", ".npz") else out
-    if out.name in ("", ".."):
-        raise ValueError(f"--out {str(out)!r} names no file; give a name such as samples")
     existing = next(folder for folder in out.absolute().parents if folder.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK):
         raise OSError(f"{out} cannot be written: {existing} is {'read-only' if existing.is_dir() else 'a file'}; choose another place")
     files = out.with_name(f"{out.name}.png"), out.with_name(f"{out.name}.npz")
     for file in files:
-        if file.is_dir():
-            raise FileExistsError(f"{file} is a folder; choose another name")
-        if file.exists() and not _signed(file):  # a user's own set or picture of that name
+        if file.exists() and not (file.is_file() and _signed(file)):  # a user's own set or picture of that name
             raise FileExistsError(f"{file} is there and does not say that difftuning sampled it; move it away or choose another name")
     return files
 
@@ -119,6 +117,7 @@ def to_images(pictures: np.ndarray) -> Tensor:
 
 
 def read_pictures(sources: Sequence[tuple[Path | str | BinaryIO, object]], size: int) -> Tensor:
+    """Files or streams, each with the name to call it by in errors, as float32 (N, 3, size, size) in [-1, 1]; DamagedFileError where one cannot be decoded."""
     pictures = np.empty((len(sources), size, size, 3), dtype=np.uint8)
     with strict_about_bombs():
         for row, (source, name) in zip(pictures, sources):
@@ -162,12 +161,9 @@ def open_picture(source: Path | str | BinaryIO, name: object, size: int) -> Imag
 
     try:
         image = pillow.open(source, formats=FORMATS)
-    except (pillow.DecompressionBombError, pillow.DecompressionBombWarning) as error:
-        raise ValueError(
-            f"{name} is too large to decode safely ({one_line(error)}); shrink it or raise PIL.Image.MAX_IMAGE_PIXELS"
-        ) from error
-    except (OSError, SyntaxError, ValueError, struct.error) as error:
-        raise ValueError(f"{name} is no picture that can be read ({type(error).__name__}); remove or convert it") from error
+    except (OSError, SyntaxError, ValueError, struct.error, pillow.DecompressionBombError, pillow.DecompressionBombWarning) as error:
+        reason = f"{type(error).__name__}: {one_line(error)}"
+        raise ValueError(f"{name} is no picture that can be read safely ({reason}); remove, convert or shrink it") from error
     enlarged = max(image.size) / min(image.size) * size**2  # a strip of 1 x 10000 pixels grows to 2.5 million columns
     problem = None
     if image.mode.startswith(("I", "F")):

@@ -55,5 +55,6 @@ def find_split(split: str, available: Sequence[str], where: object) -> str:
 
 
 def one_line(error: BaseException) -> str:
+    """An error's text on one line of 200 characters at most; its type where it says nothing."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 200 else f"{text[:200]}..."

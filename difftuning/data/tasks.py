@@ -22,13 +22,13 @@ from torch import Tensor
 from ..support.files import read_json
 from ..support.hub import is_hub_id
 from ..support.names import one_form, user_path
-from ..support.settings import plain
+from ..support.settings import COUNT, plain, require_within
 from ..support.surroundings import undisturbed
 from ..support.world import data_folder, world_file
 from .folders import find_folder_pictures
 from .hub import SAVED, load_hub_pictures, load_saved_pictures
 from .npz import npz_arrays, npz_pictures
-from .sets import SPLITS, Pictures, digest, distinct_names
+from .sets import Pictures, digest, distinct_names
 
 READ_ALL_LIMIT = 8e9  # bytes of float32 that `Task.images` may fill
 
@@ -125,11 +125,8 @@ def load_task(source: str | os.PathLike, *, split: Literal["train", "validation"
     Raises FileNotFoundError for a source that is nowhere, DamagedFileError for an unreadable
     file, ValueError for contents that are no such set; each names the value and the fix.
     """
-    if split not in SPLITS:
-        raise ValueError(f"unknown split {split!r}: choose one of {', '.join(SPLITS)}")
-    size = plain("size", "int | None", size)
-    if size is not None and size < 1:
-        raise ValueError(f"size is a number of pixels, at least 1, got {size!r}")
+    if (size := plain("size", "int | None", size)) is not None:
+        require_within("size", size, COUNT)
     if not os.fspath(source):
         raise FileNotFoundError(f"no task '' (an empty name); the tiny world has {', '.join(_tasks_if_any())}")
     path = user_path(source)
@@ -141,7 +138,7 @@ def load_task(source: str | os.PathLike, *, split: Literal["train", "validation"
         parquet = any(path.glob("*.parquet")) or any(path.glob("data/*.parquet"))
         pictures = load_hub_pictures(str(path), split, size) if parquet else find_folder_pictures(path, split, size)
         return _task(path.resolve().name, pictures)
-    if path.suffix == ".npz" or path.is_file():
+    if path.is_file():
         return _task(path.stem, npz_pictures(path, split, size))
     return _load_hub_task(source, split, size)
 
@@ -149,8 +146,6 @@ def load_task(source: str | os.PathLike, *, split: Literal["train", "validation"
 @undisturbed
 def load_source(split: Literal["train", "heldout"] = "train", *, size: int | None = None) -> Task:
     """The shipped sample of the pictures that the tiny models were pre-trained on, or its held-out part."""
-    if split not in ("train", "heldout"):
-        raise ValueError(f"unknown split {split!r}: choose train or heldout")
     card = read_json(world_file("source/source.json"))
     path = world_file("source/source.npz")
     pictures = npz_pictures(path, split, size, class_names=card["class_names"])

@@ -22,12 +22,9 @@ def hybrid_loss(model_output: Tensor, x_0: Tensor, x_t: Tensor, noise: Tensor, t
     `model_output` is (N, 2C, h, w): the noise, then the variance as a fraction in [-1, 1]
     between its two bounds (Nichol and Dhariwal, ICML 2021, eq. 15-16).
     """
-    expected = (x_0.shape[0], 2 * x_0.shape[1], *x_0.shape[2:])
-    if tuple(model_output.shape) != expected:
-        raise ValueError(f"model_output must be {expected} (noise and variance), got {tuple(model_output.shape)}")
-    require_shape("x_t", x_t, x_0)
-    require_shape("noise", noise, x_0)
     eps, variance = model_output.float().chunk(2, dim=1)
+    for name, tensor in (("x_t", x_t), ("noise", noise), ("each half of model_output", eps), ("each half of model_output", variance)):
+        require_shape(name, tensor, x_0)
     bound = variational_bound(eps.detach(), variance, x_0, x_t, t, diffusion)
     return eps_loss(eps, noise) + bound
 

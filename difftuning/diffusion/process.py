@@ -70,8 +70,6 @@ class Diffusion:
             tables = {key: table.to(precision).to(like.device) for key, table in self._tables.items()}
             self._applied[like.device, precision] = tables
         t = as_tensor(t)
-        if t.numel() not in (1, len(like)):
-            raise ValueError(f"one timestep for all, or one for each of {len(like)}: got {t.numel()}")
         if t.device.type == "cpu" or t.is_floating_point():  # a look at numbers on a GPU would wait for it
             require_timesteps(t, self.num_timesteps)
         t = t.to(like.device)
@@ -83,9 +81,11 @@ class Diffusion:
         return self.at("signal", t, x_0) * x_0 + self.at("noise", t, x_0) * noise
 
     def predict_x0(self, x_t: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        """x_0 = (x_t - sqrt(1 - a_t) eps) / sqrt(a_t), in the shape of x_t."""
         return (x_t - self.at("noise", t, x_t) * eps) / self.at("signal", t, x_t)
 
     def predict_eps(self, x_t: Tensor, t: Tensor, x_0: Tensor) -> Tensor:
+        """eps = (x_t - sqrt(a_t) x_0) / sqrt(1 - a_t), in the shape of x_t."""
         return (x_t - self.at("signal", t, x_t) * x_0) / self.at("noise", t, x_t)
 
     def velocity(self, x_0: Tensor, t: Tensor, noise: Tensor) -> Tensor:
@@ -115,6 +115,7 @@ def scale_snr(betas: Tensor, factor: float) -> Tensor:
 
 
 def require_timesteps(t: Tensor, num_timesteps: int) -> None:
+    """ValueError where timesteps are no whole numbers or outside the chain, whose last places a negative one would name."""
     if t.is_floating_point() or (t.numel() and not 0 <= int(t.min()) <= int(t.max()) < num_timesteps):
         raise ValueError(f"timesteps must be whole numbers in 0..{num_timesteps - 1}, got {t.flatten()[:8].tolist()}")
 
@@ -127,6 +128,6 @@ def require_finite(role: str, tensor: Tensor) -> None:
 
 
 def require_shape(name: str, tensor: Tensor, x_0: Tensor) -> None:
-    """Other shapes would broadcast into numbers that mean nothing."""
+    """ValueError where a tensor has another shape than x_0: it would broadcast into numbers that mean nothing."""
     if tensor.shape != x_0.shape:
         raise ValueError(f"{name} must have the shape of x_0, {tuple(x_0.shape)}, got {tuple(tensor.shape)}")

@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 
 from ..config import Family
+from ..support.options import require_choice
+from ..support.settings import AMOUNT, COUNT, FRACTION, require_within
 from .process import as_tensor, precise
 
 SIGMOID_WIDTH = 0.05  # of the chain; a soft step between the threshold and the power families
@@ -27,13 +29,13 @@ SIGMOID_WIDTH = 0.05  # of the chain; a soft step between the threshold and the 
 
 def reconsolidation_weight(t: Tensor, num_timesteps: int, tau: float = 1.0) -> Tensor:
     """psi(t) = (t/T)^tau, the paper's weight of the target loss; float32, in the shape of t."""
-    _require_nonnegative("tau", tau)
+    require_within("tau", tau, AMOUNT)
     return ((_timesteps(t, num_timesteps) / num_timesteps) ** tau).float()
 
 
 def retention_weight(t: Tensor, num_timesteps: int, tau: float = 1.0) -> Tensor:
     """xi(t) = 1 - (t/T)^tau, the paper's weight of the memory-bank loss; float32, in the shape of t."""
-    _require_nonnegative("tau", tau)
+    require_within("tau", tau, AMOUNT)
     return (1 - (_timesteps(t, num_timesteps) / num_timesteps) ** tau).float()
 
 
@@ -63,8 +65,8 @@ def timestep_distribution(num_timesteps: int, power: float, *, descending: bool 
     Rising (reconsolidation): proportional to (i+1)^power; `descending` mirrors it
     (retention).  Power 0 is uniform.  Returns float64 of shape (num_timesteps,), sum 1.
     """
-    _require_steps(num_timesteps)
-    _require_nonnegative("power", power)
+    require_within("num_timesteps", num_timesteps, COUNT)
+    require_within("power", power, AMOUNT)
     ranks = torch.arange(1, num_timesteps + 1, dtype=torch.float64, device="cpu")
     rising = (ranks / num_timesteps) ** power  # scaled first: 1000^power may overflow
     rising = rising / rising.sum()
@@ -139,8 +141,7 @@ def min_snr_weight(snr: Tensor, *, gamma: float = 5.0) -> Tensor:
 
 
 def _family(name: Family) -> TimestepFamily:
-    if name not in FAMILIES:
-        raise ValueError(f"unknown family {name!r}: choose one of {', '.join(FAMILIES)}")
+    require_choice("family", name, FAMILIES)
     return FAMILIES[name]
 
 
@@ -152,26 +153,15 @@ def _normalised(weights: Tensor, whose: str) -> Tensor:
 
 def _fraction(t: Tensor, num_timesteps: int, threshold: float) -> Tensor:
     """t/T in float64; ValueError where the threshold is no such fraction."""
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold is a fraction of the chain between 0 and 1, got {threshold}")
+    require_within("threshold", threshold, FRACTION)
     return _timesteps(t, num_timesteps) / num_timesteps
 
 
 def _timesteps(t: Tensor, num_timesteps: int) -> Tensor:
-    _require_steps(num_timesteps)
+    require_within("num_timesteps", num_timesteps, COUNT)
     t = as_tensor(t)
     t = t.to(precise(t.device))
     outside = t[~((t >= 0) & (t < num_timesteps))]  # NaN, too
     if len(outside):
         raise ValueError(f"timestep {outside[0].item():g} is outside 0..{num_timesteps - 1}")
     return t
-
-
-def _require_steps(num_timesteps: int) -> None:
-    if num_timesteps < 1:
-        raise ValueError(f"num_timesteps must be at least 1, got {num_timesteps}")
-
-
-def _require_nonnegative(name: str, value: float) -> None:
-    if not 0 <= value < float("inf"):
-        raise ValueError(f"{name} must be a finite number of at least 0, got {value}")

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from ..data.conditions import KINDS, Kind
 from ..data.pictures import RANGE_SLACK, require_pictures
+from ..support.options import require_choice
 from ..support.settings import plain
 from ..support.surroundings import undisturbed
 
@@ -42,8 +43,7 @@ def condition_agreement(kind: Kind, asked: Tensor, found: Tensor) -> Tensor:
     The five measures differ in what chance gives them: `scale_agreement` puts them on one axis.
     Raises ValueError for an unknown kind, another shape or range, NaN, and pictures too small for SSIM.
     """
-    if kind not in KINDS:
-        raise ValueError(f"unknown condition {kind!r}: choose one of {', '.join(KINDS)}")
+    require_choice("condition", kind, KINDS)
     for role, pictures in ("asked", asked), ("found", found):
         _check_conditions(role, pictures)
     if asked.shape != found.shape:

@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from ..diffusion.losses import eps_loss
+from ..diffusion.process import as_tensor, require_timesteps
 from ..models.pretrained import Pretrained, require_model
 from ..sampling import SamplingStep, label_rows, sample, sample_latents
 from ..support.progress import progress_bar
 from ..support.random import seeded_generator
-from ..support.settings import plain
+from ..support.settings import FRACTION, plain, require_within
 from ..support.surroundings import undisturbed
 from ..training.fine_tuned import FineTuned
 from .metrics import HasImages, evaluate
@@ -75,8 +76,7 @@ def denoiser_replacement(tuned: FineTuned | Pretrained, pretrained: Pretrained, 
     samples = plain("samples", "int", samples)
     fractions = [float(fraction) for fraction in fractions]
     for fraction in fractions:
-        if not 0 <= fraction <= 1:
-            raise ValueError(f"fractions must be between 0 and 1, got {fraction}")
+        require_within("fractions", fraction, FRACTION)
     rows = _task_rows(model, reference) if model is tuned else tuned.rows
     labels = rows[torch.arange(samples) % len(rows)]
     stride = model.diffusion.num_timesteps // steps
@@ -128,38 +128,39 @@ def loss_ratio(before: Pretrained, after: Pretrained, images: Tensor, labels: Te
 @undisturbed
 @torch.no_grad()
 def timestep_losses(model: Pretrained, images: Tensor, labels: Tensor, timesteps: Sequence[int] | Tensor, *, seed: int = 0,
-                    batch_size: int = 250) -> Tensor:  # fmt: skip
-    """Mean squared error of the predicted noise at each timestep; float64 (len(timesteps),)."""
+                    batch_size: int = 250, conditions: dict[str, Tensor] | None = None) -> Tensor:  # fmt: skip
+    """Mean squared error of the predicted noise at each timestep; float64 (len(timesteps),).  `conditions` (each (N, ...)) are told beside the labels."""
     images = getattr(images, "images", images)  # a task's
     latents = torch.cat([model.encode(part) for part in images.split(batch_size)])
     labels = label_rows(model, labels).to(model.device)
-    if len(labels) != len(latents):
-        raise ValueError(f"one label belongs to each image: got {len(labels)} labels and {len(latents)} images")
-    if not len(latents):
-        raise ValueError("there are no images to measure the loss on")
+    if not len(labels) == len(latents) > 0:
+        raise ValueError(f"there must be images, and one label for each: got {len(labels)} labels and {len(latents)} images")
+    parts = [slice(first, first + batch_size) for first in range(0, len(latents), batch_size)]
+    told = [{name: rows[part].to(model.device) for name, rows in (conditions or {}).items()} for part in parts]
     means = []
     for t in _whole(timesteps, model).tolist():
         noise = torch.randn(latents.shape, generator=seeded_generator(seed, "timestep loss", t)).to(latents.device)
         errors = []
-        for x_0, eps, y in zip(latents.split(batch_size), noise.split(batch_size), labels.split(batch_size)):
+        for part, own in zip(parts, told):
+            x_0, eps = latents[part], noise[part]
             times = torch.full((len(x_0),), t, device=x_0.device)
-            errors.append(eps_loss(model.predict(model.diffusion.q_sample(x_0, times, eps), times, y), eps))
+            errors.append(eps_loss(model.predict(model.diffusion.q_sample(x_0, times, eps), times, labels[part], **own), eps))
         means.append(torch.cat(errors).cpu().double().mean())
     return torch.stack(means)
 
 
 def _whole(timesteps: Sequence[int] | Tensor, model: Pretrained) -> Tensor:
-    """Timesteps as int64 (K,); fractions of the chain, places outside it and none at all raise."""
-    given, last = torch.as_tensor(timesteps).cpu().reshape(-1), model.diffusion.num_timesteps - 1
-    if not given.numel() or bool((given != given.long()).any()) or not 0 <= int(given.min()) <= int(given.max()) <= last:
-        raise ValueError(f"timesteps must be whole numbers in 0..{last}, one or more, got {given[:8].tolist()}")
+    """Timesteps as int64 (K,); fractions of the chain and places outside it raise."""
+    given = as_tensor(timesteps).cpu().reshape(-1)
+    require_timesteps(given, model.diffusion.num_timesteps)
     return given.long()
 
 
-def losses_by_tenth(model: Pretrained, images: Tensor, labels: Tensor, *, each: int = 4, seed: int = 0) -> Tensor:
+def losses_by_tenth(model: Pretrained, images: Tensor, labels: Tensor, *, each: int = 4, seed: int = 0,
+                    conditions: dict[str, Tensor] | None = None) -> Tensor:  # fmt: skip
     """`timestep_losses` averaged over `each` timesteps of every tenth of the chain, data end first; float64 (10,)."""
     tenths = chain_tenths(model.diffusion.num_timesteps, each)
-    return timestep_losses(model, images, labels, tenths.flatten(), seed=seed).reshape(tenths.shape).mean(1)
+    return timestep_losses(model, images, labels, tenths.flatten(), seed=seed, conditions=conditions).reshape(tenths.shape).mean(1)
 
 
 def chain_tenths(num_timesteps: int, each: int = 4) -> Tensor:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import copy
 import functools
 import hashlib
-import os
 import warnings
 from collections import OrderedDict
 from typing import Callable, Iterator, Protocol
@@ -20,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..data.pictures import require_pictures, require_range
-from ..support.kinds import require_kind
+from ..diffusion.process import require_finite
 from ..support.names import user_path
 from ..support.surroundings import undisturbed
 from .feature_net import load_feature_net
@@ -61,13 +60,9 @@ def evaluate(images: Tensor | HasImages, reference: Tensor | HasImages, *, featu
     if images.shape[2:] != reference.shape[2:]:
         smaller = min(*images.shape[2:], *reference.shape[2:])
         raise ValueError(f"images are {_size(images)} but the reference is {_size(reference)}: load both with size={smaller}")
-    for role, count in ("images", len(images)), ("reference images", len(reference)):
-        _require_neighbours(role, count, NEIGHBOURS)
     if features == "tiny" and max(_colour(images), _colour(reference)) > COLOUR_SLACK:
         warnings.warn("the tiny feature net sees brightness only: colours do not count in these scores", stacklevel=3)
     a, b = extract(images, features), _reference_features(reference, features)
-    if a.shape[1] != b.shape[1]:
-        raise ValueError(f"{_name(features)} gave {a.shape[1]} features for the images and {b.shape[1]} for the reference")
     precision, recall = precision_recall(a, b)
     return {
         "fid": frechet_distance(a, b), "kid": kernel_distance(a, b), "precision": precision, "recall": recall,
@@ -127,11 +122,7 @@ def precision_recall(a: Tensor, reference: Tensor, k: int = NEIGHBOURS) -> tuple
     A set's manifold is the union of balls around its points, each reaching to the point's
     k-th nearest neighbour in the set (Kynkaanniemi et al., NeurIPS 2019, eq. 1 and 2).
     """
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
-    a, reference = _check_features(a, reference, at_least=1)
-    _require_neighbours("images", len(a), k)
-    _require_neighbours("reference images", len(reference), k)
+    a, reference = _check_features(a, reference, at_least=k + 1)
     return _share_inside(a, reference, k), _share_inside(reference, a, k)
 
 
@@ -184,12 +175,8 @@ def extract(images: Tensor, features: Features = "tiny", batch_size: int = 256) 
     _check_images("images", images)
     extractor = _extractor(features, images.device) if isinstance(features, str) else features
     parts = [extractor(part.float().clamp(-1, 1)) for part in images.split(batch_size)]
-    for part, given in zip(parts, images.split(batch_size)):
-        if part.ndim != 2 or len(part) != len(given):
-            raise ValueError(f"{_name(features)} must give (N, D) features, got {tuple(part.shape)} for {len(given)} images")
     found = torch.cat(parts).cpu().double()  # in this order: some devices have no float64
-    if not found.isfinite().all():
-        raise ValueError(f"{_name(features)} gave non-finite features")
+    require_finite(f"{_name(features)}'s features", found)
     return found
 
 
@@ -239,8 +226,6 @@ def _name(features: Features) -> str:
 
 
 def _check_images(role: str, images: Tensor) -> None:
-    if isinstance(images, (str, os.PathLike)):
-        require_kind(role, images, Tensor, "load_task")
     require_pictures(role, images)
     if len(images) == 0:
         raise ValueError(f"there are no {role} to score")
@@ -248,18 +233,11 @@ def _check_images(role: str, images: Tensor) -> None:
 
 
 def _check_features(a: Tensor, b: Tensor, *, at_least: int) -> tuple[Tensor, Tensor]:
-    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
-        raise ValueError(f"features must be (N, D) and (M, D), got {tuple(a.shape)} and {tuple(b.shape)}")
-    if min(len(a), len(b)) < at_least:
-        raise ValueError(f"at least {at_least} feature vectors on either side, got {len(a)} and {len(b)}")
-    if not (a.isfinite().all() and b.isfinite().all()):
-        raise ValueError("features hold NaN or infinity")
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) < at_least:
+        raise ValueError(f"features are (N, D) and (M, D), of {at_least} images or more, got {tuple(a.shape)} and {tuple(b.shape)}")
+    for features in (a, b):
+        require_finite("features", features)
     return a.cpu().double(), b.cpu().double()
-
-
-def _require_neighbours(role: str, count: int, k: int) -> None:
-    if count <= k:
-        raise ValueError(f"{count} {role} cannot be scored with k = {k} neighbours: give {k + 1} or more")
 
 
 def _size(images: Tensor) -> str:

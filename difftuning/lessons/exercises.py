@@ -29,6 +29,8 @@ from typing import Any, Callable
 import torch
 from torch import Tensor
 
+from ..support.options import require_choice
+
 CLOSE = 1e-3  # relative: as near as float32 or another order of sums may lead
 EXACT = 1e-6
 
@@ -52,9 +54,6 @@ def exercise(name: str) -> Callable[[Callable[[Callable], Grade]], Callable[[Cal
     """Register a checker under the name that lessons call it by."""
 
     def register(checker: Callable[[Callable], Grade]) -> Callable[[Callable], Grade]:
-        there = EXERCISES.get(name, checker)
-        if (there.__module__, there.__qualname__) != (checker.__module__, checker.__qualname__):
-            raise ValueError(f"two exercises are called {name!r}: {there.__module__} has one already")
         EXERCISES[name] = checker
         return checker
 
@@ -64,8 +63,7 @@ def exercise(name: str) -> Callable[[Callable[[Callable], Grade]], Callable[[Cal
 def grade(name: str, answer: Callable) -> Grade:
     """Grade the reader's function `answer` for the exercise `name`."""
     load_checkers()
-    if name not in EXERCISES:
-        raise ValueError(f"no exercise is called {name!r}: there are {', '.join(EXERCISES)}")
+    require_choice("exercise", name, EXERCISES)
     if not callable(answer):
         return Grade(False, f"hand over your function itself, not its value ({type(answer).__name__})")
     try:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from ..support.options import require_choice
 from ..support.progress import progress_bar
 from .figures import Figure
 
@@ -103,12 +104,9 @@ def explore(picture: Pictures, **start: Any) -> Explorer:
 
 def starting_setting(axes: Mapping[str, Sequence], start: Mapping[str, Any]) -> dict[str, Any]:
     """A value for every axis, its first one where `start` names none."""
-    unknown = set(start) - set(axes)
-    if unknown:
-        raise ValueError(f"no control is called {sorted(unknown)[0]!r}: this explorer has {', '.join(axes)}")
     for name, value in start.items():
-        if value not in axes[name]:
-            raise ValueError(f"{name} cannot be {value!r}: choose one of {', '.join(map(str, axes[name]))}")
+        require_choice("control", name, axes)
+        require_choice(name, value, axes[name])
     return {name: start.get(name, values[0]) for name, values in axes.items()}
 
 

@@ -40,11 +40,11 @@ def filmstrip(explorer: Explorer | Pictures, **settings: Any) -> Figure:
     """
     picture, start = getattr(explorer, "picture", explorer), getattr(explorer, "start", {})
     lists = [name for name, value in settings.items() if isinstance(value, (list, tuple, range))]
-    if len(lists) > 1:
-        raise ValueError(f"a filmstrip varies one control, not {' and '.join(lists)}")
     free = lists or [name for name in picture.axes if name not in settings]
-    if not free:
-        raise ValueError(f"a filmstrip needs a list of values for one of {', '.join(picture.axes)}")
+    if len(lists) > 1 or not free:
+        raise ValueError(
+            f"a filmstrip needs a list of values for one of {', '.join(picture.axes)}, not for {' and '.join(lists) or 'none'}"
+        )
     varied = free[0]
     values = list(settings.get(varied) or _spread(picture.axes[varied]))
     held = start | {name: value for name, value in settings.items() if name != varied}

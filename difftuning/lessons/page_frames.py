@@ -25,6 +25,7 @@ class Pictures(Protocol):
 
 
 def frames_are_asked_for() -> bool:
+    """Whether a page is being made that moves without a kernel (`make pages`)."""
     return os.environ.get("DIFFTUNING_FRAMES") == "on"
 
 
@@ -69,6 +70,7 @@ def settings_near(axes: Mapping[str, Sequence], start: Mapping[str, Any]) -> lis
 
 
 def value_label(value: Any) -> str:
+    """A control's value as it is written beside its slider."""
     return value if isinstance(value, str) else f"{value:g}"
 
 

@@ -1,52 +1,162 @@
 """What a choice does to tuning: losses along the chain and scores of samples, method by method (lessons 04 and 05).
 
-The runs are those of the study "parts": every method with the same steps, pictures, starting noise and learning rate.
+The runs are those of the study "parts": every method with the same steps, pictures and starting noise.  Both ways of guidance
+count alike, so a verdict holds for all sets and both of them, or says that it does not.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Sequence
+import itertools
+from typing import TYPE_CHECKING, Iterable, Mapping, NamedTuple, Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from ..config import StudyCell
 from ..studies.gains import Estimate, estimate, read_table
-from .figures import COLOURS, Figure, describe, theme
-from .filmstrip import Strip
+from ..support.world import data_folder, world_version
 
 if TYPE_CHECKING:
     import pandas
-    from matplotlib.axes import Axes
 
 RUNS = {"footwear": 2000, "digits": 200}  # training pictures of each task
-STEPS, GUIDANCE, SPLIT = 800, "1.5", "test"
-SIDES = {"target": "new pictures (target, held out)", "source": "old pictures (source, held out)"}
-MORE_COLOURS = {
-    "weightings swapped": "#E69F00",
-    "weighted, not sampled": "#882255",
-    "Diff-Tuning, own labels": "#882255",
-    "bank of 100": "#E69F00",
-    "bank of far classes": "#117733",
-    "bank of noise": "#777777",
-}
+STEPS, SPLIT, GUIDANCES = 800, "test", ("1", "1.5")
+SIDES = ("target", "source")  # new and old pictures, both held out
+TENTHS = range(1, 11)
 LEAST_SEEDS = 3  # for an interval
+ALIKE, KEPT = 0.05, 0.1  # less is no difference: of a distance, and of a rise in the loss on old pictures
+BETTER, WORSE, SAME = "better", "worse", "about the same"
 
 
 class Parts(NamedTuple):
-    """Scores of samples (a row for each task, method and seed) and losses along the chain (for each tenth and kind of pictures, too)."""
+    """Scores of samples (a row for each task, method, seed and guidance), losses along the chain (for each tenth and kind of pictures, too),
+    and the Frechet distance of real pictures by task."""
 
     scores: pandas.DataFrame
     losses: pandas.DataFrame
+    floors: Mapping[str, float] = {}
 
     @property
     def tasks(self) -> list[str]:
         """Those of `RUNS` that the tables hold."""
         return [task for task in RUNS if (self.losses.task == task).any()]
 
+    def present(self, methods: Iterable[str]) -> list[str]:
+        """Those methods that the tables hold, in this order."""
+        held = set(self.losses.method)
+        return [method for method in methods if method in held]
+
 
 def read_parts() -> Parts:
-    """The two tables of the study, its final step alone; scores at guidance 1.5 on the test split."""
+    """The tables of the study, its final step alone; scores on the test split."""
     scores, losses = (_of_these_runs(read_table(name)) for name in ("parts", "parts_losses"))
-    return Parts(scores[(scores.guidance == GUIDANCE) & (scores.split == SPLIT)], losses[losses.data.isin(list(SIDES))])
+    scores = scores[scores.guidance.isin(GUIDANCES) & (scores.split == SPLIT)]
+    floors = read_table("floors")
+    floors = floors[(floors.pictures == "training pictures") & (floors.training_pictures >= scores.samples.max())]  # as many as samples
+    return Parts(scores, losses[losses.data.isin(SIDES)], floors.groupby("task").fid.first().to_dict())
+
+
+def read_samples(parts: Parts, task: str, method: str) -> Tensor:
+    """Samples (N, 3, H, W) that the study kept of a method's first seed, at guidance 1.5, class by class; none where it kept none."""
+    rows = parts.scores[(parts.scores.task == task) & (parts.scores.method == method)]
+    with np.load(data_folder() / "results" / "parts_samples.npz", allow_pickle=False) as kept:
+        for seed, rate in sorted(set(zip(rows.seed, rows.learning_rate))):
+            name = StudyCell(task, method, seed, rate, steps=(STEPS,), training_pictures=RUNS[task]).file_name
+            if name in kept:
+                return (torch.from_numpy(kept[name]).float() / 127.5 - 1)[:, None].expand(-1, 3, -1, -1)
+    return torch.empty(0, 3, 32, 32)
+
+
+def ratios(parts: Parts, task: str, data: str, method: str, tenths: Sequence[int] = TENTHS) -> Estimate:
+    """The logarithm of loss after / loss before, its mean over these tenths: an estimate over seeds."""
+    return estimate(_log_ratios(parts, task, data, method, tenths).to_numpy())
+
+
+def ratio(parts: Parts, task: str, data: str, method: str, tenths: Sequence[int] = TENTHS) -> float:
+    """Loss after / loss before: the geometric mean over tenths and seeds."""
+    return float(np.exp(ratios(parts, task, data, method, tenths).mean))
+
+
+def score(parts: Parts, task: str, method: str, guidance: str) -> Estimate:
+    """Frechet distance of a method's samples; lower is better."""
+    return estimate(_distances(parts, task, method, guidance).to_numpy())
+
+
+def distance_saved(parts: Parts, task: str, method: str, other: str, guidance: str) -> Estimate:
+    """log(other's distance / the method's), seed by seed: above 0 the method's samples are better."""
+    ours, theirs = (np.log(_distances(parts, task, name, guidance)) for name in (method, other))
+    return estimate((theirs - ours).dropna().to_numpy())
+
+
+def rise_avoided(parts: Parts, task: str, method: str, other: str, tenths: Sequence[int] = TENTHS) -> Estimate:
+    """The share of another method's rise in the loss on old pictures that this one avoids, seed by seed; the rise is its mean over these tenths."""
+    ours, theirs = (np.exp(_log_ratios(parts, task, "source", name, tenths)) - 1 for name in (method, other))
+    return estimate((1 - ours / theirs).dropna().to_numpy())
+
+
+def new_samples(parts: Parts, method: str, other: str = "plain") -> str:
+    """Are a method's samples better than another's?  See `in_a_word`."""
+    cells = ((task, guidance) for task in parts.tasks for guidance in GUIDANCES)
+    return in_a_word((distance_saved(parts, task, method, other, guidance) for task, guidance in cells), ALIKE)
+
+
+def old_pictures(parts: Parts, method: str, other: str = "plain") -> str:
+    """Are old pictures kept better than under another method?  See `in_a_word`."""
+    return in_a_word((rise_avoided(parts, task, method, other) for task in parts.tasks), KEPT)
+
+
+def in_a_word(gains: Iterable[Estimate], margin: float) -> str:
+    """The words "better", "worse" or "about the same" where all gains agree; "partly better", "partly worse" or "mixed" where they do not."""
+    words = {_one_word(gain, margin) for gain in gains}
+    if len(words) == 1:
+        return words.pop()
+    return "mixed" if {BETTER, WORSE} <= words else "partly better" if BETTER in words else "partly worse"
+
+
+def beside(parts: Parts, methods: Sequence[str], other: str) -> str:
+    """Markdown: for each set and guidance, which methods' samples are better or worse than another's; below, what counts as a difference."""
+    lines = []
+    for guidance, task in itertools.product(GUIDANCES, parts.tasks):
+        groups: dict[str, list[str]] = {BETTER: [], SAME: [], WORSE: []}
+        for method in parts.present(methods):
+            groups[_one_word(distance_saved(parts, task, method, other, guidance), ALIKE)].append(method)
+        found = (f"{', '.join(names)} *{word} {'as' if word == SAME else 'than'} {other}*" for word, names in groups.items() if names)
+        lines.append(f"- {task}, guidance {guidance}: {'; '.join(found)}")
+    within = ", or within the 95 % interval of the difference," if _seeds(parts)[1] >= LEAST_SEEDS else ""
+    return "\n".join(lines) + f"\n\n(Less than {100 * ALIKE:.0f} % apart{within} is called the same.)"
+
+
+def runs_in_words(parts: Parts) -> str:
+    """What was run, and how far it is to be trusted: said once, early in a lesson."""
+    sets = " and ".join(f"{RUNS[task]:,} pictures of {task}" for task in parts.tasks)
+    least, most = _seeds(parts)
+    count = "one run (seed)" if most == 1 else f"{most} runs (seeds)" if least == most else f"{least} to {most} runs (seeds)"
+    chance, intervals = "a small difference may be chance", "bars and bands are 95 % intervals"
+    trust = intervals if least >= LEAST_SEEDS else f"{intervals}, and where there is none {chance}" if most >= LEAST_SEEDS else chance
+    ready = " The model's own pre-training is not finished, so these numbers are preliminary." if "preview" in world_version() else ""
+    return f"{STEPS} steps on {sets}; {count} of each method: {trust}.{ready}"
+
+
+def seeds_in_words(parts: Parts) -> str:
+    """A figure's footnote: "one seed", "3 seeds, 95 % intervals", ..."""
+    least, most = _seeds(parts)
+    if most == 1:
+        return "one seed"
+    return f"{most if least == most else f'{least} to {most}'} seeds" + (", 95 % intervals" if most >= LEAST_SEEDS else "")
+
+
+def _seeds(parts: Parts) -> tuple[int, int]:
+    counts = parts.scores.groupby(["task", "method"]).seed.nunique()
+    return int(counts.min()), int(counts.max())
+
+
+def _one_word(gain: Estimate, margin: float) -> str:
+    """Beyond the margin, and with three seeds or more beyond the interval, too."""
+    bound = gain.half_width if gain.seeds >= LEAST_SEEDS else 0
+    if not abs(gain.mean) > max(margin, bound):
+        return SAME
+    return BETTER if gain.mean > 0 else WORSE
 
 
 def _of_these_runs(table: pandas.DataFrame) -> pandas.DataFrame:
@@ -54,133 +164,12 @@ def _of_these_runs(table: pandas.DataFrame) -> pandas.DataFrame:
     return table[wanted & (table.step == STEPS)]
 
 
-def ratios(parts: Parts, task: str, data: str, method: str, tenths: Sequence[int] = range(1, 11)) -> Estimate:
-    """The logarithm of loss after / loss before, its mean over these tenths: an estimate over seeds."""
+def _log_ratios(parts: Parts, task: str, data: str, method: str, tenths: Sequence[int] = TENTHS) -> pandas.Series:
     rows = parts.losses[(parts.losses.task == task) & (parts.losses.data == data) & (parts.losses.method == method)]
     rows = rows[rows.tenth.isin(list(tenths))]
-    return estimate(np.log(rows.after / rows.before).groupby(rows.seed).mean().to_numpy())
+    return np.log(rows.after / rows.before).groupby(rows.seed).mean()
 
 
-def ratio(parts: Parts, task: str, data: str, method: str, tenths: Sequence[int] = range(1, 11)) -> float:
-    """Loss after / loss before: the geometric mean over tenths and seeds."""
-    return float(np.exp(ratios(parts, task, data, method, tenths).mean))
-
-
-def score(parts: Parts, task: str, method: str) -> Estimate:
-    """Frechet distance of a method's samples; lower is better."""
-    rows = parts.scores[(parts.scores.task == task) & (parts.scores.method == method)]
-    return estimate(rows.fid.to_numpy())
-
-
-def seeds_in_words(parts: Parts) -> str:
-    """How many runs there are of each method: "one seed", "3 seeds" or "1 to 5 seeds", and what is drawn of it."""
-    counts = parts.scores.groupby(["task", "method"]).seed.nunique()
-    least, most = int(counts.min()), int(counts.max())
-    if most == 1:
-        return "One seed: a small difference may be chance."
-    words = f"{most} seeds" if least == most else f"{least} to {most} seeds"
-    interval = "bands and bars are 95 % intervals" if most >= LEAST_SEEDS else "too few for an interval"
-    alone = ", and a mark without one is a single run" if least == 1 and most >= LEAST_SEEDS else ""
-    return f"Means over {words}; {interval}{alone}."
-
-
-def loss_figure(parts: Parts, methods: Sequence[str]) -> Figure:
-    """Held-out loss after / before tuning in each tenth of the chain: a row for each task, new pictures left and old ones right."""
-    with theme():
-        figure = Strip(figsize=(10.2, 0.4 + 3 * len(parts.tasks)), layout="constrained")
-        axes = figure.subplots(len(parts.tasks), len(SIDES), sharex=True, sharey="row", squeeze=False)
-    for row, task in enumerate(parts.tasks):
-        ends = []
-        for axis, (data, title) in zip(axes[row], SIDES.items()):
-            widths = np.linspace(4, 1.6, len(methods))  # wide ones below, so that none hides another
-            lines = {method: _loss_line(axis, parts, task, data, method, width) for method, width in zip(methods, widths)}
-            ends.append({method: values[-1] for method, values in lines.items() if len(values)})
-            axis.axhline(1, color="0.35", linewidth=1)
-            if not row:
-                axis.set_title(title, fontsize=12)
-        _ratio_scale(axes[row, 0])
-        axes[row, 0].set_ylabel(f"{task}, {RUNS[task]:,} pictures\nloss after / before (log)", fontsize=11)
-        _names_at_the_end(axes[row, -1], ends[-1])
-        axes[row, 0].text(0.6, 0.97, "unchanged", fontsize=9, color="0.35", va="top")
-    for axis in axes[-1]:
-        axis.set_xticks(range(1, 11))
-        axis.set_xlabel("tenth of the chain (1: least noise, 10: most)", fontsize=11)
-    figure.supxlabel(seeds_in_words(parts), fontsize=10, color="0.35")
-    found = (
-        f"{task}: " + ", ".join(f"{method} {ratio(parts, task, 'target', method):.2f} new and {ratio(parts, task, 'source', method):.2f} old"
-                                for method in methods)
-        for task in parts.tasks
-    )  # fmt: skip
-    return describe(
-        figure, f"Held-out loss after tuning over that before, by tenth of the chain. Means over the chain: {'; '.join(found)}."
-    )
-
-
-def score_figure(parts: Parts, methods: Sequence[str]) -> Figure:
-    """Frechet distance of each method's samples, a panel for each task; the dashed line is plain fine-tuning."""
-    with theme():
-        figure = Strip(figsize=(10.2, 0.42 * len(methods) + 1.5), layout="constrained")
-        axes = figure.subplots(1, len(parts.tasks), sharey=True, squeeze=False)[0]
-    for axis, task in zip(axes, parts.tasks):
-        for place, method in enumerate(methods):
-            _score_mark(axis, parts, task, method, place)
-        plain = score(parts, task, "plain")
-        if plain.seeds:
-            axis.axvline(plain.mean, color=_colour("plain"), linestyle="--", linewidth=1.2, zorder=0)
-        axis.set(xlabel="Frechet distance at guidance 1.5 (left is better)", title=f"{task}, {RUNS[task]:,} pictures")
-        axis.title.set_fontsize(12)
-        axis.xaxis.label.set_fontsize(11)
-        axis.margins(x=0.12)
-    axes[0].set_yticks(range(len(methods)), methods, fontsize=11)
-    axes[0].set_ylim(len(methods) - 0.5, -0.5)
-    for label, method in zip(axes[0].get_yticklabels(), methods):
-        label.set_color(_colour(method))
-    figure.supxlabel(seeds_in_words(parts), fontsize=10, color="0.35")
-    found = (f"{task}: " + ", ".join(f"{method} {score(parts, task, method).mean:.2f}" for method in methods) for task in parts.tasks)
-    return describe(figure, f"Frechet distance of samples at guidance 1.5, lower is better. {'; '.join(found)}.")
-
-
-def _loss_line(axis: Axes, parts: Parts, task: str, data: str, method: str, width: float) -> np.ndarray:
-    found = [ratios(parts, task, data, method, [tenth]) for tenth in range(1, 11)]
-    if not found[0].seeds:
-        return np.empty(0)
-    means, halves = np.array([one.mean for one in found]), np.array([one.half_width for one in found])
-    axis.plot(range(1, 11), np.exp(means), color=_colour(method), marker="o", markersize=width + 2, linewidth=width)
-    if found[0].seeds >= LEAST_SEEDS:
-        axis.fill_between(range(1, 11), np.exp(means - halves), np.exp(means + halves), color=_colour(method), alpha=0.15, linewidth=0)
-    return np.exp(means)
-
-
-def _ratio_scale(axis: Axes) -> None:
-    """A log axis on which half and twice lie equally far from 1."""
-    axis.set_yscale("log", base=2)
-    low, high = axis.get_ylim()
-    axis.set_ylim(min(low, 0.45), max(high, 1.3))
-    ticks = [tick for tick in (0.25, 0.35, 0.5, 0.7, 1, 1.4, 2, 3, 4, 6, 8) if axis.get_ylim()[0] <= tick <= axis.get_ylim()[1]]
-    axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    axis.minorticks_off()
-
-
-def _names_at_the_end(axis: Axes, ends: dict[str, float]) -> None:
-    """Each line's name right of its end, moved up where two would touch."""
-    low, high = np.log(axis.get_ylim())
-    room, place = 0.085 * (high - low), -np.inf
-    for method, value in sorted(ends.items(), key=lambda item: item[1]):
-        place = max(np.log(value), place + room)
-        axis.annotate(method, (10, value), xytext=(10.35, np.exp(place)), color=_colour(method), fontsize=11, va="center",
-                      annotation_clip=False)  # fmt: skip
-
-
-def _score_mark(axis: Axes, parts: Parts, task: str, method: str, place: int) -> None:
-    rows = parts.scores[(parts.scores.task == task) & (parts.scores.method == method)]
-    if not len(rows):
-        return
-    found, colour = score(parts, task, method), _colour(method)
-    if found.seeds >= LEAST_SEEDS:
-        axis.errorbar([found.mean], [place], xerr=[found.half_width], color=colour, linewidth=2, capsize=4)
-    axis.plot(rows.fid, [place] * len(rows), color=colour, marker="|", markersize=9, linestyle="none", alpha=0.6)
-    axis.plot([found.mean], [place], color=colour, marker="o", markersize=9, linestyle="none")
-
-
-def _colour(method: str) -> str:
-    return (COLOURS | MORE_COLOURS)[method]
+def _distances(parts: Parts, task: str, method: str, guidance: str) -> pandas.Series:
+    rows = parts.scores[(parts.scores.task == task) & (parts.scores.method == method) & (parts.scores.guidance == guidance)]
+    return rows.set_index("seed").fid

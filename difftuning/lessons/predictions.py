@@ -1,7 +1,7 @@
 """A reader's prediction, recorded before the measurement and set beside it afterwards.
 
 guess = predict("What happens to the loss?", ["it rises", "it falls"])     # a cell's last line: `guess`
-guess.beside("it falls")                                                   # -> "You predicted: it rises. Measured: it falls."
+guess.beside("it falls")                                                   # -> "You predicted: it rises. Answer: it falls."
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any, Sequence
 
 import ipywidgets as widgets
+
+from ..support.options import require_choice
 
 
 class Prediction(widgets.VBox):
@@ -23,14 +25,14 @@ class Prediction(widgets.VBox):
 
     @property
     def choice(self) -> str | None:
+        """The reader's answer, None until there is one."""
         return self.buttons.value
 
     def beside(self, measured: str) -> str:
         """Prediction and measurement in one line; `measured` is one of the answers."""
-        if measured not in self.answers:
-            raise ValueError(f"{measured!r} is none of the answers: {', '.join(self.answers)}")
-        said = f"You predicted: {self.choice}." if self.choice else "You made no prediction."
-        return f"{said} Measured: {measured}."
+        require_choice("answer", measured, self.answers)
+        said = f"You predicted: {self.choice}. " if self.choice else ""
+        return f"{said}Answer: {measured}."
 
     def _keep(self, change: dict) -> None:
         self.note.value = f"Recorded: {change.new}."

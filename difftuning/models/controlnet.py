@@ -8,12 +8,14 @@ base draws, whatever the picture; at first those convolutions alone get a gradie
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Sequence
 
 import torch
 from torch import Tensor, nn
 
+from ..data.pictures import require_pictures
 from .pretrained import Pretrained
 
 EMBEDDING_CHANNELS = (16, 32, 96, 256)  # of the condition's embedding; each further one halves the picture
@@ -40,6 +42,8 @@ class ControlNetAdapter:
                 denoiser.controlnet = ControlNetModel.from_unet(
                     denoiser.unet, conditioning_embedding_out_channels=self.embedding_channels
                 )  # fmt: skip
+        else:
+            denoiser.controlnet = copy.deepcopy(denoiser.controlnet)  # whose weights the frozen base may share
         denoiser.controlnet.requires_grad_(True)
 
 
@@ -71,14 +75,10 @@ def require_controls(model: Pretrained, pictures: Tensor, count: int) -> None:
     if not model.takes_prompts or model.denoiser.controlnet is None:
         raise ValueError(f"{model.name} has no ControlNet: train one with fine_tune_controlnet, or load a pipeline that has one")
     size = model.image_size
-    if not isinstance(pictures, Tensor) or not pictures.is_floating_point():
+    require_pictures("conditions", pictures, size)
+    low, high = (float(pictures.min()), float(pictures.max())) if len(pictures) else (0.0, 0.0)
+    if len(pictures) != count or not pictures.is_floating_point() or not 0 <= low <= high <= 1:
         raise ValueError(
-            f"conditions must be a tensor of floats in [0, 1], as annotate gives them, got {getattr(pictures, 'dtype', type(pictures).__name__)}"
-        )
-    if tuple(pictures.shape) != (count, 3, size, size):
-        raise ValueError(f"conditions must have shape {(count, 3, size, size)}, one for each prompt, got {tuple(pictures.shape)}")
-    low, high = (float(pictures.min()), float(pictures.max())) if count else (0.0, 0.0)
-    if not 0 <= low <= high <= 1:
-        raise ValueError(
-            f"conditions must lie in [0, 1], got {low:.3g}..{high:.3g}: images in [-1, 1] are no conditions, annotate finds those"
+            f"conditions are floats in [0, 1], as annotate gives them, one picture for each of {count} prompts; "
+            f"got {len(pictures)} of {pictures.dtype} in {low:.3g}..{high:.3g}"
         )

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..data.pictures import require_range
+from ..data.pictures import require_pictures, require_range
 from ..diffusion.process import Diffusion, require_finite
-from ..support.files import atomic_path, read_json, sha256, write_json
+from ..support.files import atomic_path, is_ours, read_json, sha256, write_json
 from ..support.kinds import require_kind
 from ..support.names import user_path
 from ..support.quiet import quiet_transformers
@@ -62,7 +62,7 @@ class Pretrained:
         self.name = name
         rows = max(self.first_free_label, len(self.label_names))
         if rows > self.null_label:
-            raise ValueError(f"{rows} labels do not fit into a table whose null row is {self.null_label}")
+            raise ValueError(f"{rows} labels do not fit into a table whose null row is {self.null_label} (num_labels)")
 
     def __repr__(self) -> str:
         millions = sum(weight.numel() for weight in self.denoiser.parameters()) / 1e6
@@ -72,13 +72,16 @@ class Pretrained:
 
     @property
     def device(self) -> torch.device:
+        """Where the denoiser's weights lie."""
         return next(self.denoiser.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
+        """The precision of the denoiser's weights."""
         return next(self.denoiser.parameters()).dtype
 
     def to(self, device: str | torch.device) -> Pretrained:
+        """Move the model, in place, and return it; ValueError where the machine has no such device."""
         device = checked_device(device)
         if device != self.device:  # other models may share the autoencoder (`with_denoiser`): theirs stays where it is
             self.autoencoder = copy.deepcopy(self.autoencoder).to(device)
@@ -103,14 +106,7 @@ class Pretrained:
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) in [-1, 1] -> scaled latents (N, C, h, w), the posterior's mean."""
-        if not isinstance(images, Tensor):
-            raise TypeError(f"images must be a tensor (N, 3, H, W), not {type(images).__name__}: a task's are its .images")
-        size = self.image_size
-        if images.ndim != 4 or tuple(images.shape[1:]) != (3, size, size):
-            raise ValueError(
-                f"{self.name} takes images of shape (N, 3, {size}, {size}), got {tuple(images.shape)}; "
-                f"load them with size={size} (load_task crops and resizes)"
-            )
+        require_pictures("images", images, self.image_size)
         require_range("images", images)
         posterior = self.autoencoder.encode(images.to(self.device, self.autoencoder.dtype)).latent_dist
         return self._finite((posterior.mode() * self.autoencoder.config.scaling_factor).float(), "latents")
@@ -195,8 +191,7 @@ class Pretrained:
         if adapter_of(self.denoiser) is None:
             raise ValueError(f"{self.name} has no adapter to save")
         folder = user_path(folder)
-        if folder.exists():
-            raise FileExistsError(f"{folder} is there already; choose another folder")
+        is_ours(folder)  # whatever is in it is not
         with atomic_path(folder) as scratch:
             write_adapter(scratch, self.denoiser, self._about(self.with_denoiser(without_adapter(self.denoiser))))
 
@@ -244,10 +239,9 @@ def require_own_model(folder: Path) -> None:
 def checked_device(device: str | torch.device) -> torch.device:
     """The device, or a ValueError in one line where this machine has no such thing."""
     try:
-        device = torch.device(device)
-        if device.type == "meta":
-            raise RuntimeError("it keeps shapes without numbers")
-        return torch.empty(0, device=device).device  # with its number: "cuda" is "cuda:0"
+        there = torch.zeros(1, device=device)
+        there.item()  # "meta" keeps shapes without numbers
+        return there.device  # with its number: "cuda" is "cuda:0"
     except (RuntimeError, AssertionError, TypeError, ImportError) as error:
         have = ["cpu", *(["cuda"] if torch.cuda.is_available() else []), *(["mps"] if torch.backends.mps.is_available() else [])]
         raise ValueError(f"device {str(device)!r} is not there; this machine has {', '.join(have)}") from error

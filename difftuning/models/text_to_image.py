@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..diffusion.process import Diffusion, matched_snr_scale, scale_snr
 from ..support.quiet import quiet_transformers, require_transformers
+from .dit import require_square
 from .tokenizer import build_tokenizer
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ class TextToImage(nn.Module):
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of the latents that it denoises."""
         config = self.unet.config
         return config.in_channels, config.sample_size, config.sample_size
 
@@ -114,13 +116,8 @@ def build_text_to_image(captions: Iterable[str], *, widths: Sequence[int] = (64,
 
     The UNet has one level for each of `widths`, the first with cross-attention (the middle has it, too).
     """
-    channels, height, side = latent_shape
-    if len(widths) < 2 or any(width % (2 * num_heads) for width in widths) or text_width % num_heads:
-        raise ValueError(
-            f"widths must be two or more multiples of {2 * num_heads} (twice num_heads), text_width one of {num_heads}; got {tuple(widths)}, {text_width}"
-        )
-    if height != side or side < 1 or side % 2 ** (len(widths) - 1):
-        raise ValueError(f"latents must be square and a multiple of {2 ** (len(widths) - 1)} for {len(widths)} widths, got {height}x{side}")
+    channels, _, side = latent_shape
+    require_square(latent_shape, 2 ** (len(widths) - 1))
     require_transformers()
     tokenizer = build_tokenizer(captions, max_tokens=max_tokens)
     with quiet_transformers():

@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import math
 import shutil
+from collections import defaultdict
+from dataclasses import fields
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Sequence
 
 import torch
 
-from ..config import GUIDANCES, DiffTuningConfig, StudyCell
+from ..config import GUIDANCES, MARKS, DiffTuningConfig, StudyCell
 from ..data.tasks import Task, load_source, load_task, spread_evenly
 from ..evaluation.chain_of_forgetting import DATA_END, SCORES, denoiser_replacement, losses_by_tenth
 from ..evaluation.metrics import copied_share, evaluate
@@ -18,79 +20,107 @@ from ..models.loading import load_pretrained
 from ..models.pretrained import Pretrained
 from ..sampling import sample
 from ..support.surroundings import undisturbed
+from ..training.checkpoints import steps_done
 from ..training.fine_tune import fine_tune
 from ..training.fine_tuned import FineTuned
 from .methods import METHODS
-from .tables import SUFFIXES, Row, code_version, kept_rows, save_array, with_suffix, write_rows
+from .tables import SUFFIXES, Row, append_rows, code_version, kept_rows, save_array, with_suffix
 
 SPLITS = ("validation", "test")  # settings are chosen on the first and reported on the second
 HELD_OUT = ("target", "validation", "source")  # where losses are measured: the task's test split, its validation split, the source
 SHOWN = 20  # samples kept of each run
+# Columns that say which run a row is of; and, kind by kind, which say where in it, beside the step.
+IDENTITY = [each.name for each in fields(StudyCell) if each.name not in MARKS] + ["world"]
+WHERE = {"": ("guidance", "split"), "_losses": ("data", "tenth"), "_replacement": ("by", "fraction")}
+Run, Place = tuple[str | None, ...], tuple[str, ...]  # their values as text, a place's after the kind of table
 
 
-def is_done(cell: StudyCell, table: Path) -> bool:
-    """Whether the tables beside `table` hold everything that the cell asks for, at every mark."""
-    return _done_steps(cell, table) == set(cell.steps)
+def missing(cells: Sequence[StudyCell], results: Path) -> list[StudyCell]:
+    """Those of which the tables lack something that they ask for, at any mark."""
+    known = known_places(results)
+    return [cell for cell in cells if not all(known[run_of(cell)].issuperset(places(cell, step)) for step in cell.steps)]
 
 
-def _done_steps(cell: StudyCell, table: Path) -> set[int]:
-    """The marks at which everything that the cell asks for has been measured."""
-    scores, losses, replacement = (_own_rows(cell, with_suffix(table, kind)) for kind in SUFFIXES)
-    scored = {(row["step"], row["guidance"], row["split"]) for row in scores}
-    followed = {(row["step"], row["data"], row["tenth"]) for row in losses}
-    diverged = {row["step"] for row in losses if row["after"] == "inf"}
-    replaced = {(row["step"], float(row["fraction"])) for row in replacement}
-    return {
-        step
-        for step in cell.steps
-        if all((str(step), data, str(tenth)) in followed for data in HELD_OUT for tenth in range(1, 11))
-        and (not _is_scored(cell, step) or all((str(step), name, split) in scored for name in cell.guidances for split in SPLITS))
-        and (step < max(cell.steps) or str(step) in diverged or all((str(step), fraction) in replaced for fraction in cell.replaced))
-    }
+def places(cell: StudyCell, step: int) -> list[Place]:
+    """What is measured at a mark, as the tables name it."""
+    found = [("_losses", step, data, tenth) for data in HELD_OUT for tenth in range(1, 11)]
+    if _is_scored(cell, step):
+        found += [("", step, name, split) for name in cell.guidances for split in SPLITS]
+    if step == max(cell.steps):
+        found += [("_replacement", step, by, float(fraction)) for by, fractions in _replaced(cell) for fraction in fractions]
+    return [tuple(map(str, place)) for place in found]
+
+
+def known_places(results: Path) -> dict[Run, set[Place]]:
+    """What the table `results` and its siblings hold of this world, by run."""
+    found: dict[Run, set[Place]] = defaultdict(set)
+    for suffix in SUFFIXES:
+        for row in kept_rows(with_suffix(results, suffix)):
+            found[tuple(row.get(column) for column in IDENTITY)].add(_place(suffix, row))
+    return found
+
+
+def run_of(cell: StudyCell) -> Run:
+    """How `known_places` knows a cell's run."""
+    return tuple(str(cell.identity[column]) for column in IDENTITY)
+
+
+def _place(suffix: str, row: Row) -> Place:
+    return suffix, *(str(row[column]) for column in ("step", *WHERE[suffix]))
 
 
 def _is_scored(cell: StudyCell, step: int) -> bool:
     return cell.scored is None or step in cell.scored
 
 
-def _own_rows(cell: StudyCell, table: Path) -> list[Row]:
-    """A cell's rows, without those of a file of the same name from other settings."""
-    mine = {key: str(value) for key, value in cell.identity.items()}
-    return [row for row in kept_rows(table) if mine.items() <= row.items()]
-
-
 def samples_file(cell: StudyCell, folder: Path) -> Path:
-    """Where a run keeps some of its pictures, beside its rows in `folder`."""
+    """Where a run keeps some of its pictures."""
     return folder / f"{cell.file_name}_samples.npz"
 
 
 @undisturbed
-def run_cell(cell: StudyCell, folder: Path) -> None:
-    """Train from mark to mark, measure at each and keep its rows at once: an interrupted cell goes on at the last mark."""
-    method, task = METHODS[cell.method], load_task(cell.task)
+def run_cell(cell: StudyCell, folder: Path, results: Path) -> None:
+    """Train from mark to mark in `folder`, measure at each and add its rows to `results` at once.
+
+    An interrupted cell goes on at the last mark.  A mark whose rows a kill has left in part is measured again, and the rest is added.
+    """
+    task = load_task(cell.task)
     if cell.training_pictures != "all":
         task = task.subset(range(cell.training_pictures))
-    bank = method.bank and method.bank(cell.task)
-    table, run = folder / f"{cell.file_name}.csv", folder / f"{cell.file_name}.run"
-    done = _done_steps(cell, table)
-    kept = [[row for row in _own_rows(cell, with_suffix(table, kind)) if int(row["step"]) in done] for kind in SUFFIXES]
-    own = cell.identity | {"code": code_version()}
+    run = folder / f"{cell.file_name}.run"
+    known = known_places(results)[run_of(cell)]
     for step in cell.steps:
-        if step in done:
+        if known.issuperset(places(cell, step)):
             continue
-        config = DiffTuningConfig(steps=step, learning_rate=cell.learning_rate, seed=cell.seed, keep_checkpoints=1, **method.options)
+        if steps_done(run) > step:  # past a mark that is missing: one more was asked for, or its rows were lost
+            shutil.rmtree(run)
         try:
-            tuned = fine_tune(_pretrained(), task, bank, config, folder=run, progress=False)
+            tuned = _tune(cell, task, step, run)
         except FloatingPointError:  # a finding about its learning rate
             tuned = None
-        found = [_scores(cell, tuned, task) if _is_scored(cell, step) else [], losses_along_chain(cell, tuned)]
-        found.append(_replacement(cell, tuned) if tuned and cell.replaced and step == max(cell.steps) else [])
-        for suffix, rows, new in reversed(list(zip(SUFFIXES, kept, found))):  # scores last
-            rows += [own | {"step": step} | row for row in new]
-            write_rows(with_suffix(table, suffix), rows)
+        found = {
+            "": _scores(cell, tuned, task) if _is_scored(cell, step) else [],
+            "_losses": losses_along_chain(cell, tuned),
+            "_replacement": _replacement(cell, tuned) if step == max(cell.steps) else [],
+        }
         if tuned and _is_scored(cell, step):
             _keep_samples(samples_file(cell, folder), cell, tuned)
+        own = cell.identity | {"code": code_version(), "step": step}
+        for suffix, rows in found.items():
+            rows = [own | row for row in rows]
+            append_rows(with_suffix(results, suffix), [row for row in rows if _place(suffix, row) not in known])
     shutil.rmtree(run, ignore_errors=True)
+
+
+def _tune(cell: StudyCell, task: Task, step: int, run: Path) -> FineTuned:
+    """The cell's method trained up to a mark."""
+    method, pretrained = METHODS[cell.method], _pretrained()
+    config = DiffTuningConfig(steps=step, learning_rate=cell.learning_rate, seed=cell.seed, keep_checkpoints=1, **method.options)
+    return fine_tune(
+        pretrained, task, method.bank and method.bank(task), config, folder=run, adapter=method.adapter,
+        regularizer=method.regularizer, progress=False,
+        callbacks=[method.stopping(pretrained, _reference(cell.task, "validation"), config)] if method.stopping else [],
+    )  # fmt: skip
 
 
 def losses_along_chain(cell: StudyCell, tuned: FineTuned | None) -> list[Row]:
@@ -147,17 +177,26 @@ def _reference(task: str, split: Literal["validation", "test"]) -> Task:
     return load_task(task, split=split)
 
 
-def _replacement(cell: StudyCell, tuned: FineTuned) -> list[Row]:
-    """A row for each fraction of the last reverse steps that another denoiser takes over: the source model, or the tuned one itself.
+def _replaced(cell: StudyCell) -> list[tuple[str, list[float]]]:
+    """Who takes over, and which fractions of the last reverse steps."""
+    return [("source", list(cell.replaced)), ("own null label", [fraction for fraction in cell.replaced if 0 < fraction <= DATA_END])]
+
+
+def _replacement(cell: StudyCell, tuned: FineTuned | None) -> list[Row]:
+    """A row for each fraction that another denoiser takes over: the source model, or the tuned one itself; infinite where it diverged.
 
     Whoever takes over knows neither class nor guidance.  What that alone does at the data end is seen when
     the tuned model's own null label takes over, and must not be put down to the source model.
     """
-    data_end = [fraction for fraction in cell.replaced if 0 < fraction <= DATA_END]
     rows = []
-    for name, model, fractions in (("source", _pretrained(), cell.replaced), ("own null label", tuned.model, data_end)):
+    for name, fractions in _replaced(cell):
         if not fractions:
             continue
+        if tuned is None:
+            none = {"switch_at": math.nan} | dict.fromkeys(SCORES, math.inf)
+            rows += [{"by": name, "fraction": float(fraction), **none} for fraction in fractions]
+            continue
+        model = _pretrained() if name == "source" else tuned.model
         found = denoiser_replacement(
             tuned, model, fractions, _reference(cell.task, "test"), seed=cell.seed, samples=cell.samples, steps=cell.sampling_steps
         )

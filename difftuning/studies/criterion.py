@@ -1,62 +1,22 @@
-"""Does the method's premise hold in the tiny world?  One command says, and never asks which method wins.
+"""Does the method's premise hold in the tiny world?  One command says, and never asks which method wins (premise.py).
 
-    python -m difftuning.studies.criterion     # ten ratios a run, then met or not; measures what the pilot's table lacks
-
-The premise: near the data the pre-trained model is as good on new pictures as tuning could make it, near pure noise tuning
-has much to change.  So plain fine-tuning should hardly lower the held-out loss in the first tenths of the chain and lower it
-more and more towards the last.
+python -m difftuning.studies.criterion     # ten ratios a run, then met or not; measures what the pilot's table lacks
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Sequence
 
 from ..config import StudyCell
-from ..support.files import atomic_path
+from ..support.files import write_text
 from ..support.world import data_folder, world_version
-from .grid import run_study, studies
-from .tables import kept_rows, with_suffix
+from .grid import studies
+from .premise import COMPARED, PICTURES, criterion_ratios, judge, measured_ratios, unmet
+from .runner import run_study
+from .tables import with_suffix
 
-if TYPE_CHECKING:
-    import pandas
-
-AT_MOST = (0.03, 0.05, 0.08)  # the fall of the held-out loss in tenths 1 to 3 under plain fine-tuning
-AT_LEAST = 0.35  # its mean fall over tenths 7 to 10
-RANK_CORRELATION = 0.95  # of the fall with the tenth
-COMPARED = ("plain", "reconsolidation only", "Diff-Tuning")
-PICTURES, STEPS = 2000, (800, 1600)
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Which parts of the criterion a row of ten ratios (after / before) meets."""
-
-    data_end: bool
-    noise_end: bool
-    growing: bool
-
-    @property
-    def met(self) -> bool:
-        return self.data_end and self.noise_end and self.growing
-
-    def __str__(self) -> str:
-        parts = {"data end": self.data_end, "noise end": self.noise_end, "growing": self.growing}
-        return "met" if self.met else "not met: " + ", ".join(name for name, holds in parts.items() if not holds)
-
-
-def judge(ratios: Sequence[float]) -> Verdict:
-    """The criterion on one row of ten loss ratios after / before, from the data end to the noise end."""
-    from scipy.stats import spearmanr
-
-    falls = [1 - ratio for ratio in ratios]
-    return Verdict(
-        data_end=all(fall <= most for fall, most in zip(falls, AT_MOST)),
-        noise_end=sum(falls[6:]) / 4 >= AT_LEAST,
-        growing=float(spearmanr(range(10), falls).statistic) >= RANK_CORRELATION,
-    )
+__all__ = ["criterion_cells", "criterion_ratios", "judge", "report"]
 
 
 def criterion_cells() -> list[StudyCell]:
@@ -65,32 +25,14 @@ def criterion_cells() -> list[StudyCell]:
     return [cell for method in COMPARED for cell in pilot if cell.method == method]
 
 
-def criterion_ratios(losses: pandas.DataFrame) -> pandas.DataFrame:
-    """Held-out loss after / before of the criterion's runs in a table of losses: a row for each run and step, a column for each tenth."""
-    wanted = (losses.seed == 0) & (losses.training_pictures == PICTURES) & losses.step.isin(STEPS) & losses.method.isin(COMPARED)
-    rows = losses[wanted & losses.data.isin(["validation", "source"])]
-    rows = rows.assign(ratio=rows.after / rows.before)
-    return rows.pivot_table(index=["data", "task", "step", "method"], columns="tenth", values="ratio", sort=False)
-
-
 def report(losses: Path) -> str:
     """The ratios as text, target and source, and the verdict on each run of plain fine-tuning."""
-    import pandas
-
-    kept = kept_rows(losses)
-    if not kept:
-        raise FileNotFoundError(f"{losses} has no rows of world {world_version()}: measure them first")
-    table = pandas.DataFrame(kept).astype(dict.fromkeys(("before", "after"), float) | dict.fromkeys(("tenth", "step", "seed"), int))
-    table = table[table.training_pictures != "all"].astype({"training_pictures": int})
-    lines, verdicts = [f"World {world_version()}: held-out loss after / before, by tenth of the chain (data end first)"], []
-    for (data, task, step, method), row in criterion_ratios(table).iterrows():
+    ratios = measured_ratios(losses)
+    lines = [f"World {world_version()}: held-out loss after / before, by tenth of the chain (data end first)"]
+    for (data, task, step, method), row in ratios.iterrows():
         line = f"{data:10} {task:9} {step:5} steps  {method:21}" + " ".join(f"{ratio:5.2f}" for ratio in row)
-        if data == "validation" and method == "plain":
-            verdicts.append(judge(row.to_list()))
-            line += f"   {verdicts[-1]}"
-        lines.append(line)
-    met = bool(verdicts) and all(verdict.met for verdict in verdicts)
-    return "\n".join([*lines, f"The criterion is {'met' if met else 'not met'}."])
+        lines.append(f"{line}   {judge(row.to_list())}" if data == "validation" and method == "plain" else line)
+    return "\n".join([*lines, f"The criterion is {'not met' if unmet(ratios) else 'met'}."])
 
 
 def main() -> None:
@@ -103,8 +45,7 @@ def main() -> None:
     table = options.table or data_folder() / "results" / "pilot.csv"
     run_study(criterion_cells(), folder=options.runs, results=table, processes=options.processes)
     text = report(with_suffix(table, "_losses"))
-    with atomic_path(table.with_name("criterion.md")) as scratch:
-        scratch.write_text(f"```\n{text}\n```\n", encoding="utf-8", newline="\n")
+    write_text(table.with_name("criterion.md"), f"```\n{text}\n```\n")
     print(text)
 
 

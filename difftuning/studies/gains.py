@@ -20,17 +20,18 @@ if TYPE_CHECKING:
 
 BASELINE = "plain"
 AIM = 0.2  # of the gain on each development task
+STUDIES = (
+    "regularizer_weights", "learning_rates", "pilot", "parts", "main", "adapters", "baselines", "sweeps", "controlnet_rates", "controlnet",
+)  # fmt: skip
 # table -> what builds it; tables that belong together begin alike
-BUILT_BY = {
-    "learning_rates": "difftuning study learning_rates --results data/results/learning_rates.csv",
-    "pilot": "difftuning study pilot --results data/results/pilot.csv",
-    "parts": "difftuning study parts --results data/results/parts.csv",
+BUILT_BY = {name: f"difftuning study {name} --results data/results/{name}.csv" for name in STUDIES} | {
     "floors": "python -m difftuning.studies.report",
     "transferability": "python -m difftuning.studies.report",
     "snr_scale": "python -m difftuning.studies.snr_scale",
     "planar": "python -m difftuning.lessons.ideal.planar",
     "transfer": "python -m difftuning.lessons.ideal.transfer",
     "bank_coverage": "python -m difftuning.lessons.bank.coverage",
+    "condition_information": "python -m difftuning.lessons.controlnet.information",
 }
 
 
@@ -42,6 +43,7 @@ class Estimate(NamedTuple):
     seeds: int
 
     def text(self, digits: int = 2, unit: str = "") -> str:
+        """ "1.23 ± 0.04", or "–" where nothing was measured."""
         if not self.seeds:
             return "–"
         spread = f" ± {self.half_width:.{digits}f}" if self.seeds > 1 else ""
@@ -49,6 +51,7 @@ class Estimate(NamedTuple):
 
     @property
     def percent(self) -> str:
+        """As percentages, with as many digits as the interval needs."""
         digits = 0 if not self.half_width < 0.005 else 1 if self.half_width >= 0.0005 else 2  # "± 0" would claim too much
         return Estimate(100 * self.mean, 100 * self.half_width, self.seeds).text(digits, " %")
 
@@ -154,7 +157,7 @@ def loss_gain(losses: pandas.DataFrame, method: str, data: str, step: int) -> Es
 def verdict(gain: Estimate) -> str:
     """In words, what a gain with its interval allows to say."""
     if gain.seeds < 2:
-        return "one seed decides nothing"
+        return "one seed decides nothing" if gain.seeds else "not measured"
     if gain.mean - gain.half_width > 0:
         return f"better than plain, by {AIM:.0%} or more" if gain.mean >= AIM else f"better than plain, by less than {AIM:.0%}"
     return "worse than plain" if gain.mean + gain.half_width < 0 else "undecided: the interval holds 0"

@@ -1,42 +1,37 @@
-"""The grid runner behind the result tables: methods x sets x seeds, resumable, one process per core.
-
-A cell is one fine-tuning run, measured at several step counts under several ways of guidance (cell.py).
-Its rows are kept as they come; a study that is run again does what is missing.
-"""
+"""The grids behind the result tables: methods x sets x seeds.  A cell is one run, measured at several step counts (cell.py)."""
 
 from __future__ import annotations
 
 import functools
 import itertools
-import multiprocessing
-from pathlib import Path
-from typing import Any, Sequence
-
-import torch
+from typing import Any, Iterable, Sequence
 
 from ..config import StudyCell
-from ..support.names import user_path
-from ..support.progress import progress_bar
-from .cell import is_done, run_cell, samples_file
-from .methods import MAIN, METHODS, PILOT
-from .tables import join, join_arrays, restore, restore_arrays, with_suffix
+from ..data.tasks import list_tasks
+from ..support.files import read_json
+from ..support.options import require_choice
+from ..support.world import world_file
+from .choices import LEARNING_RATES, TRIED
+from .control_cells import ControlCell, control_cells, control_rates
+from .methods import ADAPTED, BASELINES, MAIN, METHODS, PARTS, PILOT, REGULARIZER_WEIGHTS, SWEPT
+from .premise import DEVELOPMENT
 
-# To be chosen by the study `learning_rates`, on the development tasks' validation splits; until it has run in this world, as in world 2.
-LEARNING_RATES = dict.fromkeys(METHODS, 1e-3)
 # The development tasks, by number of training pictures; those of the criterion first.
 SETS = (("footwear", 2000), ("digits", 2000), ("digits", 200), ("footwear", 200), ("footwear", 10_000))
 FEW, SOME = ("digits", 200), ("footwear", 2000)  # the sets on which variants and rates are tried
+SIZES = [("footwear", count) for count in (50, 200, 1000, 5000, 10_000)] + [("digits", count) for count in (50, 1000, 2000)]  # beside them
+MOST = 2000  # training pictures of a task in the main comparison
 
 
-def grid(sets: Sequence[tuple[str, int]], methods: Sequence[str], seeds: Sequence[int], learning_rates: Sequence[float] | None = None,
+def grid(sets: Iterable[tuple[str, int]], methods: Iterable[str], seeds: Iterable[int], learning_rates: Sequence[float] | None = None,
          **options: Any) -> list[StudyCell]:  # fmt: skip
     """Every combination, seed by seed, set by set and method by method, so that an unfinished study compares something.
 
     A set is a task and how many of its training pictures.  Each method has its own learning rate by default.
     """
-    unknown = set(methods) - set(METHODS)
-    if unknown:
-        raise ValueError(f"unknown method {sorted(unknown)[0]!r}: choose among {', '.join(METHODS)}")
+    sets, methods = list(sets), list(methods)
+    for method in sorted(set(methods)):
+        require_choice("method", method, METHODS)
     return [
         StudyCell(task, method, seed, rate, training_pictures=pictures, **options)
         for seed, (task, pictures), method in itertools.product(seeds, sets, methods)
@@ -44,39 +39,31 @@ def grid(sets: Sequence[tuple[str, int]], methods: Sequence[str], seeds: Sequenc
     ]
 
 
-def studies() -> dict[str, list[StudyCell]]:
-    """The studies by name, on the development tasks: settings are chosen on their validation splits."""
-    rates = grid([FEW, SOME], MAIN, [0], [3e-4, 1e-3, 2e-3], steps=(400, 800), scored=(800,), guidances=("1", "1.5"))
-    pilot = functools.partial(grid, SETS, steps=(120, 400, 800, 1600), scored=(400, 1600))
-    pilot = pilot(MAIN, range(3)) + pilot(PILOT[len(MAIN) :], range(3)) + pilot(MAIN, range(3, 5))
-    parts = grid([FEW, SOME], list(METHODS), range(3), steps=(800,), guidances=("1", "1.5"))
-    return {"learning_rates": rates, "pilot": pilot, "parts": parts}
+def studies() -> dict[str, list[StudyCell] | list[ControlCell]]:
+    """The studies by name, in the order in which they are run.
 
-
-def run_study(cells: Sequence[StudyCell], *, folder: str | Path, results: str | Path, processes: int = 1) -> Path:
-    """Do what is missing of the cells, in `folder` and in the table `results` (CSV), then write the table and its siblings.
-
-    Those are *_losses.csv, *_replacement.csv and *_samples.npz (a few pictures of each run of the first seed).
+    All but `main` are on the development tasks: settings are chosen on their validation splits.  The last two are of ControlNet.
     """
-    if processes < 1:
-        raise ValueError(f"processes must be at least 1, got {processes}")
-    folder, results = user_path(folder), user_path(results)
-    tables = {folder / f"{cell.file_name}.csv": cell.identity for cell in cells}
-    first = min((cell.seed for cell in cells), default=0)
-    pictures = {cell.file_name: samples_file(cell, folder) for cell in cells if cell.seed == first}
-    restore(tables, results)
-    restore_arrays(pictures, with_suffix(results, "_samples", ".npz"))
-    missing = [cell for cell, table in zip(cells, tables) if not is_done(cell, table)]
-    work = functools.partial(run_cell, folder=folder)
-    try:
-        if processes == 1:
-            for cell in progress_bar(missing, "study", shown=bool(missing)):
-                work(cell)
-        elif missing:
-            with multiprocessing.get_context("spawn").Pool(processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                for _ in progress_bar(pool.imap_unordered(work, missing), "study", total=len(missing)):
-                    pass
-    finally:  # an interrupted study leaves a table, too
-        join(tables, results)
-        join_arrays(pictures, with_suffix(results, "_samples", ".npz"))
-    return results
+    usual = {"steps": (400, 800), "scored": (800,), "guidances": ("1", "1.5"), "loss_pictures": 100}
+    weights = grid([FEW], ["plain", *REGULARIZER_WEIGHTS], [0], steps=(400,), scored=(), loss_pictures=100)
+    rates = [
+        cell for method, tried in TRIED.items() for cell in grid([FEW, SOME] if method in MAIN else [SOME], [method], [0], tried, **usual)
+    ]
+    pilot = functools.partial(grid, SETS, steps=(120, 400, 800, 1600), scored=(400, 1600))
+    pilot = pilot(MAIN, range(3)) + pilot([method for method in PILOT if method not in MAIN], range(3)) + pilot(MAIN, range(3, 5))
+    parts = grid([FEW, SOME], PARTS, range(3), steps=(800,), guidances=("1", "1.5"))
+    main = grid(_main_sets(), PILOT, range(5), steps=(800, 1600), guidances=("1", "1.5", "domain 1.5"), loss_pictures=100)
+    adapters = grid([FEW, SOME], [*MAIN, *ADAPTED], range(3), **usual)
+    baselines = grid([FEW, SOME], [*MAIN, *BASELINES], range(3), **usual)
+    sweeps = grid([FEW, SOME], [*MAIN, *SWEPT], range(3), **usual) + grid(SIZES, MAIN, range(3), **usual)
+    return {
+        "regularizer_weights": weights, "learning_rates": rates, "pilot": pilot, "parts": parts,
+        "main": main, "adapters": adapters, "baselines": baselines, "sweeps": sweeps,
+        "controlnet_rates": control_rates(), "controlnet": control_cells(),
+    }  # fmt: skip
+
+
+def _main_sets() -> list[tuple[str, int]]:
+    """All tasks, the development ones first, with up to `MOST` of their training pictures."""
+    tasks = [*DEVELOPMENT, *(task for task in list_tasks() if task not in DEVELOPMENT)]
+    return [(task, min(MOST, read_json(world_file(f"tasks/{task}.json"))["splits"]["train"])) for task in tasks]

@@ -24,15 +24,14 @@ from ..evaluation.chain_of_forgetting import chain_tenths, timestep_losses
 from ..models.loading import load_pretrained
 from ..support.world import data_folder, world_version
 from ..training.fine_tune import fine_tune
-from .criterion import PICTURES, STEPS, judge
 from .grid import LEARNING_RATES
+from .premise import DEVELOPMENT, PICTURES, STEPS, judge
 from .tables import Row, write_rows
 
 if TYPE_CHECKING:
     from ..models.pretrained import Pretrained
 
 SCALES = (1, 4, 8, 16, 32, 64)  # of the linear schedule's SNR
-TASKS = ("digits", "footwear")
 HELD_OUT = 200  # validation pictures
 
 
@@ -62,12 +61,13 @@ def ratios_by_scale(
 
 
 def main() -> None:
+    """Tune plainly on both development tasks, print the ratios by scale and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=STEPS[0])
     parser.add_argument("--table", type=Path, default=None, help="default: results/snr_scale.csv of the tiny world")
     given = parser.parse_args()
     pretrained, rows = load_pretrained("tiny"), list[Row]()
-    for name in TASKS:
+    for name in DEVELOPMENT:
         task, held_out = load_task(name).subset(range(PICTURES)), load_task(name, split="validation")
         held_out = held_out.subset(spread_evenly(len(held_out), HELD_OUT))
         config = DiffTuningConfig(steps=given.steps, learning_rate=LEARNING_RATES["plain"], reconsolidation_power=0.0)

@@ -94,9 +94,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     try:
         yield target
         _flush(target)
-        if path.is_dir() and not target.is_dir():
-            raise FileExistsError(f"{path} is a folder, where a file was to be written; move it away or choose another name")
-        if path.is_dir():
+        if path.is_dir() and target.is_dir():
             path.rename(scratch / "old")  # a folder cannot replace a non-empty one
         os.replace(target, path)
         _flush_folder(path.parent)
@@ -178,10 +176,8 @@ def read_json(path: Path) -> dict:
         value = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:  # RecursionError: nested a thousand deep
         raise DamagedFileError(f"{path} is not readable JSON ({error}); restore it") from error
-    if not isinstance(value, dict):
-        raise DamagedFileError(f"{path} holds no JSON object but {type(value).__name__}; restore it")
-    if SEAL in value and value.pop(SEAL) != _seal(value):
-        raise DamagedFileError(f"{path} is damaged: it does not match its own checksum; restore it")
+    if not isinstance(value, dict) or (SEAL in value and value.pop(SEAL) != _seal(value)):
+        raise DamagedFileError(f"{path} holds no JSON object, or one that does not match its own checksum; restore it")
     return value
 
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import difflib
-from typing import Callable, Mapping
+from typing import Callable, Iterable, Mapping
+
+
+def require_choice(role: str, given: object, choices: Iterable, otherwise: str = "") -> None:
+    """ValueError where `given` is none of the choices, which it names, the nearest one last."""
+    if given not in (choices := list(choices)):
+        near = difflib.get_close_matches(str(given), map(str, choices), n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown {role} {given!r}: choose one of {', '.join(map(str, choices))}{otherwise}{hint}")
 
 
 def choose(role: str, given: str | Callable | None, table: Mapping[str, Callable]) -> Callable | None:
     """The function that `given` names or is; ValueError names the choices."""
     if given is None or callable(given):
         return given
-    if given not in table:
-        near = difflib.get_close_matches(str(given), table, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown {role} {given!r}: choose one of {', '.join(table)}, or pass a function{hint}")
+    require_choice(role, given, table, ", or pass a function")
     return table[given]
 
 

@@ -7,16 +7,23 @@ import difflib
 import numbers
 import sys
 import tomllib
+from contextlib import suppress
 from dataclasses import MISSING, field, fields
 from typing import Any, NamedTuple, Sequence, get_args
 
 from .files import read_text
 from .names import user_path
+from .options import require_choice
+
+COUNT, POSITIVE, AMOUNT, SHARE, FRACTION = "[1, inf)", "(0, inf)", "[0, inf)", "[0, 1)", "[0, 1]"  # intervals for `require_within`
 
 
-def setting(default: Any, help: str) -> Any:
-    """A dataclass's field with a default, and a line for `--help`."""
-    return field(default=default, metadata={"help": help})
+def setting(default: Any = MISSING, help: str = "", within: str = "") -> Any:
+    """A dataclass's field: its default if it has one, a line for `--help`, the interval that its numbers lie in.
+
+    A subclass may give another default alone: `help` and `within` stay.
+    """
+    return field(default=default, metadata={key: text for key, text in (("help", help), ("within", within)) if text})
 
 
 class Setting(NamedTuple):
@@ -31,10 +38,18 @@ def settings_of(config_class: type) -> dict[str, Setting]:
     """The fields of a configuration class by name."""
     return {
         each.name: Setting(
-            _spelled_out(each.type, config_class), None if each.default is MISSING else str(each.default), each.metadata.get("help", "")
+            _spelled_out(each.type, config_class),
+            None if each.default is MISSING else str(each.default),
+            _note(config_class, each.name, "help"),
         )
         for each in fields(config_class)
     }
+
+
+def _note(config_class: type, name: str, key: str) -> str:
+    """What the nearest class that notes something of a field has noted."""
+    fields_of = [vars(kind).get("__dataclass_fields__", {}) for kind in config_class.__mro__]
+    return next((own[name].metadata[key] for own in fields_of if name in own and key in own[name].metadata), "")
 
 
 def _spelled_out(annotation: str, config_class: type) -> str:
@@ -82,18 +97,10 @@ def typed(name: str, annotation: str, value: Any) -> Any:
     kind = annotation.removesuffix(" | None")
     if kind != annotation and value == "none":
         return None
-    number = isinstance(value, (int, float, str)) and not isinstance(value, bool)
-    try:
-        if kind == "int" and number and not isinstance(value, float):
-            return int(value)
-        if kind == "float" and number:
-            return float(value)
-    except ValueError:
-        pass
-    if kind == "bool" and isinstance(value, bool) or kind not in ("bool", "int", "float") and isinstance(value, str):
-        return value
-    wanted = {"bool": "true or false", "int": "a whole number", "float": "a number"}.get(kind, "text")
-    raise ValueError(f"{name} must be {wanted}, got {value!r}")
+    if kind in ("int", "float") and isinstance(value, str):
+        with suppress(ValueError):
+            return {"int": int, "float": float}[kind](value)
+    return plain(name, annotation, value)
 
 
 def plain(name: str, annotation: str, value: object) -> object:
@@ -101,14 +108,37 @@ def plain(name: str, annotation: str, value: object) -> object:
     kind = annotation.removesuffix(" | None")
     if value is None and kind != annotation:
         return None
+    if kind.startswith("Literal["):
+        require_choice(name, value, ast.literal_eval(kind.removeprefix("Literal")))
     is_bool = isinstance(value, bool)
-    if kind == "int" and isinstance(value, numbers.Integral) and not is_bool:
-        if not -(2**63) <= value < 2**64:  # the most that a seed can have
-            raise ValueError(f"{name} must fit into 64 bits, got {value}")
-        return int(value)
-    if kind == "float" and isinstance(value, numbers.Real) and not is_bool:
-        return float(value)
-    if kind in ("int", "float") or (kind == "bool" and not is_bool):
-        wanted = {"int": "a whole number", "float": "a number", "bool": "True or False"}[kind]
-        raise ValueError(f"{name} must be {wanted}, got {value!r}")
-    return value
+    whole = isinstance(value, numbers.Integral) and not is_bool
+    right = {
+        "int": whole and -(2**63) <= value < 2**64,  # the most that a seed can have
+        "float": isinstance(value, numbers.Real) and not is_bool,
+        "bool": is_bool,
+        "str": isinstance(value, str),
+    }
+    if not right.get(kind, True):
+        wanted = {"int": "be a whole number", "float": "be a number", "bool": "be true or false", "str": "be text"}[kind]
+        raise ValueError(f"{name} must {'fit into 64 bits' if kind == 'int' and whole else wanted}, got {value!r}")
+    return {"int": int, "float": float}.get(kind, lambda same: same)(value)
+
+
+def require_within(name: str, value: float, interval: str) -> None:
+    """ValueError where a number is outside an interval such as "[0, 1)"; NaN is outside of each, infinity of those below "inf"."""
+    low, high = map(float, interval[1:-1].split(","))
+    above = low <= value if interval[0] == "[" else low < value
+    if not above or not (value <= high if interval[-1] == "]" else value < high):
+        least = f"{'at least' if interval[0] == '[' else 'more than'} {low:g}"
+        most = f"{'at most' if interval[-1] == ']' else 'less than'} {high:g}"
+        bounds = "finite" if value == float("inf") else least if high == float("inf") else f"{least} and {most}"
+        raise ValueError(f"{name} must be {bounds}, got {value}")
+
+
+def check_settings(config: Any) -> None:
+    """A frozen dataclass's values become Python's own; ValueError where one is not of its type, its choices or its interval."""
+    for each in fields(config):
+        value = plain(each.name, _spelled_out(each.type, type(config)), getattr(config, each.name))
+        if value is not None and (interval := _note(type(config), each.name, "within")):
+            require_within(each.name, value, interval)
+        object.__setattr__(config, each.name, value)

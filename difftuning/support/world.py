@@ -25,11 +25,8 @@ def data_folder() -> Path:
 
 @functools.cache
 def _world_checksums(folder: Path) -> dict[str, str]:
-    try:
-        lines = [line.split(maxsplit=1) for line in read_text(folder / SUMS).splitlines()]
-        return checksum_list(folder / SUMS, {name: digest for digest, name in lines})
-    except (ValueError, DamagedFileError) as error:
-        raise DamagedFileError(f"{folder / SUMS} is damaged: it is no list of checksums; restore it from git") from error
+    lines = [line.partition("  ") for line in (folder / SUMS).read_text(encoding="utf-8-sig", errors="replace").splitlines()]
+    return checksum_list(folder / SUMS, {name: digest for digest, _, name in lines})
 
 
 def world_file(name: str) -> Path:

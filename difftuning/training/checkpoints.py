@@ -66,12 +66,11 @@ def load_checkpoint(folder: Path) -> Checkpoint | None:
     try:
         state = read_json(newest / STATE)
         files = checksum_list(newest / STATE, state["files"])
-        if state["step"] != _step(newest):
-            raise ValueError(f"it says step {state['step']}")
-    except (DamagedFileError, OSError, KeyError, TypeError, ValueError) as error:
-        raise DamagedFileError(f"{newest / STATE} is missing, cut off or altered; {fix}") from error
-    for name in verify(newest, files):
-        raise DamagedFileError(f"{newest / name} is missing, cut off or altered; {fix}")
+        altered = [STATE] if state["step"] != _step(newest) else verify(newest, files)
+    except (DamagedFileError, OSError, KeyError):
+        altered = [STATE]
+    if altered:
+        raise DamagedFileError(f"{newest / altered[0]} is missing, cut off or altered; {fix}")
     tensors = {Path(name).stem: load_tensors(newest / name) for name in files if name.endswith(".safetensors")}
     return state["step"], tensors, read_text(newest / "history.csv")
 
@@ -98,10 +97,9 @@ def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
 
 @torch.no_grad()
 def copy_into(own: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
-    """Overwrite tensors or parameters by name; names and shapes must match exactly."""
-    if set(own) != set(tensors):
-        raise ValueError(f"the weights do not fit: {sorted(set(own) ^ set(tensors))[0]!r} is on one side only")
+    """Overwrite tensors or parameters by name; ValueError, before any is, where names or shapes differ."""
+    given, wanted = ({name: tuple(tensor.shape) for name, tensor in side.items()} for side in (tensors, own))
+    if unlike := sorted(name for name in {*given, *wanted} if given.get(name) != wanted.get(name)):
+        raise ValueError(f"the weights do not fit: {unlike[0]!r} is {given.get(unlike[0])}, not {wanted.get(unlike[0])}")
     for name, tensor in own.items():
-        if tensor.shape != tensors[name].shape:
-            raise ValueError(f"the weights do not fit: {name!r} is {tuple(tensors[name].shape)}, not {tuple(tensor.shape)}")
         tensor.copy_(tensors[name])

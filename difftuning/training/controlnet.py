@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..config import DiffTuningConfig
 from ..data.captions import caption_pictures
-from ..data.conditions import Kind, annotate
+from ..data.conditions import Kind, annotate, annotate_task
 from ..data.tasks import Task
 from ..models.controlnet import ControlNetAdapter, autoencoder_factor, embedding_channels, require_matching_factor
 from ..models.pretrained import Pretrained, require_model
@@ -30,6 +30,7 @@ from .fine_tuned import FineTuned
 from .loop import Callback
 from .memory_bank import MemoryBank
 from .regularizers import EWC, REGULARIZERS, Distillation, Regularizer
+from .streams import condition_rows
 
 Captioner = Callable[[Tensor, Sequence[str]], Sequence[str]]
 DEFAULTS = {"steps": 1000, "label_drop": 0.5, "bank_labels": "own"}  # half of the prompts, as ControlNet's authors dropped
@@ -53,6 +54,10 @@ def fine_tune_controlnet(base: Pretrained, task: Task, bank: MemoryBank | None =
     `channels` those of the condition's embedding (the published ones that fit the autoencoder).  A base that has a
     ControlNet already goes on with that.
 
+    "ewc" is refused: at the start only a ControlNet's zero convolutions have a gradient, so its Fisher information would hold back
+    just what has to move, and nothing else.  So is "distillation" to a base without ControlNet: it would ask that conditions
+    change nothing, and where that is wanted, under black ones, `bank_control` "blank" replays the base's own pictures already.
+
     The result's model samples by `sample_controlnet`, and its folder is one of stock StableDiffusionControlNetPipeline.
     Raises ValueError, before any work, for a base that takes no prompts, an unknown kind, an embedding that does not
     shrink pictures as the autoencoder does; and what `fine_tune` raises.
@@ -66,15 +71,16 @@ def fine_tune_controlnet(base: Pretrained, task: Task, bank: MemoryBank | None =
         raise ValueError(f"bank_control must be 'own' or 'blank', got {bank_control!r}")
     if channels is not None or base.denoiser.controlnet is not None:
         require_matching_factor(base, channels)
-    if isinstance(choose("regularizer", regularizer, REGULARIZERS), (EWC, Distillation)):
-        raise ValueError("ewc and distillation ask the frozen base, which has no ControlNet: take 'l2_sp' or 'prior_preservation'")
+    regularize = choose("regularizer", regularizer, REGULARIZERS)
+    if isinstance(regularize, EWC) or (isinstance(regularize, Distillation) and base.denoiser.controlnet is None):
+        raise ValueError("ewc and distillation ask the frozen base, which knows no conditions: take 'l2_sp' or 'prior_preservation'")
     config = DiffTuningConfig(**DEFAULTS) if config is None else config
     require_kind("config", config, DiffTuningConfig)
     adapter = ControlNetAdapter(tuple(channels or embedding_channels(autoencoder_factor(base))), config.seed)
     say = Told(base.denoiser, kind, captions, annotator)
     replay = Told(base.denoiser, "blank" if bank_control == "blank" else kind, None, annotator)
     return fine_tune(
-        base, task, bank, config, folder=folder, adapter=adapter, regularizer=regularizer, conditions=say,
+        base, task, bank, config, folder=folder, adapter=adapter, regularizer=regularize, conditions=say,
         bank_conditions=None if bank is None else replay, null_conditions={"text": base.denoiser.tokens([""])[0]},
         resume=resume, callbacks=callbacks, progress=progress,
     )  # fmt: skip
@@ -82,23 +88,34 @@ def fine_tune_controlnet(base: Pretrained, task: Task, bank: MemoryBank | None =
 
 @dataclass(frozen=True, repr=False)
 class Told:
-    """What a ControlNet is told of pictures: their captions as tokens, and their conditions as 8-bit numbers, a quarter of the memory."""
+    """What a ControlNet is told of pictures: their captions as tokens, and their conditions, which are kept for the next run as latents are."""
 
     denoiser: TextToImage
     kind: str  # or "blank"
     captions: Captioner | None = None  # None: the names are captions already
     annotator: str | os.PathLike | None = None
 
-    def __call__(self, images: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-        """Images (n, 3, H, W), names -> {"text": int64 (n, L), "control": uint8 (n, 3, H, W)}."""
-        prompts = names if self.captions is None else self.captions(images, names)
+    def of_task(self, pictures: Task, names: Sequence[str]) -> list[dict[str, Tensor]]:
+        """{"text": int64 (N, L), "control": uint8 (N, 3, H, W)} of the pictures, and of their mirror images where the task allows flips.
+
+        Bytes take a quarter of the memory, and the model hears them as the numbers in [0, 1] that they stand for.
+        """
+        if self.captions is None:
+            tables = [{"text": self.denoiser.tokens(names)} for _ in range(1 + pictures.flip)]
+        else:
+            tables = condition_rows(self._caption, pictures, names)
+        if self.kind == "blank":
+            black = torch.zeros(1, 3, pictures.image_size, pictures.image_size, dtype=torch.uint8).expand(len(pictures), -1, -1, -1)
+            controls = {"conditions": black, "mirrored": black}
+        else:
+            controls = annotate_task(self.kind, pictures, annotator=self.annotator, device=self.denoiser.unet.device)
+        return [table | {"control": controls[view]} for table, view in zip(tables, ("conditions", "mirrored"))]
+
+    def _caption(self, images: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
+        prompts = self.captions(images, names)
         if len(prompts) != len(images):
             raise ValueError(f"captions must give a prompt for each picture: {len(prompts)} prompts for {len(images)} pictures")
-        if self.kind == "blank":
-            control = torch.zeros(images.shape, dtype=torch.uint8)
-        else:
-            control = (annotate(self.kind, images, annotator=self.annotator) * 255).round().to(torch.uint8)
-        return {"text": self.denoiser.tokens(prompts), "control": control}
+        return {"text": self.denoiser.tokens(prompts)}
 
     def __repr__(self) -> str:  # stands in the run's record
         captions = "prompts" if self.captions is None else describe(self.captions)

@@ -13,6 +13,7 @@ from ..data.latents import encode_latents
 from ..data.tasks import Task
 from ..diffusion.timestep_weights import timestep_distribution
 from ..models.pretrained import Pretrained
+from ..support.settings import COUNT, require_within
 from .label_rows import choose_rows
 from .loop import TrainingState
 from .objective import Objective, Stream
@@ -31,8 +32,7 @@ class EarlyStopping:
     def __init__(self, pretrained: Pretrained, validation: Task, config: DiffTuningConfig, *, every: int = 100, patience: int = 5,
                  draws: int = 256):  # fmt: skip
         for name, value in (("every", every), ("patience", patience), ("draws", draws)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+            require_within(name, value, COUNT)
         rows = choose_rows(pretrained, len(validation.class_names), config.label_rows)
         latents = encode_latents(pretrained, validation)["latents"]
         batches = -(-draws // BATCH)

@@ -12,7 +12,8 @@ from torch import Tensor
 from ..config import DiffTuningConfig
 from ..models.adapters.apply import merge_adapter
 from ..models.loading import load_pretrained
-from ..models.pretrained import CARD, Pretrained, require_own_model
+from ..models.pretrained import CARD, Pretrained, checked_device, require_own_model
+from ..sampling import label_rows
 from ..support.files import (
     DamagedFileError,
     atomic_path,
@@ -78,6 +79,7 @@ class FineTuned:
 @undisturbed
 def load_fine_tuned(folder: str | Path, *, device: str | torch.device | None = None) -> FineTuned:
     """Open what `fine_tune` left in its folder, or what `FineTuned.save` wrote."""
+    device = checked_device("cpu" if device is None else device)
     folder = user_path(folder).absolute()  # model/ must never be taken for a hub id
     if not (folder / RESULT).is_file():
         raise FileNotFoundError(f"no finished fine-tuning in {folder}: it has no {RESULT}")
@@ -86,17 +88,12 @@ def load_fine_tuned(folder: str | Path, *, device: str | torch.device | None = N
         record = read_json(folder / RESULT)
         config, rows = DiffTuningConfig(**record["config"]), torch.tensor(record["rows"], dtype=torch.int64)
         files = checksum_list(folder / RESULT, {name: record["sha256"][name] for name in CHECKED})
-    except DamagedFileError as error:
+        for name in verify(folder, files):
+            raise DamagedFileError(f"{folder / name} is missing, cut off or altered; restore it")
+        model = load_pretrained(folder / "model", device=device)
+        label_rows(model, rows)
+    except (DamagedFileError, FileNotFoundError) as error:
         raise DamagedFileError(f"{error}{again}") from error
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise DamagedFileError(f"{folder / RESULT} does not describe a fine-tuning ({error}); restore it{again}") from error
-    for name in verify(folder, files):
-        raise DamagedFileError(f"{folder / name} is missing, cut off or altered; restore it{again}")
-    try:
-        model = load_pretrained(folder / "model", device=device)
-    except (DamagedFileError, FileNotFoundError) as error:
-        raise DamagedFileError(f"{error}{again}") from error
-    rows_end = model.null_label + (model.denoiser.label_table is None)
-    if rows.ndim != 1 or not len(rows) or not 0 <= int(rows.min()) <= int(rows.max()) < rows_end:
-        raise DamagedFileError(f"{folder / RESULT} is damaged (rows is {record['rows']!r:.80}); restore it{again}")
     return FineTuned(model, parse_history(read_text(folder / "history.csv")), config, rows)

@@ -16,6 +16,7 @@ def parse_history(text: str) -> pandas.DataFrame:
 
 
 def history_table(history: list[list[float]], columns: list[str]) -> pandas.DataFrame:
+    """Rows of numbers as a table: `step` int64, the other columns float64."""
     import pandas
 
     return pandas.DataFrame(history, columns=columns, dtype="float64").astype({"step": "int64"})

@@ -28,10 +28,9 @@ def choose_rows(pretrained: Pretrained, num_classes: int, choice: Literal["auto"
     if pretrained.denoiser.label_table is None:  # it hears something else than labels
         return torch.full((num_classes,), pretrained.null_label)
     free = pretrained.null_label - pretrained.first_free_label
-    if choice == "free" and num_classes > free:
-        raise ValueError(f"{num_classes} classes need free label rows, {pretrained.name} has {free}: use label_rows='first'")
-    if num_classes > pretrained.null_label:
-        raise ValueError(f"{num_classes} classes do not fit into a label table of {pretrained.null_label} rows")
+    room, fix = (free, "free ones: use label_rows='first'") if choice == "free" else (pretrained.null_label, "in all")
+    if num_classes > room:
+        raise ValueError(f"{num_classes} classes need as many label rows, {pretrained.name} has {room} {fix}")
     use_free = choice == "free" or (choice == "auto" and num_classes <= free)
     return torch.arange(num_classes) + (pretrained.first_free_label if use_free else 0)
 
@@ -49,6 +48,7 @@ def add_rows(denoiser: DiT, pretrained: Pretrained, rows: Tensor, seed: int) -> 
 
 
 def require_open_rows(bank: MemoryBank | None, config: DiffTuningConfig, rows: Tensor) -> None:
+    """ValueError where bank pictures keep labels whose rows the task's classes, `rows`, take."""
     if bank is not None and bank.prompts is None and config.bank_labels == "own" and bool(torch.isin(bank.labels, rows).any()):
         raise ValueError("bank_labels='own' needs the source's label rows, but the task takes them: use label_rows='free'")
 

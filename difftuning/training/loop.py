@@ -63,9 +63,11 @@ class TrainingState:
     notes: dict[str, Tensor] = field(default_factory=dict)
 
     def ema_model(self) -> nn.Module:
+        """A copy of the model with the averaged weights, in eval mode."""
         return self._model(self.average.tensors)
 
     def result_model(self) -> nn.Module:
+        """A copy with the weights that a callback chose, else with the averaged ones, in eval mode."""
         return self._model(self.average.tensors if self.chosen is None else self.chosen)
 
     def _model(self, tensors: dict[str, Tensor]) -> nn.Module:
@@ -91,8 +93,6 @@ def train(module: nn.Module, objective: Objective, config: TrainingConfig, *, ru
     after each step, before it is saved, in the main process.  SIGINT and SIGTERM end the step
     in hand, save a checkpoint and raise KeyboardInterrupt; a second one does not wait.
     """
-    if callable(callbacks) or not all(callable(callback) for callback in callbacks):
-        raise TypeError(f"callbacks is a sequence of functions of the training state, got {callbacks!r}")
     _require_runnable(objective, config, device)
     if run is not None:
         require_space(run.folder, _checkpoint_bytes(run, module, config))

@@ -81,6 +81,8 @@ def _where(chosen: Tensor, theirs: Tensor, ours: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Draw:
+    """A stream's share of one step: pictures, where in the chain they stand, their noise, what the model is told of them."""
+
     x_0: Tensor  # (B, C, h, w)
     t: Tensor  # (B,)
     noise: Tensor  # (B, C, h, w)
@@ -127,9 +129,6 @@ class Objective:
     """The weighted sum of the streams' losses and the penalties, under one forward process."""
 
     def __init__(self, streams: list[Stream], diffusion: Diffusion, seed: int, penalties: list[Penalty] | None = None):
-        for stream in streams:
-            if len(stream.x_0) == 0 or stream.batch == 0:
-                raise ValueError(f"the {stream.name} stream is empty: {len(stream.x_0)} pictures, {stream.batch} a batch")
         self.streams, self.diffusion, self.seed, self.penalties = streams, diffusion, seed, penalties or []
         self.weights = {term.name: term.weight for term in [*self.streams, *self.penalties]}
 
@@ -145,6 +144,7 @@ class Objective:
         return losses | {penalty.name: penalty.value(module, batch) for penalty in self.penalties}
 
     def total(self, losses: dict[str, Tensor]) -> Tensor:
+        """The weighted sum of the terms, as `losses` gives them: what is minimised; a scalar."""
         return sum(self.weights[name] * loss for name, loss in losses.items())
 
     def _batch(self, model: nn.Module, step: int, device: torch.device, part: int, parts: int) -> Batch:

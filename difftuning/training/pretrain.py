@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Sequence
 
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ..config import PretrainingConfig, TrainingConfig
-from ..data.latents import encode_latents
 from ..data.tasks import Task
 from ..diffusion.process import Diffusion, matched_snr_scale, scale_snr
 from ..diffusion.timestep_weights import p2_weight, timestep_distribution
@@ -26,6 +25,7 @@ from .label_rows import free_rows_as_null
 from .loop import Callback, train
 from .objective import Objective, Stream
 from .run import Run
+from .streams import task_stream
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -43,8 +43,6 @@ def pretrain(source: Task, autoencoder: AutoencoderKL, config: PretrainingConfig
     require_kind("source", source, Task, "load_task")
     require_kind("autoencoder", autoencoder, AutoencoderKL, "AutoencoderKL.from_pretrained")
     require_kind("config", config, PretrainingConfig)
-    if len(source.class_names) > config.num_labels:
-        raise ValueError(f"{source.name} has {len(source.class_names)} classes, the label table {config.num_labels} rows: raise num_labels")
     model = untrained(source, autoencoder, config, name=name).to(checked_device(device))
     record = {"source": source.fingerprint, "encoder": model.encoder_fingerprint, **asdict(config)}
     if start is not None:
@@ -83,16 +81,12 @@ def train_from_nothing(model: Pretrained, stream: Stream, config: TrainingConfig
 
 def pretraining_stream(model: Pretrained, source: Task, config: PretrainingConfig) -> Stream:
     """All of `source` under uniform timesteps, classes and labels drawn as the configuration says."""
-    encoded = encode_latents(model, source)
-    stream = Stream(
-        "source", encoded["latents"], source.labels, config.batch_size, timestep_distribution(model.diffusion.num_timesteps, 0),
-        label_drop=config.label_drop, null_label=model.null_label,
+    return task_stream(
+        "source", model, source, labels=source.labels, batch=config.batch_size, label_drop=config.label_drop,
+        timestep_distribution=timestep_distribution(model.diffusion.num_timesteps, 0),
         picture_distribution=balanced_distribution(source.labels, config.class_balance),
         eps_weight=p2_weight(model.diffusion.snr, gamma=config.p2_gamma) if config.p2_gamma else None,
     )  # fmt: skip
-    if "mirrored" in encoded:
-        stream.mirrored = replace(stream, x_0=encoded["mirrored"])
-    return stream
 
 
 def untrained(source: Task, autoencoder: AutoencoderKL, config: PretrainingConfig, *, name: str) -> Pretrained:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Sequence
 
@@ -10,18 +10,17 @@ import torch
 
 from ..config import TextToImageConfig
 from ..data.captions import caption_pictures, vocabulary_captions
-from ..data.latents import encode_latents
 from ..data.tasks import Task
 from ..diffusion.timestep_weights import timestep_distribution
 from ..models.pretrained import Pretrained, checked_device
 from ..models.text_to_image import build_text_to_image, matched_scheduler
 from ..support.kinds import require_kind
 from ..support.surroundings import undisturbed
-from .fine_tune import condition_rows
 from .loop import Callback
 from .objective import Stream
 from .pretrain import balanced_distribution, train_from_nothing
 from .run import Run
+from .streams import task_stream
 
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL
@@ -46,22 +45,16 @@ def pretrain_text_to_image(source: Task, autoencoder: AutoencoderKL, config: Tex
 
 def captioned_stream(model: Pretrained, source: Task, config: TextToImageConfig) -> Stream:
     """All of `source` with its captions under uniform timesteps, classes and prompts drawn as the configuration says."""
-    encoded = encode_latents(model, source)
-    names = [source.class_names[label] for label in source.labels.tolist()]
 
     def captions(images: torch.Tensor, names: Sequence[str]) -> dict[str, torch.Tensor]:
         return {"text": model.denoiser.tokens(caption_pictures(images, names))}
 
-    stream = Stream(
-        "source", encoded["latents"], torch.full((len(source),), model.null_label), config.batch_size,
-        timestep_distribution(model.diffusion.num_timesteps, 0), label_drop=config.label_drop, null_label=model.null_label,
-        conditions=condition_rows(captions, source.read, names), null_conditions={"text": model.denoiser.tokens([""])[0]},
+    return task_stream(
+        "source", model, source, captions, labels=torch.full((len(source),), model.null_label), batch=config.batch_size,
+        timestep_distribution=timestep_distribution(model.diffusion.num_timesteps, 0), label_drop=config.label_drop,
         picture_distribution=balanced_distribution(source.labels, config.class_balance),
+        null_conditions={"text": model.denoiser.tokens([""])[0]},
     )  # fmt: skip
-    if "mirrored" in encoded:
-        mirrored = condition_rows(captions, lambda places: source.read(places).flip(-1), names)
-        stream.mirrored = replace(stream, x_0=encoded["mirrored"], conditions=mirrored)
-    return stream
 
 
 def untrained_text_to_image(source: Task, autoencoder: AutoencoderKL, config: TextToImageConfig, *, name: str) -> Pretrained:

@@ -70,6 +70,7 @@ class Run:
 
     @property
     def steps_done(self) -> int:
+        """The step of the newest checkpoint, 0 where there is none."""
         return steps_done(self.folder)
 
     def checkpoints_to_come(self, keep: int) -> int:

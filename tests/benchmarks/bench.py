@@ -14,9 +14,9 @@ from difftuning.config import DiffTuningConfig
 from difftuning.data.latents import encode_latents
 from difftuning.support.world import data_folder
 from difftuning.training.checkpoints import trainable
-from difftuning.training.fine_tune import split_batch, training_streams
 from difftuning.training.label_rows import choose_rows
 from difftuning.training.objective import Objective
+from difftuning.training.streams import split_batch, training_streams
 
 ROUNDS, STEPS = 9, 6
 LIMIT = 1.05  # a Diff-Tuning step may cost so many plain steps of the same batch

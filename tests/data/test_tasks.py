@@ -42,7 +42,7 @@ def test_the_source_sample_says_each_pictures_kind(world):
     assert source.class_names == ["home", "camera"] and source.kinds == ["icon", "glyph", "photo", "icon"]
     assert source.subset([2, 0]).kinds == ["photo", "icon"]
     assert len(load_source()) == 9
-    with pytest.raises(ValueError, match="'test': choose train or heldout"):
+    with pytest.raises(ValueError, match="has no split 'test': it has train, heldout"):
         load_source("test")
 
 
@@ -82,8 +82,8 @@ def test_a_name_of_the_world_wins_over_a_folder_unless_written_as_a_path(world, 
 
 
 def test_an_unknown_split_is_refused_with_the_choices(world):
-    with pytest.raises(ValueError, match="unknown split 'val': choose one of train, validation, test"):
-        load_task("digits", split="val")
+    with pytest.raises(ValueError, match="has no split 'tests': it has train, validation, test"):
+        load_task("digits", split="tests")
 
 
 @pytest.mark.parametrize("size", [0, -8, 32.0, True])

@@ -126,7 +126,7 @@ def test_diffusers_learned_variance_step_draws_from_the_same_gaussian(diffusion,
 
 def test_output_without_a_variance_is_refused(diffusion):
     x_0, noise = draws(count=2)
-    with pytest.raises(ValueError, match=r"model_output must be \(5, 4, 4, 4\) \(noise and variance\), got \(5, 2, 4, 4\)"):
+    with pytest.raises(ValueError, match=r"each half of model_output must have the shape of x_0, \(5, 2, 4, 4\), got \(5, 1, 4, 4\)"):
         hybrid_loss(noise, x_0, x_0, noise, SOME_T, diffusion)
 
 

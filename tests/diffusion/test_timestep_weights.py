@@ -206,7 +206,7 @@ def test_the_swapped_control_is_the_official_family_with_its_two_halves_exchange
 
 
 def test_the_table_has_the_families_that_the_settings_name():
-    assert tuple(FAMILIES) == get_args(Family)
+    assert set(FAMILIES) == set(get_args(Family))
 
 
 # Threshold and sigmoid
@@ -273,16 +273,16 @@ def test_min_snr_is_min_of_snr_and_gamma_on_the_x_0_loss():
     [
         (lambda: retention_weight(torch.tensor([5, 1000]), 1000), "timestep 1000 is outside 0..999"),
         (lambda: reconsolidation_weight(torch.tensor([5, -1]), 1000), "timestep -1 is outside 0..999"),
-        (lambda: retention_weight(torch.tensor(0), 1000, -0.5), "tau must be a finite number of at least 0, got -0.5"),
-        (lambda: reconsolidation_weight(torch.tensor(0), 1000, float("nan")), "tau must be a finite number of at least 0, got nan"),
+        (lambda: retention_weight(torch.tensor(0), 1000, -0.5), "tau must be at least 0, got -0.5"),
+        (lambda: reconsolidation_weight(torch.tensor(0), 1000, float("nan")), "tau must be at least 0, got nan"),
         (lambda: reconsolidation_weight(torch.tensor([], dtype=torch.int64), 0), "num_timesteps must be at least 1, got 0"),
         (lambda: retention_weight(torch.tensor([1.0, float("nan")]), 1000), "timestep nan is outside 0..999"),
-        (lambda: timestep_distribution(1000, float("inf")), "power must be a finite number of at least 0, got inf"),
-        (lambda: timestep_distribution(1000, -2), "power must be a finite number of at least 0, got -2"),
+        (lambda: timestep_distribution(1000, float("inf")), "power must be finite, got inf"),
+        (lambda: timestep_distribution(1000, -2), "power must be at least 0, got -2"),
         (lambda: timestep_distribution(0, 1), "num_timesteps must be at least 1, got 0"),
-        (lambda: reconsolidation_threshold(torch.tensor(0), 1000, 1.5), "threshold is a fraction .* got 1.5"),
-        (lambda: retention_sigmoid(torch.tensor(0), 1000, -0.1), "threshold is a fraction .* got -0.1"),
-        (lambda: reconsolidation_weighting("cosine", 1000, 1), "unknown family 'cosine': choose one of official, paper"),
+        (lambda: reconsolidation_threshold(torch.tensor(0), 1000, 1.5), "threshold must be at least 0 and at most 1, got 1.5"),
+        (lambda: retention_sigmoid(torch.tensor(0), 1000, -0.1), "threshold must be at least 0 and at most 1, got -0.1"),
+        (lambda: reconsolidation_weighting("offical", 1000, 1), "unknown family 'offical': choose one of official, paper"),
         (lambda: retention_distribution("paper", 1000, 0), "paper family at 0 gives retention no weight"),
         (lambda: reconsolidation_distribution("threshold", 1000, 1.0), "threshold family at 1.0 gives reconsolidation no weight"),
     ],

@@ -205,7 +205,7 @@ def test_images_and_reference_may_have_any_precision(dtype, monkeypatch):
 
 
 def test_a_name_in_place_of_pictures_is_told_how_to_load_them():
-    with pytest.raises(TypeError, match="^reference images must be a Tensor, not 'digits': pass load_task\\('digits'\\)$"):
+    with pytest.raises(TypeError, match="^reference images must be a tensor .*, got str: a task's are its .images$"):
         evaluate(pictures(), "digits", features=coarse)
 
 
@@ -266,7 +266,7 @@ def test_reference_features_are_computed_once_for_each_content(monkeypatch):
         (torch.zeros(8, 3, 32, 32, dtype=torch.uint8), "divide 8-bit images by 127.5"),
         (torch.full((8, 3, 32, 32), 1.02), r"\[-1, 1\], got 1.02..1.02"),
         (torch.full((8, 3, 32, 32), float("nan")), "8 of 8 images hold NaN"),
-        (torch.zeros(5, 3, 32, 32), "5 images cannot be scored with k = 5.*give 6"),
+        (torch.zeros(5, 3, 32, 32), r"of 6 images or more, got \(5, 16\)"),
         (torch.zeros(8, 3, 64, 64), "images are 64x64 but the reference is 32x32"),
     ],
 )
@@ -276,7 +276,7 @@ def test_evaluate_refuses_what_it_cannot_score(broken, message):
 
 
 def test_evaluate_checks_the_reference_too():
-    with pytest.raises(ValueError, match="4 reference images cannot be scored"):
+    with pytest.raises(ValueError, match=r"features are .* of 6 images or more, got \(12, 16\) and \(4, 16\)"):
         evaluate(pictures(), pictures(4), features=coarse)
     with pytest.raises(ValueError, match="reference images must lie in"):
         evaluate(pictures(), 255 * pictures(), features=coarse)
@@ -289,9 +289,9 @@ def test_rounding_just_outside_the_range_is_clamped():
 def test_an_unknown_space_and_a_bad_function_are_named():
     with pytest.raises(ValueError, match="unknown feature space 'clip': choose \"tiny\""):
         evaluate(pictures(), pictures(), features="clip")
-    with pytest.raises(ValueError, match=r"must give \(N, D\) features, got \(12, 3, 32, 32\)"):
+    with pytest.raises(ValueError, match=r"features are \(N, D\) .* got \(12, 3, 32, 32\)"):
         evaluate(pictures(), pictures(), features=lambda images: images)
-    with pytest.raises(ValueError, match="non-finite features"):
+    with pytest.raises(ValueError, match="features must be finite"):
         evaluate(pictures(), pictures(), features=lambda images: coarse(images) / 0)
 
 

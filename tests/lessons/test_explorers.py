@@ -156,9 +156,9 @@ def test_words_are_buttons_and_numbers_slide(explorer):
 
 
 def test_an_unknown_start_is_named(explorer):
-    with pytest.raises(ValueError, match="no control is called 'height': this explorer has family, tau, use"):
+    with pytest.raises(ValueError, match="unknown control 'height': choose one of family, tau, use"):
         explore(explorer, height=3)
-    with pytest.raises(ValueError, match="bank_weight cannot be 0.3: choose one of 0.1, 0.5, 1"):
+    with pytest.raises(ValueError, match="unknown bank_weight 0.3: choose one of 0.1, 0.5, 1"):
         explore(explorer, bank_weight=0.3)
 
 

@@ -9,14 +9,14 @@ from difftuning.lessons.predictions import predict
 
 def test_a_choice_is_recorded_and_set_beside_the_measurement():
     guess = predict("What happens?", ["it rises", "it falls"])
-    assert guess.choice is None and guess.beside("it falls") == "You made no prediction. Measured: it falls."
+    assert guess.choice is None and guess.beside("it falls") == "Answer: it falls."
     guess.buttons.value = "it rises"
     assert guess.choice == "it rises" and guess.note.value == "Recorded: it rises."
-    assert guess.beside("it falls") == "You predicted: it rises. Measured: it falls."
+    assert guess.beside("it falls") == "You predicted: it rises. Answer: it falls."
 
 
 def test_a_measurement_outside_the_answers_is_refused():
-    with pytest.raises(ValueError, match="'it stays' is none of the answers: it rises, it falls"):
+    with pytest.raises(ValueError, match="unknown answer 'it stays': choose one of it rises, it falls"):
         predict("What happens?", ["it rises", "it falls"]).beside("it stays")
 
 

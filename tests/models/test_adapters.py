@@ -193,10 +193,10 @@ def test_difffits_share_of_dit_xl_is_below_the_published_one():
         (lambda: apply_adapter(denoiser(), LoRA(), rank=8), "options go into the adapter"),
         (lambda: apply_adapter(apply_adapter(denoiser(), "lora"), "vpt"), "has an adapter already .*merge_adapter first"),
         (lambda: merge_adapter(denoiser()), "no adapter to merge"),
-        (lambda: LoRA(rank=0), "rank must be positive, got 0"),
+        (lambda: LoRA(rank=0), "rank must be at least 1, got 0"),
         (lambda: LoRA(rank=2.5), "rank must be a whole number, got 2.5"),
-        (lambda: LoRA(targets="to_q"), "targets must be one of query_value, attention, all"),
-        (lambda: AdaptFormer(scale=float("inf")), "scale must be positive"),
+        (lambda: LoRA(targets="to_q"), "unknown targets 'to_q': choose one of query_value, attention, all"),
+        (lambda: AdaptFormer(scale=float("inf")), "scale must be finite"),
         (lambda: apply_adapter(denoiser(), DiffFit(depth=3)), "depth must be at most 2"),
     ],
 )

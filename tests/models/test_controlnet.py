@@ -97,17 +97,17 @@ def test_an_embedding_of_another_factor_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("pictures", "message"),
     [
-        (torch.zeros(2, 3, 8, 8), r"must have shape \(3, 3, 8, 8\), one for each prompt, got \(2, 3, 8, 8\)"),
-        (torch.zeros(3, 1, 8, 8), r"must have shape \(3, 3, 8, 8\)"),
-        (torch.zeros(3, 3, 16, 16), r"must have shape \(3, 3, 8, 8\)"),
-        (torch.full((3, 3, 8, 8), -1.0), r"must lie in \[0, 1\], got -1..-1: images in \[-1, 1\] are no conditions"),
-        (torch.full((3, 3, 8, 8), float("nan")), r"must lie in \[0, 1\], got nan"),
-        (torch.zeros(3, 3, 8, 8, dtype=torch.uint8), r"must be a tensor of floats in \[0, 1\], as annotate gives them, got torch.uint8"),
-        ([0.0], r"must be a tensor of floats in \[0, 1\], as annotate gives them, got list"),
+        (torch.zeros(2, 3, 8, 8), "one picture for each of 3 prompts; got 2"),
+        (torch.zeros(3, 1, 8, 8), r"must have shape \(N, 3, 8, 8\)"),
+        (torch.zeros(3, 3, 16, 16), r"must have shape \(N, 3, 8, 8\)"),
+        (torch.full((3, 3, 8, 8), -1.0), r"floats in \[0, 1\], as annotate gives them, .* in -1..-1"),
+        (torch.full((3, 3, 8, 8), float("nan")), "in nan..nan"),
+        (torch.zeros(3, 3, 8, 8, dtype=torch.uint8), "of torch.uint8"),
+        ([0.0], "must be a tensor .*, got list"),
     ],
 )
 def test_wrong_conditions_are_one_clear_line(model, pictures, message):
-    with pytest.raises(ValueError, match=message) as error:
+    with pytest.raises((TypeError, ValueError), match=message) as error:
         sample_controlnet(model, ["a shape"] * 3, pictures)
     assert "\n" not in str(error.value)
 

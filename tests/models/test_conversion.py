@@ -145,19 +145,19 @@ def test_conversion_copies_every_weight():
 
 @pytest.mark.parametrize("name", ["blocks.0.attn.q_norm.weight", "decoder.weight", "blocks.1.mlp.fc3.bias"])
 def test_foreign_entries_are_named(name):
-    with pytest.raises(ValueError, match=f"not an original DiT state dict: unknown entry '{name}'"):
+    with pytest.raises(ValueError, match=f"not an original DiT state dict .*{name.rpartition('.')[0].rpartition('.')[2]}"):
         convert_original_dit(original_weights() | {name: torch.zeros(3)}, num_heads=HEADS)
 
 
 def test_another_kind_of_checkpoint_is_refused_by_what_it_lacks():
-    with pytest.raises(ValueError, match="not an original DiT state dict: it has no 'blocks.0.attn.qkv.weight'"):
+    with pytest.raises(ValueError, match="not an original DiT state dict .*x_embedder.proj.weight"):
         convert_original_dit({"conv_in.weight": torch.zeros(1)}, num_heads=HEADS)
 
 
 @pytest.mark.parametrize(
     "name, error, named",
     [
-        ("t_embedder.mlp.0.weight", ValueError, "t_embedder.mlp.0.weight"),
+        ("t_embedder.mlp.0.weight", ValueError, "timestep_embedder.linear_1.weight"),
         ("blocks.1.attn.qkv.weight", ValueError, "transformer_blocks.1.attn1.to_q.weight"),
         ("final_layer.linear.bias", ValueError, "proj_out_2.bias"),
     ],

@@ -128,8 +128,8 @@ def test_output_depends_on_picture_timestep_and_label():
     "sizes, message",
     [
         ({"width": 30, "num_heads": 4}, "got width 30, num_heads 4"),
-        ({"latent_shape": (4, 8, 6)}, "must be square and a multiple of patch_size 2, got 8x6"),
-        ({"latent_shape": (4, 7, 7)}, "must be square and a multiple of patch_size 2, got 7x7"),
+        ({"latent_shape": (4, 8, 6)}, "must be square and a multiple of 2, got 8x6"),
+        ({"latent_shape": (4, 7, 7)}, "must be square and a multiple of 2, got 7x7"),
     ],
 )
 def test_impossible_sizes_are_named(sizes, message):

@@ -55,7 +55,7 @@ def test_weights_that_do_not_fit_their_configuration_are_named(copied):
 
 def test_a_card_that_is_no_object_is_named(copied):
     (copied / CARD).write_text("[]")
-    with pytest.raises(DamagedFileError, match="difftuning.json holds no JSON object but list"):
+    with pytest.raises(DamagedFileError, match="difftuning.json holds no JSON object"):
         load_pretrained(copied)
 
 
@@ -183,7 +183,7 @@ def test_missing_weights_are_named(copied):
 def test_a_truncated_file_is_named(copied, keep):
     whole = (copied / TRANSFORMER).read_bytes()
     (copied / TRANSFORMER).write_bytes(whole[:keep])
-    with pytest.raises(DamagedFileError, match="transformer/diffusion_pytorch_model.safetensors is damaged"):
+    with pytest.raises(DamagedFileError, match="makes no DiTTransformer2DModel .*transformer/diffusion_pytorch_model.safetensors"):
         load_pretrained(copied)
 
 
@@ -193,7 +193,7 @@ def test_a_file_that_lacks_a_weight_is_not_filled_with_random_numbers(copied, pa
     name = sorted(state)[0]
     del state[name]
     save_file(state, copied / part, metadata={"format": "pt"})
-    with pytest.raises(DamagedFileError, match=f"{part.split('/')[0]} lack '{name}'"):
+    with pytest.raises(DamagedFileError, match=f"{part.split('/')[0]} do not fit: only one of them has '{name}'"):
         load_pretrained(copied)
 
 
@@ -270,7 +270,7 @@ def test_weights_that_the_configuration_has_no_place_for_are_not_dropped(small_m
     path = tmp_path / "transformer" / "config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"num_layers": 1}))
-    with pytest.raises(DamagedFileError, match="has no place for the weight 'transformer_blocks.1"):
+    with pytest.raises(DamagedFileError, match="do not fit: only one of them has 'transformer_blocks.1"):
         load_pretrained(tmp_path)
 
 

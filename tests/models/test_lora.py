@@ -53,7 +53,7 @@ def test_an_adapter_goes_onto_the_model_that_it_was_trained_on_and_no_other(name
     assert base.denoiser.adapter is None and asdict(again.denoiser.adapter) == asdict(tuned.denoiser.adapter)
     with pytest.raises(ValueError, match="was trained on another model than small"):
         load_adapter(small_pretrained(seed=1), tmp_path / "adapter")
-    with pytest.raises(FileExistsError, match="is there already"):
+    with pytest.raises(FileExistsError, match="adapter is not empty"):
         tuned.save_adapter(tmp_path / "adapter")
     with pytest.raises(ValueError, match="has no adapter to save"):
         base.save_adapter(tmp_path / "none")

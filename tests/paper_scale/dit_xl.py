@@ -19,11 +19,11 @@ from difftuning.config import DiffTuningConfig
 from difftuning.data.tasks import Task
 from difftuning.models.dit import build_dit
 from difftuning.models.pretrained import Pretrained
-from difftuning.training.fine_tune import split_batch, training_streams
 from difftuning.training.label_rows import choose_rows
 from difftuning.training.loop import train
 from difftuning.training.memory_bank import MemoryBank
 from difftuning.training.objective import Objective
+from difftuning.training.streams import split_batch, training_streams
 from paper_scale.measurements import FAILED, Table
 
 BATCH, CLASSES = 32, 100

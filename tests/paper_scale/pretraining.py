@@ -21,7 +21,7 @@ from difftuning.data.npz import npz_pictures
 from difftuning.data.pictures import write_pictures
 from difftuning.data.tasks import Task, load_source, load_task, spread_evenly
 from difftuning.diffusion.process import Diffusion
-from difftuning.evaluation.chain_of_forgetting import chain_tenths, timestep_losses
+from difftuning.evaluation.chain_of_forgetting import losses_by_tenth
 from difftuning.models.loading import load_component, load_pretrained
 from difftuning.models.pretrained import Pretrained
 from difftuning.sampling import sample
@@ -176,8 +176,7 @@ def saved_in_half_precision(model: Pretrained, card: dict, path: Path, device: t
 
 def measure(model: Pretrained, held_out: Task, table: Table, out: Path) -> None:
     """The loss on held-out pictures in each tenth of the chain, and 64 samples to look at."""
-    tenths = chain_tenths(model.diffusion.num_timesteps)
-    losses = timestep_losses(model, held_out.images, held_out.labels, tenths.flatten()).reshape(tenths.shape).mean(1)
+    losses = losses_by_tenth(model, held_out.images, held_out.labels)
     for number, loss in enumerate(losses.tolist(), 1):
         table.add(f"held-out loss, tenth {number}", loss)
     labels = spread_evenly(len(model.label_names), 64)

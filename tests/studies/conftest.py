@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from difftuning.studies.grid import grid, run_study
+from difftuning.studies.grid import grid
+from difftuning.studies.runner import run_study
 from tests.studies.helpers import STEPS
 
 

@@ -7,6 +7,7 @@ import csv
 import pandas as pd
 
 STEPS = (1, 2)
+KINDS = ("table.csv", "table_losses.csv", "table_replacement.csv")
 
 
 def read(path):

@@ -85,7 +85,7 @@ def test_a_narrow_interval_is_not_rounded_to_none():
 
 @pytest.mark.parametrize(
     ("gain", "words"),
-    [((0.3, 0.1, 5), "by 20% or more"), ((0.1, 0.05, 5), "by less than 20%"), ((0.1, 0.2, 5), "undecided"), ((-0.3, 0.1, 5), "worse"), ((0.3, 0, 1), "one seed")],
+    [((0.3, 0.1, 5), "by 20% or more"), ((0.1, 0.05, 5), "by less than 20%"), ((0.1, 0.2, 5), "undecided"), ((-0.3, 0.1, 5), "worse"), ((0.3, 0, 1), "one seed"), ((0.0, 0.0, 5), "undecided"), ((0.0, 0.0, 0), "not measured")],
 )  # fmt: skip
 def test_words_follow_from_the_interval(gain, words):
     assert words in verdict(Estimate(*gain))

@@ -6,16 +6,18 @@ import dataclasses
 import itertools
 
 import pytest
-import torch
 
 from difftuning.config import GUIDANCES
-from difftuning.data.tasks import load_source
-from difftuning.studies.cell import SPLITS, is_done
-from difftuning.studies.grid import LEARNING_RATES, grid, run_study, studies
-from difftuning.studies.methods import METHODS, PILOT, bank_of_far_classes, bank_of_noise, shipped_bank, small_bank
-from difftuning.studies.tables import best_rates, kept_rows
-from difftuning.support.world import data_folder, world_version
-from tests.studies.helpers import STEPS, read
+from difftuning.data.tasks import list_tasks, load_task
+from difftuning.studies.cell import SPLITS, missing
+from difftuning.studies.gains import STUDIES
+from difftuning.studies.grid import FEW, SOME, grid, studies
+from difftuning.studies.methods import ADAPTED, BASELINES, METHODS, PILOT
+from difftuning.studies.premise import DEVELOPMENT
+from difftuning.studies.runner import run_study
+from difftuning.studies.tables import read_rows, write_rows
+from difftuning.support.world import world_version
+from tests.studies.helpers import KINDS, STEPS, read
 
 slow = pytest.mark.slow  # they train and score with the shipped model
 
@@ -31,29 +33,35 @@ def test_a_table_has_a_row_for_every_run_step_and_guidance(finished):
 
 
 @slow
-def test_a_study_takes_up_the_runs_that_its_table_holds_already(finished, tmp_path):
-    """As on another machine: the committed table is there, the folder of the runs is not."""
+def test_a_finished_study_runs_nothing_again_and_needs_its_tables_alone(finished, tmp_path):
+    """As on another machine: the committed tables are there, the folder of the runs is not."""
     cells, folder, _ = finished
-    kinds = ["table.csv", "table_losses.csv", "table_replacement.csv", "table_samples.npz"]
+    kinds = [*KINDS, "table_samples.npz"]
     for kind in kinds:
         (tmp_path / kind).write_bytes((folder / kind).read_bytes())
+    times = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
     run_study(cells, folder=tmp_path / "cells", results=tmp_path / "table.csv")
-    assert not list((tmp_path / "cells").glob("*.run"))
-    for kind in kinds[:3]:
-        assert read(tmp_path / kind) == read(folder / kind)
-    assert all(is_done(cell, tmp_path / "cells" / f"{cell.file_name}.csv") for cell in cells)
-    other_seed = dataclasses.replace(cells[0], seed=7)
-    assert not is_done(other_seed, tmp_path / "cells" / f"{other_seed.file_name}.csv")
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == times
+    another = dataclasses.replace(cells[0], seed=7)
+    assert missing([*cells, another], tmp_path / "table.csv") == [another]
 
 
 @slow
-def test_a_finished_study_runs_nothing_again(finished):
-    cells, folder, table = finished
-    times = {path: path.stat().st_mtime_ns for path in (folder / "cells").iterdir()}
-    old = table.read_text()
-    run_study(cells, folder=folder / "cells", results=table)
-    assert {path: path.stat().st_mtime_ns for path in (folder / "cells").iterdir()} == times
-    assert table.read_text() == old
+def test_a_finished_study_leaves_nothing_but_its_tables(finished):
+    _, folder, _ = finished
+    assert {path.name for path in folder.iterdir()} == {*KINDS, "table_samples.npz", "cells"} and not list((folder / "cells").iterdir())
+
+
+@slow
+def test_what_is_left_is_said_in_runs_and_core_hours_and_processes_give_the_same_rows(finished, tmp_path, capsys):
+    """Of two runs one is there."""
+    cells, folder, _ = finished
+    for kind in KINDS:
+        write_rows(tmp_path / kind, [row for row in read_rows(folder / kind) if row["method"] == "plain"])
+    run_study(cells, folder=tmp_path / "cells", results=tmp_path / "table.csv", processes=2)
+    assert "2 of 2 runs, about 0.00 core-hours left" in capsys.readouterr().err
+    for kind in KINDS:
+        assert (tmp_path / kind).read_bytes() == (folder / kind).read_bytes()
 
 
 def test_a_grid_goes_seed_by_seed_so_that_an_unfinished_one_is_balanced():
@@ -67,36 +75,42 @@ def test_an_unknown_method_is_named():
         grid([("digits", 200)], ["magic"], [0], [1e-4], steps=(1,))
 
 
-def test_studies_touch_the_development_tasks_alone():
-    for cells in studies().values():
-        assert {cell.task for cell in cells} <= {"footwear", "digits"}
+def test_all_studies_but_the_main_comparison_touch_the_development_tasks_alone():
+    for name, cells in studies().items():
+        assert {cell.task for cell in cells} == (set(list_tasks()) if name == "main" else set(DEVELOPMENT) & {cell.task for cell in cells})
+
+
+def test_the_main_comparison_has_every_task_with_up_to_2000_pictures_that_it_has():
+    sets = {(cell.task, cell.training_pictures) for cell in studies()["main"]}
+    assert sets == {(task, min(2000, len(load_task(task)))) for task in list_tasks()}
+    assert len(studies()["main"]) == 8 * 5 * 5
+
+
+def test_the_frozen_tasks_are_refused_while_the_premise_does_not_hold(tmp_path, monkeypatch):
+    (tmp_path / "results").mkdir()
+    monkeypatch.setattr("difftuning.studies.premise.data_folder", lambda: tmp_path)  # no pilot there
+    with pytest.raises(ValueError, match="kana.* stay frozen until the pilot meets the criterion in world"):
+        run_study(studies()["main"], folder=tmp_path / "runs", results=tmp_path / "main.csv")
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+
+
+def test_every_study_says_how_its_table_is_built():
+    assert list(studies()) == list(STUDIES)
+
+
+def test_adapters_and_baselines_stand_beside_plain_and_diff_tuning_on_both_sets_with_three_seeds():
+    for name, methods in (("adapters", ADAPTED), ("baselines", BASELINES)):
+        found = {((cell.task, cell.training_pictures), cell.method, cell.seed) for cell in studies()[name]}
+        assert found == set(itertools.product((FEW, SOME), ("plain", "Diff-Tuning", *methods), range(3)))
 
 
 def test_a_studys_runs_are_named_apart_and_the_pilot_compares_five_methods_on_five_sets():
     for cells in studies().values():
         assert len({cell.file_name for cell in cells}) == len(cells)
+        assert len({type(cell) for cell in cells}) == 1
     pilot = studies()["pilot"]
     assert {cell.method for cell in pilot} == set(PILOT) and len({(cell.task, cell.training_pictures) for cell in pilot}) == 5
     assert [cell.method for cell in pilot[:2]] == ["plain", "Diff-Tuning"]
-
-
-def test_the_learning_rates_in_use_are_those_that_the_study_chose_on_the_validation_splits():
-    rows = [row for row in kept_rows(data_folder() / "results" / "learning_rates.csv") if row["split"] == "validation"]
-    if not rows:
-        pytest.skip("not measured in this world yet")
-    assert best_rates(rows).items() <= LEARNING_RATES.items()
-    assert {"plain", "Diff-Tuning"} <= set(best_rates(rows))
-
-
-def test_the_controls_banks_are_what_they_are_called():
-    kinds = dict(zip(load_source().labels.tolist(), load_source().kinds))
-    assert {kinds[label] for label in bank_of_far_classes("digits").labels.tolist()} == {"photograph"}
-    assert {kinds[label] for label in bank_of_far_classes("footwear").labels.tolist()} == {"letter"}
-    assert len(small_bank("digits")) == 100 and torch.equal(small_bank("digits").latents, shipped_bank().latents[:100])
-    noise = bank_of_noise("digits")
-    assert len(noise) == len(shipped_bank()) and noise.latents.std() == pytest.approx(1, abs=0.01)
-    banks = [method.bank("digits").fingerprint for method in METHODS.values() if method.bank]
-    assert len(set(banks)) == 4  # a run of one is never taken for a run of another
 
 
 def test_a_study_without_processes_is_refused_and_leaves_nothing(tmp_path):

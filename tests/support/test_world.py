@@ -33,7 +33,7 @@ def test_a_damaged_list_of_checksums_is_named(tmp_path, monkeypatch, damaged):
     (tmp_path / "VERSION").write_text("1\n", encoding="utf-8")
     (tmp_path / "SHA256SUMS").write_bytes(damaged.encode("latin-1"))
     monkeypatch.setenv("DIFFTUNING_DATA", str(tmp_path))
-    with pytest.raises(DamagedFileError, match="SHA256SUMS is damaged: it is no list of checksums; restore it from git"):
+    with pytest.raises(DamagedFileError, match="SHA256SUMS is damaged: its list of checksums is none; restore it"):
         world_file("VERSION")
 
 

@@ -11,11 +11,13 @@ from torch import nn
 from difftuning.config import DiffTuningConfig, TrainingConfig
 from difftuning.diffusion.process import Diffusion
 from difftuning.diffusion.timestep_weights import timestep_distribution
-from difftuning.training.fine_tune import fine_tune  # fmt: skip
+from difftuning.training.fine_tune import fine_tune
 from difftuning.training.fine_tuned import FineTuned
+from difftuning.training.label_rows import choose_rows
 from difftuning.training.loop import train
 from difftuning.training.objective import Objective, Stream
 from difftuning.training.run import Run
+from difftuning.training.streams import split_batch, training_streams
 
 CPU = torch.device("cpu")
 
@@ -70,3 +72,9 @@ def tune(pretrained, task, bank, folder, *, callbacks=(), resume=True, **options
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def streams_of(pretrained, task, bank, **options):
+    config = DiffTuningConfig(steps=1, **options)
+    rows = choose_rows(pretrained, len(task.class_names), config.label_rows)
+    return training_streams(pretrained, task, bank, config, rows, split_batch(config, bank))

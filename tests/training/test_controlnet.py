@@ -10,17 +10,19 @@ import torch
 from diffusers import StableDiffusionControlNetPipeline
 
 from difftuning.config import DiffTuningConfig
+from difftuning.data import cache
 from difftuning.data.captions import caption_pictures, name_pictures
-from difftuning.data.conditions import annotate
+from difftuning.data.conditions import TINY_ANNOTATORS, annotate
 from difftuning.data.tasks import Task
 from difftuning.models.controlnet import ControlNetAdapter
 from difftuning.models.pretrained import Pretrained
 from difftuning.sampling import SamplingStep, sample_controlnet
 from difftuning.support.random import seeded_generator
 from difftuning.training.controlnet import Told, fine_tune_controlnet
-from difftuning.training.fine_tune import choose_rows, split_batch, training_streams
 from difftuning.training.fine_tuned import FineTuned, load_fine_tuned
+from difftuning.training.label_rows import choose_rows
 from difftuning.training.memory_bank import MemoryBank
+from difftuning.training.streams import split_batch, training_streams
 from small import small_bank, small_pretrained, small_task, small_text_to_image
 from tests.training.helpers import contents, weights
 
@@ -93,6 +95,24 @@ def test_each_picture_is_told_its_caption_and_its_condition(base, task, bank):
     ):
         assert torch.equal(stream.conditions["text"], base.denoiser.tokens(prompts))
         assert torch.equal(stream.conditions["control"].float() / 255, annotate("edge", images))
+
+
+def test_conditions_are_found_once_and_kept_for_the_next_run(base, task, bank, tmp_path, monkeypatch):
+    """Those of the pictures, of their mirror images and of the bank's, as latents are."""
+    monkeypatch.setenv("DIFFTUNING_CACHE", str(tmp_path))
+    monkeypatch.setattr(cache, "SMALL_TASK", 1)
+    config, say, replay = DiffTuningConfig(steps=1), Told(base.denoiser, "edge", name_pictures), Told(base.denoiser, "edge")
+
+    def controls():
+        streams = training_streams(
+            base, replace(task, flip=True), bank, config, choose_rows(base, 3), split_batch(config, bank), say, replay
+        )  # fmt: skip
+        return [stream.conditions["control"] for stream in (streams[0], streams[0].mirrored, streams[1])]
+
+    first = controls()
+    assert len(list((tmp_path / "conditions").iterdir())) == 2
+    monkeypatch.setitem(TINY_ANNOTATORS, "edge", None)
+    assert all(torch.equal(again, once) for again, once in zip(controls(), first))
 
 
 def test_null_labels_replay_the_bank_under_the_empty_prompt(base, task, bank):
@@ -183,18 +203,28 @@ def test_wrong_input_is_one_clear_line(base, task, bank, tmp_path, changes, mess
 
 
 @pytest.mark.parametrize("regularizer", ["ewc", "distillation"])
-def test_penalties_that_ask_the_base_are_refused_before_any_work(base, task, tmp_path, regularizer):
-    with pytest.raises(ValueError, match="ask the frozen base, which has no ControlNet"):
+def test_penalties_that_ask_a_base_without_controlnet_are_refused_before_any_work(base, task, tmp_path, regularizer):
+    with pytest.raises(ValueError, match="ask the frozen base, which knows no conditions"):
         fine_tune_controlnet(base, task, kind="edge", folder=tmp_path / "run", regularizer=regularizer)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_controlnet_that_goes_on_may_be_held_to_what_it_was(base, task, tuned_folder, tmp_path):
+    """By distillation: nothing to be seen at the first step, where both are one model, and something later; what it was stays."""
+    before, again = (load_fine_tuned(tuned_folder).model for _ in range(2))
+    losses = tune(before, task, None, tmp_path / "on", told={"regularizer": "distillation"}).history.distillation_loss
+    assert losses[0] == 0 and losses[1:].min() > 0
+    assert torch.equal(weights(before.denoiser), weights(again.denoiser))
 
 
 def test_a_base_without_text_encoder_is_refused(task, tmp_path):
     message = r"a ControlNet needs a text-to-image base \(UNet and text encoder\), small is told labels"
     with pytest.raises(ValueError, match=message):
         tune(small_pretrained(), task, None, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_pictures_of_another_size_are_refused(base, tmp_path):
-    with pytest.raises(ValueError, match=r"takes images of shape \(N, 3, 8, 8\), got \(24, 3, 16, 16\)"):
+    with pytest.raises(ValueError, match=r"images must have shape \(N, 3, 8, 8\), got \(24, 3, 16, 16\)"):
         tune(base, small_task(size=24, side=16), None, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

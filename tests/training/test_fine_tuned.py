@@ -77,12 +77,12 @@ def test_a_result_that_cannot_be_written_leaves_the_earlier_one_whole(pretrained
     assert not any((tmp_path / "new").iterdir())
 
 
-@pytest.mark.parametrize("rows", [3, [], [99, -3, 0], [[0]]])
+@pytest.mark.parametrize("rows", ["x", [99, -3, 0], [[0]]])
 def test_rows_that_no_label_table_has_are_named(tuned, tmp_path, rows):
     """Even where no checksum tells of them, as in the first results."""
     tuned.save(tmp_path)
     write_json(tmp_path / "result.json", read_json(tmp_path / "result.json") | {"rows": rows})
-    with pytest.raises(DamagedFileError, match="result.json is damaged .rows is"):
+    with pytest.raises(DamagedFileError, match="result.json does not describe a fine-tuning"):
         load_fine_tuned(tmp_path)
 
 
@@ -92,7 +92,7 @@ def test_other_rows_or_settings_than_were_saved_are_noticed(tuned, tmp_path):
     record = json.loads(text)
     for change in ({"rows": record["rows"][::-1]}, {"config": record["config"] | {"seed": 1}}):
         (tmp_path / "result.json").write_text(json.dumps(record | change), encoding="utf-8")
-        with pytest.raises(DamagedFileError, match="result.json is damaged: it does not match its own checksum"):
+        with pytest.raises(DamagedFileError, match="result.json .* does not match its own checksum"):
             load_fine_tuned(tmp_path)
     (tmp_path / "result.json").write_text(text, encoding="utf-8")
     assert load_fine_tuned(tmp_path).config == tuned.config

@@ -48,7 +48,11 @@ def test_rows_are_free_ones_where_they_suffice_else_the_first(pretrained, choice
 
 
 @pytest.mark.parametrize(
-    "choice, classes, message", [("free", 8, "8 classes need free label rows, small has 7"), ("auto", 13, "do not fit into")]
+    "choice, classes, message",
+    [
+        ("free", 8, "8 classes need as many label rows, small has 7 free ones"),
+        ("auto", 13, "13 classes need as many label rows, small has 12 in all"),
+    ],
 )
 def test_too_many_classes_are_an_error(pretrained, choice, classes, message):
     with pytest.raises(ValueError, match=message):

@@ -180,9 +180,3 @@ def test_all_streams_go_through_the_model_in_one_batch(model):
 
     Objective([stream(batch=26), stream("bank", batch=6)], Diffusion(), 0).losses(counting, 0, CPU)
     assert sizes == [32]
-
-
-@pytest.mark.parametrize("size, batch", [(0, 4), (10, 0)])
-def test_an_empty_stream_is_an_error_that_names_it(size, batch):
-    with pytest.raises(ValueError, match="bank stream is empty"):
-        Objective([stream("bank", size=size, batch=batch)], Diffusion(), 0)

@@ -85,7 +85,7 @@ def test_a_class_of_n_pictures_is_drawn_in_proportion_to_a_power_of_n():
 
 
 def test_more_classes_than_label_rows_is_an_error(autoencoder, tmp_path):
-    with pytest.raises(ValueError, match="has 3 classes, the label table 2 rows"):
+    with pytest.raises(ValueError, match="3 labels do not fit into a table whose null row is 2"):
         pretrain(small_task(), autoencoder, PretrainingConfig(steps=1, **(TINY | {"num_labels": 2})), folder=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -12,10 +12,10 @@ from difftuning.diffusion.losses import hybrid_loss
 from difftuning.diffusion.timestep_weights import timestep_distribution
 from difftuning.training import regularizers
 from difftuning.training.checkpoints import trainable
-from difftuning.training.fine_tune import split_batch, training_streams
 from difftuning.training.label_rows import choose_rows
 from difftuning.training.objective import Stream
 from difftuning.training.regularizers import EWC, L2SP, REGULARIZERS, Distillation, PriorPreservation, Setting
+from difftuning.training.streams import split_batch, training_streams
 from tests.training.helpers import PLAIN, weights
 
 
@@ -164,10 +164,10 @@ def test_a_strong_penalty_keeps_the_weights_near_the_start(pretrained, task, ban
         (lambda **run: tune(**run, bank=None, regularizer="ewcc"), "unknown regularizer 'ewcc'.*did you mean 'ewc'"),
         (lambda **run: tune(**run, bank=None, regularizer="prior_preservation"), "prior_preservation replays pictures .*pass a bank"),
         (lambda **run: tune(**run, bank=None, regularizer=Distillation(on="bank")), "distillation on the bank's pictures needs some"),
-        (lambda **run: EWC(weight=0), "weight must be positive, got 0"),
+        (lambda **run: EWC(weight=0), "weight must be more than 0, got 0"),
         (lambda **run: EWC(samples=2.5), "samples must be a whole number"),
-        (lambda **run: Distillation(on="both"), "on must be one of auto, bank, target"),
-        (lambda **run: PriorPreservation(weight=float("nan")), "weight must be positive"),
+        (lambda **run: Distillation(on="both"), "unknown on 'both': choose one of auto, bank, target"),
+        (lambda **run: PriorPreservation(weight=float("nan")), "weight must be more than 0"),
     ],
 )
 def test_a_mistake_is_named_before_anything_is_written(pretrained, task, tmp_path, mistake, said):

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import math
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Iterable, Iterator, Sequence
@@ -102,22 +101,9 @@ def covered(features: Tensor, reference: Tensor, k: int = NEIGHBOURS) -> Tensor:
 
     Its mean is the coverage of Naeem et al. (ICML 2020, section 3.2).  More features never cover less.
     """
-    if len(reference) <= k:
-        raise ValueError(f"{len(reference)} reference points have no {k}-th neighbour: give {k + 1} or more")
     among = torch.cdist(reference, reference, compute_mode="donot_use_mm_for_euclid_dist")  # (M, M)
     radii = among.kthvalue(k + 1, dim=1).values  # a point's distances include its own 0
     return torch.cdist(reference, features, compute_mode="donot_use_mm_for_euclid_dist").amin(1) <= radii
-
-
-def expected_coverage(size: int, reference: int, k: int = NEIGHBOURS) -> float:
-    """The coverage that `size` points have on average if they come from the reference's own distribution, whichever it is.
-
-        1 - C(M - 1, k) / C(M - 1 + N, k)
-
-    Seen from one of the M reference points, the others and ours are exchangeable: the chance that its
-    k nearest are all of the reference is the fraction, and then no one of ours lies in its ball.
-    """
-    return 1 - math.comb(reference - 1, k) / math.comb(reference - 1 + size, k)
 
 
 def real_scores(features: Tensor, reference: HasImages, sizes: Sequence[int] = SIZES) -> pandas.DataFrame:

@@ -1,4 +1,4 @@
-"""The exercises of lesson 05: the bank's labels, how often its pictures come, and a bank with all classes in it."""
+"""The exercises of lesson 05: how often a bank's pictures come, a bank with every icon in it, and a control of one's own."""
 
 from __future__ import annotations
 
@@ -9,21 +9,11 @@ import torch
 from ..exercises import Grade, compare, exercise, written
 
 VISITS = [(1000, 32, 0.2, 400), (250, 64, 0.2, 1000), (5000, 32, 0.2, 24000), (40, 10, 0.25, 100)]  # size, batch, share, steps
-BANKS = [(5, 20), (357, 1000), (357, 100), (10, 7)]  # classes, size
-
-
-@exercise("bank labels")
-def bank_labels(answer: Callable) -> Grade:
-    """The labels that bank pictures train under, of the labels they were sampled under and the null label's row."""
-    sampled = torch.tensor([4, 0, 2, 2, 336])
-    for null_label in (1000, 337):
-        found = answer(sampled.clone(), null_label)
-        graded = compare(found, torch.full_like(sampled, null_label), place="picture {}".format)
-        if not graded.passed:
-            if torch.equal(torch.as_tensor(found), sampled):
-                return Grade(False, "these are the labels the pictures were sampled under; the target does not have those classes")
-            return Grade(False, f"with null label {null_label}: {graded.message}")
-    return graded
+# the kind of each label, and how many pictures: a small source, and one as large as ours
+SOURCES = [
+    (["icon", "letter", "icon", "photograph", "icon"], 6),
+    (["photograph"] * 8 + ["icon"] * 304 + ["letter"] * 26 + ["collection"] * 19, 1000),
+]
 
 
 @exercise("bank visits")
@@ -38,23 +28,49 @@ def bank_visits(answer: Callable) -> Grade:
     return graded
 
 
-@exercise("equal shares")
-def equal_shares(answer: Callable) -> Grade:
-    """answer(classes, size) -> int64 (size,): labels in which every class comes as often as any other, or once more."""
-    for classes, size in BANKS:
-        found = answer(classes, size)
+@exercise("every icon")
+def every_icon(answer: Callable) -> Grade:
+    """answer(kinds, size) -> int64 (size,): labels, places in the list `kinds`, in which every "icon" comes at least once, and every kind.
+
+    How the rest is spent is the reader's decision; the grade counts it.
+    """
+    for kinds, size in SOURCES:
+        found = answer(list(kinds), size)
         written(found)
         found = torch.as_tensor(found)
         if tuple(found.shape) != (size,):
-            return Grade(False, f"for {size} pictures of {classes} classes the shape is {tuple(found.shape)}, it should be ({size},)")
-        outside = found[(found < 0) | (found >= classes)]
+            return Grade(False, f"for {size} pictures of {len(kinds)} classes the shape is {tuple(found.shape)}, it should be ({size},)")
+        outside = found[(found < 0) | (found >= len(kinds))]
         if len(outside):
-            return Grade(False, f"label {int(outside[0])} is none of {classes} classes, which are numbered from 0")
-        counts = torch.bincount(found.long(), minlength=classes)
-        if int(counts.max() - counts.min()) > 1:
-            often, seldom = int(counts.argmax()), int(counts.argmin())
-            return Grade(False, f"of {size} pictures, class {often} has {int(counts[often])} and class {seldom} has {int(counts[seldom])}")
-    return Grade(True, "exact")
+            return Grade(False, f"label {int(outside[0])} is none of {len(kinds)} classes, which are numbered from 0")
+        often = torch.bincount(found.long(), minlength=len(kinds)).tolist()
+        missing = [label for label, kind in enumerate(kinds) if kind == "icon" and not often[label]]
+        if missing:
+            return Grade(False, f"{len(missing)} icons are missing from {size} labels, {missing[0]} first")
+        counts = {kind: sum(count for own, count in zip(kinds, often) if own == kind) for kind in dict.fromkeys(kinds)}
+        if empty := [kind for kind, count in counts.items() if not count]:
+            return Grade(False, f"every icon is there, but no picture of the kind {empty[0]}: the model would forget these")
+    return Grade(True, f"every icon is there; of {size:,} pictures " + ", ".join(f"{count} {kind}" for kind, count in counts.items()))
+
+
+@exercise("shuffled latents")
+def shuffled_latents(answer: Callable) -> Grade:
+    """answer(latents (N, C, h, w)) -> the same numbers of each latent, in another random order for each; a new tensor."""
+    latents = torch.arange(5 * 4 * 3 * 3, dtype=torch.float32).reshape(5, 4, 3, 3)
+    given = latents.clone()
+    found = answer(given)
+    written(found)
+    if not torch.equal(given, latents):
+        return Grade(False, "the latents that came in have changed: return new ones, or the bank is spoiled")
+    found = torch.as_tensor(found)
+    if found.shape != latents.shape:
+        return Grade(False, f"the shape is {tuple(found.shape)}, it should be {tuple(latents.shape)}")
+    if not torch.equal(found.flatten(1).sort(1).values, latents.flatten(1)):
+        return Grade(False, "a latent does not hold its own numbers, each once: shuffle within each, and exchange nothing between them")
+    orders = found.flatten(1) - latents.flatten(1)[:, :1]  # where each number came from
+    if bool((orders == orders[0]).all()):
+        return Grade(False, "all latents are in the same order" + (", the one that they had" if torch.equal(found, latents) else ""))
+    return Grade(True, "each latent keeps its numbers, and its picture is gone")
 
 
 def _answers(answer: Callable, cases: Sequence[tuple]) -> list[Any]:

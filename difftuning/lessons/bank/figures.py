@@ -7,41 +7,42 @@ from typing import TYPE_CHECKING, Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
-from ..figures import Figure, describe, theme
+from ..figures import COLOURS, Figure, describe, theme
 from ..filmstrip import Strip
 
 if TYPE_CHECKING:
     import pandas
 
-GUIDANCES = {1.0: ("#D55E00", "guidance 1"), 1.5: ("#0072B2", "guidance 1.5")}
-REAL, EXPECTED = "0.2", "0.55"
+GUIDANCES = {1.0: ("0.65", "guidance 1"), 1.5: ("0.35", "guidance 1.5")}  # greys: colours are methods'
+REAL = "0"
 
 
-def class_rows(rows: Mapping[str, Tensor], names: Sequence[str], columns: int = 10) -> Figure:
+def class_rows(rows: Mapping[str, Tensor], names: Sequence[str], columns: int = 8) -> Figure:
     """Rows of pictures (n, 3, H, W), a column for each of the class names; there is always room for as many `columns`."""
-    width, height = 0.86 * columns + 1.6, 0.86 * len(rows) + 1.0  # inches; names need room above and to the right
+    left = 0.25 + 0.095 * max(map(len, rows))  # inches, for the rows' names; classes need room above and to the right
+    width, height = left + 0.86 * columns + 0.6, 0.86 * len(rows) + 0.62
     figure = Figure(figsize=(width, height))
     side = next(iter(rows.values())).shape[-1] + 2
     sheet = np.ones((len(rows) * side, columns * side, 3))
     for row, images in enumerate(rows.values()):
         for column, image in enumerate(images[:columns].clamp(-1, 1).permute(0, 2, 3, 1).numpy() / 2 + 0.5):
             sheet[row * side + 1 : (row + 1) * side - 1, column * side + 1 : (column + 1) * side - 1] = image
-    axis = figure.add_axes((1.0 / width, 0, 0.86 * columns / width, 0.86 * len(rows) / height))
+    axis = figure.add_axes((left / width, 0, 0.86 * columns / width, 0.86 * len(rows) / height))
     axis.imshow(sheet, interpolation="nearest", aspect="auto")
     axis.set_yticks([(row + 0.5) * side for row in range(len(rows))], list(rows), fontsize=12)
     axis.set_xticks(
-        [(column + 0.3) * side for column in range(len(names))], names, rotation=30, ha="left", rotation_mode="anchor", fontsize=10
+        [(column + 0.3) * side for column in range(len(names))], names, rotation=20, ha="left", rotation_mode="anchor", fontsize=10
     )
     axis.tick_params(length=0, top=False, bottom=False, labeltop=True, labelbottom=False)
     axis.spines[:].set_visible(False)
     return describe(figure, f"Pictures of the classes {', '.join(names)}, in rows: {', '.join(rows)}.")
 
 
-def coverage_figure(table: pandas.DataFrame, real: pandas.DataFrame, expected: Mapping[int, float]) -> Figure:
+def coverage_figure(table: pandas.DataFrame, real: pandas.DataFrame, shipped: Mapping[str, float]) -> Figure:
     """Left: coverage against the bank's size, at the most sampling steps.  Right: Frechet distance of the largest banks against the steps.
 
-    `table`: columns size, steps, guidance, coverage, fid.  `real`: size, coverage and fid of real pictures.  `expected`: the coverage
-    that pictures of the source's own distribution have on average, by size.
+    `table`: columns size, steps, guidance, coverage, fid.  `real`: size, coverage and fid of real pictures.  `shipped`: size and coverage of one
+    more bank, a star.
     """
     with theme():
         figure = Strip(figsize=(9.6, 3.8), layout="constrained")
@@ -54,17 +55,20 @@ def coverage_figure(table: pandas.DataFrame, real: pandas.DataFrame, expected: M
         left.plot(by_size["size"], by_size.coverage, color=colour, marker="o", linewidth=2, label=f"bank, {name}")
         right.plot(by_steps.steps, by_steps.fid, color=colour, marker="o", linewidth=2)
     left.plot(real["size"], real.coverage, color=REAL, linestyle="--", linewidth=1.5, label="as many real pictures")
-    left.plot(list(expected), list(expected.values()), color=EXPECTED, linestyle=":", linewidth=2.5, label="by arithmetic alone")
     floor = float(real[real["size"] == real["size"].max()].fid.iloc[0])
     right.axhline(floor, color=REAL, linestyle="--", linewidth=1.5)
+    star = {"color": COLOURS["Diff-Tuning"], "marker": "*", "markersize": 15, "linestyle": "none"}
+    left.plot([shipped["size"]], [shipped["coverage"]], label="the shipped bank", **star)
     left.set(xscale="log", ylim=(0, 1), xlabel="pictures in the bank", ylabel="share of the source covered")
-    right.set(xscale="log", yscale="log", xlabel="sampling steps", ylabel=f"Frechet distance of {sizes[-1]:,} pictures")
+    left.set_title(f"{steps[-1]} sampling steps", fontsize=12)
+    right.set(xscale="log", yscale="log", xlabel="sampling steps", ylabel="Frechet distance (log scale)")
+    right.set_title(f"{sizes[-1]:,} pictures", fontsize=12)
     for axis, values in ((left, sizes), (right, steps)):
         axis.set_xticks(values, [f"{value:g}" for value in values])
         axis.minorticks_off()
     ticks = [tick for tick in (0.2, 0.5, 1, 2, 5, 10, 20, 50) if 0.7 * floor < tick < 1.4 * float(np.max(table.fid))]
     right.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    figure.legend(loc="outside lower center", ncols=4, fontsize=10, frameon=False)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=10, frameon=False)
     best, few = (
         table[(table.guidance == 1.5) & (table.steps == steps[-1]) & (table["size"] == size)].iloc[0] for size in (sizes[-1], sizes[0])
     )
@@ -72,5 +76,5 @@ def coverage_figure(table: pandas.DataFrame, real: pandas.DataFrame, expected: M
         figure,
         f"Left: coverage against the bank's size; at guidance 1.5 it goes from {few.coverage:.2f} with {sizes[0]} to {best.coverage:.2f} with "
         f"{sizes[-1]:,} pictures. Right: Frechet distance against the sampling steps; {best.fid:.2f} at guidance 1.5 and {steps[-1]} steps, "
-        f"{floor:.2f} for real pictures.",
+        f"{floor:.2f} for real pictures. The shipped bank covers {shipped['coverage']:.2f}.",
     )

@@ -1,17 +1,19 @@
-"""The exercises of lesson 02: the loss ratio of each tenth, and where a replaced denoiser takes over."""
+"""The exercises of lesson 02: the loss ratio of each tenth, and when to stop."""
 
 from __future__ import annotations
 
 from typing import Callable
 
 import torch
+from torch import Tensor
 
 from ..exercises import Grade, compare, exercise, written
 
-SWITCHES = {
-    (0, 50, 1000): 0, (0.1, 50, 1000): 100, (0.04, 25, 1000): 40, (0.5, 10, 1000): 500, (1, 50, 1000): 1000, (0.2, 25, 250): 50,
-    (0.05, 25, 1000): 40, (0.07, 25, 1000): 80,  # 1.25 steps: one whole one; 1.75: two
-}  # fmt: skip
+STEPS = (100, 200, 400, 800, 1600)
+# Losses after each of them: the data end gets worse, the noise end better, the middle is best half-way.
+LOSSES = torch.stack([
+    torch.tensor([place * (0.5 - tenth / 9) + 0.9 * abs(place - 2.4) * (tenth in (3, 7, 8)) for tenth in range(10)]) for place in range(5)
+]).double() + 5  # fmt: skip
 
 
 @exercise("ratio by tenth")
@@ -30,22 +32,27 @@ def ratio_by_tenth(answer: Callable) -> Grade:
     return graded
 
 
-@exercise("switch at")
-def switch_at(answer: Callable) -> Grade:
-    """answer(fraction, steps, num_timesteps) -> below which timestep the source model samples; whole steps change hands."""
-    found = [answer(*given) for given in SWITCHES]
-    written(*found)
-    places = ["the switch for fraction {}, {} steps, {} timesteps".format(*given) for given in SWITCHES]
-    expected = torch.tensor(list(SWITCHES.values()), dtype=torch.float64)
-    graded = compare([float(value) for value in found], expected, place=places.__getitem__, separate=True)
-    if graded.passed:
-        return graded
-    exactly = torch.tensor([fraction * chain for fraction, _, chain in SWITCHES], dtype=torch.float64)
-    if compare([float(value) for value in found], exactly, separate=True).passed:
-        return Grade(False, f"{graded.message}; only whole steps change hands: round their number first")
-    other_end = torch.tensor([chain for *_, chain in SWITCHES], dtype=torch.float64) - expected
-    if compare([float(value) for value in found], other_end, separate=True).passed:
-        return Grade(
-            False, f"{graded.message}; the last steps are those of small t: in section 6's pictures they are the finishing touches"
-        )
-    return graded
+@exercise("best stop")
+def best_stop(answer: Callable) -> Grade:
+    """answer(steps, losses (S, 10), tenths) -> the number of steps with the lowest mean loss over those tenths."""
+    for tenths in ([10], [1, 2, 3], [4, 8, 9], list(range(1, 11))):
+        found = answer(list(STEPS), LOSSES.clone(), list(tenths))
+        written(found)
+        by_row = {name: STEPS[int(means.argmin())] for name, means in _readings(tenths).items()}
+        if float(found) == by_row.pop("right"):
+            continue
+        mistake = next((name for name, step in by_row.items() if float(found) == step), None)
+        hint = f"that is {mistake}" if mistake else "take the mean over those tenths in each row, and the steps of the lowest"
+        return Grade(False, f"for tenths {tenths} you say {found}: {hint}; look where the curves of section 4 are lowest")
+    return Grade(True, "exact")
+
+
+def _readings(tenths: list[int]) -> dict[str, Tensor]:
+    """What may be taken for the mean over tenths, counted from 1: right, and in three ways wrong."""
+    places = torch.tensor(tenths)
+    return {
+        "right": LOSSES[:, places - 1].mean(1),
+        "the best for tenths counted from 0: tenth 1 is column 0": LOSSES[:, places.clamp(max=9)].mean(1),
+        "the best over the whole chain": LOSSES.mean(1),
+        "where the loss is highest": -LOSSES[:, places - 1].mean(1),
+    }

@@ -51,6 +51,11 @@ def ratios_by_method(panels: Mapping[str, pandas.DataFrame], *, title: str = "",
     return _along_the_chain(lines, title, limits)
 
 
+def falls(table: pandas.DataFrame) -> np.ndarray:
+    """1 - loss after / before in each tenth of the chain, mean over the rows of a tenth; (10,)."""
+    return 1 - (table.after / table.before).groupby(table.tenth).mean().to_numpy()
+
+
 def _rows(table: pandas.DataFrame) -> pandas.DataFrame:
     return table.assign(ratio=table.after / table.before)
 
@@ -108,17 +113,24 @@ def _chain_axis(axis: Axes) -> None:
     axis.set_xlabel("tenth of the chain\n← data end          noise end →")
 
 
-def _label_ends(axis: Axes, lines: Sequence[Line], limits: tuple[float, float], gap: float = 0.065) -> None:
+def _label_ends(axis: Axes, lines: Sequence[Line], limits: tuple[float, float]) -> None:
     """Each curve's label beside its right end, pushed apart where they would overlap."""
     low, high = np.log(limits)
-    ends = [(np.log(line.rows[line.rows.tenth == 10].ratio).mean() - low) / (high - low) for line in lines]
-    order = np.argsort(ends)
-    places = np.array(ends)[order]
+    ends = [np.log(line.rows[line.rows.tenth == 10].ratio).mean() for line in lines]
+    for height, line in zip(_apart(ends, gap=0.065 * (high - low)), lines):
+        axis.text(10.25, np.exp(height), line.label, color=line.colour, va="center", fontsize=10, fontweight="bold")
+
+
+def _apart(heights: Sequence[float], gap: float) -> np.ndarray:
+    """The heights in their order, no two nearer than `gap`, raised as little as that needs and their mean kept where they rose."""
+    order = np.argsort(heights)
+    places = np.array(heights)[order]
     for i in range(1, len(places)):
         places[i] = max(places[i], places[i - 1] + gap)
-    places -= max(0.0, (places - np.array(ends)[order]).mean())
-    for place, line in zip(places, (lines[i] for i in order)):
-        axis.text(10.25, np.exp(low + place * (high - low)), line.label, color=line.colour, va="center", fontsize=10, fontweight="bold")
+    places -= max(0.0, (places - np.array(heights)[order]).mean())
+    found = np.empty(len(places))
+    found[order] = places
+    return found
 
 
 def _ends(line: Line) -> str:
@@ -143,12 +155,12 @@ def replacement_curves(scores: Mapping[str, tuple[Sequence[float], Sequence[floa
         axis.plot(shares, distances, marker="o", linestyle=style, color=colour)
         shift = (-8 if side == "right" else 6, -4)
         axis.annotate(who, (shares[-1], distances[-1]), shift, textcoords="offset points", ha=side, va=height, color=colour)
-    axis.set(xlabel="last steps of the chain that are replaced, %", ylabel="Fréchet distance to the task\n(lower is better)", title=title)
+    axis.set(xlabel="last steps of the chain that are replaced, %", ylabel="Frechet distance to the task\n(lower is better)", title=title)
     axis.set_ylim(bottom=0)
     seen = "; ".join(
         f"{who}: " + ", ".join(f"{share:.0%} {distance:.1f}" for share, distance in zip(*points)) for who, points in scores.items()
     )
-    return describe(figure, f"Fréchet distance against the share of the last steps that is replaced. {seen}.")
+    return describe(figure, f"Frechet distance against the share of the last steps that is replaced. {seen}.")
 
 
 def pretraining_curves(transfer: pandas.DataFrame) -> Figure:
@@ -159,14 +171,17 @@ def pretraining_curves(transfer: pandas.DataFrame) -> Figure:
     with theme():
         figure = Figure(figsize=(7.2, 4.0), layout="constrained")
         axis = figure.subplots()
-    seen = []
+    seen, ends = [], []
     for (name, colour), width in zip(SETS.items(), (9, 2.2, 2.2)):
         by_tenth = transfer[transfer.pictures == name].groupby("tenth", sort=True).loss
         falls = 100 * (1 - by_tenth.last() / by_tenth.first())
         faint = {"alpha": 0.45, "solid_capstyle": "round"} if name == "source" else {"marker": "o", "markersize": 5}
         axis.plot(falls.index, falls, color=colour, linewidth=width, **faint)
-        axis.text(10.3, falls.iloc[-1], f"{name}, held out" if name == "source" else name, color=colour, va="center", fontsize=11)
+        ends.append((falls.iloc[-1], f"{name}, held out" if name == "source" else name, colour))
         seen.append(f"{name} {falls.iloc[0]:.0f} % in tenth 1, {falls.iloc[-1]:.0f} % in tenth 10")
+    heights = _apart([end for end, *_ in ends], gap=0.06 * axis.get_ylim()[1])
+    for height, (_, label, colour) in zip(heights, ends):
+        axis.text(10.3, height, label, color=colour, va="center", fontsize=11)
     axis.set(ylabel="fall of the loss, %")
     axis.set_ylim(bottom=0)
     _chain_axis(axis)

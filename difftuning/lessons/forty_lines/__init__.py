@@ -1,9 +1,14 @@
-"""What lesson 01 needs: the library's own batches for a loop of the reader's, two figures, a worked answer and its checker."""
+"""What lesson 01 needs: the library's own batches for a loop of the reader's, and its figures."""
 
-from .answer import worked_answer
-from .batches import library_batches
-from .figures import chain_rows, loss_differences, losses_of_both, relative_differences, timestep_curves
+from ...data.tasks import load_source, spread_evenly
+from ...support.world import data_folder
+from ..exercises import grade
+from ..figures import picture_rows
+from ..predictions import predict
+from .batches import empty_folder, library_batches
+from .figures import chain_rows, loss_differences, loss_ratios, losses_of_both, relative_differences, timestep_curves
 
 __all__ = [
-    "chain_rows", "library_batches", "loss_differences", "losses_of_both", "relative_differences", "timestep_curves", "worked_answer",
+    "chain_rows", "data_folder", "empty_folder", "grade", "library_batches", "load_source", "loss_differences", "loss_ratios", "losses_of_both",
+    "picture_rows", "predict", "relative_differences", "spread_evenly", "timestep_curves",
 ]  # fmt: skip

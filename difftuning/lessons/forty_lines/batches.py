@@ -1,12 +1,14 @@
 """The pictures and the random numbers of `fine_tune`, for a loop that somebody else writes.
 
-A stream of the library draws from a generator of its own for every step: first t, then the noise, then which labels are
-dropped.  Whoever takes the same pictures and draws in this order from the same generator has the library's batch, bit for bit.
+A stream of the library has a generator of its own for every step: from it come first t, then the noise, then which labels are
+dropped.  Whoever takes the same pictures and asks the same generator in this order has the library's batch, bit for bit.
 """
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Iterator, NamedTuple
 
 import torch
@@ -16,9 +18,10 @@ from ...config import DiffTuningConfig
 from ...data.tasks import Task
 from ...models.pretrained import Pretrained
 from ...support.random import seeded_generator
-from ...training.fine_tune import split_batch, training_streams
 from ...training.label_rows import choose_rows
 from ...training.memory_bank import MemoryBank
+from ...training.streams import split_batch, training_streams
+from ..folders import run_folder
 
 
 class Batch(NamedTuple):
@@ -40,3 +43,10 @@ def library_batches(pretrained: Pretrained, task: Task, bank: MemoryBank, config
             Batch(draw.x_0, draw.labels, seeded_generator(config.seed, stream.name, step)) for stream, draw in zip(own, draws)
         )
         yield target_batch, bank_batch
+
+
+def empty_folder(name: str) -> Path:
+    """A `run_folder` without what an earlier run has left in it."""
+    folder = run_folder(name)
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder

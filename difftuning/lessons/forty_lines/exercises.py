@@ -1,4 +1,4 @@
-"""The exercise of lesson 01: the two-term loss, held against `fine_tune` step by step.
+"""The exercises of lesson 01: the two-term loss, held against `fine_tune` step by step, and steeper distributions of t.
 
 The reader's loss trains the same model on the same batches as a real run of `fine_tune`.  Where a loss departs from that
 run's history, what the model was asked tells which part is off: the timesteps, the labels, the noise, or what was made of
@@ -18,14 +18,16 @@ from torch import Tensor, nn
 from ...config import DiffTuningConfig
 from ...data.tasks import Task, load_task
 from ...diffusion.losses import eps_loss, variational_bound
+from ...diffusion.timestep_weights import timestep_distribution
 from ...models.loading import load_pretrained
 from ...models.pretrained import Pretrained
 from ...support.world import data_folder
-from ...training.fine_tune import fine_tune, split_batch, training_streams
+from ...training.fine_tune import fine_tune
 from ...training.label_rows import add_rows, choose_rows
 from ...training.memory_bank import MemoryBank
 from ...training.objective import Draw, Stream
-from ..exercises import Grade, exercise, written
+from ...training.streams import split_batch, training_streams
+from ..exercises import Grade, compare, exercise, written
 from .batches import Batch, library_batches
 
 STEPS, PICTURES = 4, 100
@@ -45,6 +47,7 @@ class Parts:
     streams: dict[str, Stream]
 
     def untrained(self) -> nn.Module:
+        """A copy of the denoiser to train, float32, with the task's label rows as `fine_tune` starts them."""
         denoiser = self.pretrained.copy_denoiser().float().train()
         add_rows(denoiser, self.pretrained, self.rows, CONFIG.seed)
         return denoiser
@@ -52,6 +55,7 @@ class Parts:
 
 @functools.cache
 def parts() -> Parts:
+    """What the exercises train on, loaded once."""
     pretrained, task = load_pretrained("tiny"), load_task("digits").subset(range(PICTURES))
     bank = MemoryBank.load(data_folder() / "bank")
     rows = choose_rows(pretrained, len(task.class_names))
@@ -85,6 +89,7 @@ class Listening(nn.Module):
         self.denoiser, self.calls = denoiser, []
 
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        """What `denoiser` answers, after writing it down with the question."""
         x_t, t, labels = x_t.cpu(), t.cpu(), labels.cpu()
         output = self.denoiser(x_t, t, labels)
         self.calls.append(Asked(x_t.detach(), t, labels, output.detach()))
@@ -180,10 +185,10 @@ def _wrong_timesteps(run: Parts, name: str, t: Tensor, step: int) -> str | None:
     if torch.equal(t, _drawn(run, name, step, run.streams[other].timestep_distribution)):
         return f"the t of the {SETS[name]} come from the {direction[other]} distribution: the two are swapped, see the figure above"
     if torch.equal(t, _drawn(run, name, step, flat)):
-        return f"the t of the {SETS[name]} are drawn evenly: draw them from the {direction[name]} distribution"
+        return f"the t of the {SETS[name]} are picked evenly: pick them from the {direction[name]} distribution"
     return (
         f"the t of the {SETS[name]} are not the library's (their mean is {mean:.0f}): "
-        f"draw(batch, {direction[name]}) must be the first draw from the batch's generator"
+        f"pick_t_and_noise(batch, {direction[name]}) must be the first to use the batch's generator"
     )
 
 
@@ -203,7 +208,7 @@ def _wrong_labels(run: Parts, name: str, labels: Tensor, draw: Draw, own: Tensor
         return f"the {SETS[name]} train under their own labels; only one in ten becomes the null label"
     return (
         f"the {SETS[name]} have other labels than in the library's step: drop those where "
-        f"torch.rand(n, generator=batch.generator) < {CONFIG.label_drop}, drawn after t and noise"
+        f"torch.rand(n, generator=batch.generator) < {CONFIG.label_drop}, picked after t and noise"
     )
 
 
@@ -211,7 +216,7 @@ def _wrong_noise(run: Parts, draw: Draw, asked: Asked) -> str | None:
     expected = run.pretrained.diffusion.q_sample(draw.x_0, draw.t, draw.noise)
     if asked.x_t.shape == expected.shape and torch.allclose(asked.x_t, expected, atol=1e-3):
         return None
-    return "t and labels are right, the noised pictures are not: the noise is the second draw from the batch's generator"
+    return "t and labels are right, the noised pictures are not: the noise must come second from the batch's generator, after t"
 
 
 def _wrong_loss(run: Parts, name: str, asked: dict[str, Asked] | None, value: float) -> str:
@@ -226,7 +231,7 @@ def _wrong_loss(run: Parts, name: str, asked: dict[str, Asked] | None, value: fl
     weights = (len(stream.timestep_distribution) * stream.timestep_distribution).float()[draw.t]
     others = {
         "the term of the learned variance is missing": error.mean(),
-        "the loss is multiplied by a weight of t, too: t is drawn by it already, so it would count twice": (weights * whole).mean(),
+        "the loss is multiplied by a weight of t, too: t is picked by it already, so it would count twice": (weights * whole).mean(),
         f"return the bank's loss as it is; its weight, {CONFIG.bank_weight}, belongs in the sum": CONFIG.bank_weight * whole.mean(),
         "the loss is a sum over the pictures: take the mean": whole.sum(),
     }
@@ -238,3 +243,19 @@ def _wrong_loss(run: Parts, name: str, asked: dict[str, Asked] | None, value: fl
 
 def _number(loss: Tensor | float) -> float:
     return float(loss.detach() if isinstance(loss, Tensor) else loss)
+
+
+@exercise("steeper weights")
+def steeper_weights(answer: Callable) -> Grade:
+    """answer() -> the target's and the bank's distribution of t at power 2, (T,) each."""
+    given = answer()
+    written(given)
+    if not isinstance(given, (tuple, list)) or len(given) != 2:
+        return Grade(False, "return two tensors: the target's distribution and the bank's")
+    for name, found, descending in zip(SETS.values(), given, (False, True)):
+        graded = compare(found, timestep_distribution(1000, 2.0, descending=descending), separate=True)
+        if not graded.passed:
+            linear = timestep_distribution(1000, 1.0, descending=descending)
+            hint = "; that is power 1" if compare(found, linear, separate=True).passed else ""
+            return Grade(False, f"for the {name}: {graded.message}{hint}")
+    return graded

@@ -95,6 +95,7 @@ class PlanarDenoiser(nn.Module):
             nn.init.zeros_(self.label_table.weight)
 
     def forward(self, x_t: Tensor, t: Tensor, labels: Tensor) -> Tensor:
+        """Points x_t of two numbers each, timesteps and labels (N,) -> the noise in the shape of x_t."""
         points = x_t.flatten(1)  # (N, 2)
         place, time = (points[:, :, None] * self.in_space).flatten(1), t[:, None] * self.in_time  # (N, 8), (N, 16)
         hidden = self.enter(torch.cat([points, place.sin(), place.cos(), time.sin(), time.cos()], 1)) + self.label_table(labels)

@@ -33,6 +33,7 @@ PATCHES = (1, 3, 5, 7)
 PICTURES = 100
 HELD_OUT = "source, held out"
 TASKS = ("footwear", "digits")
+CLASSES = {"footwear": "shoe", "digits": "handwritten digit"}  # of the source: what the tasks' pictures are, whichever of their classes
 
 
 def noise_level(t: int | Sequence[int], alphas_cumprod: Tensor) -> Tensor:
@@ -55,11 +56,11 @@ def linear_denoiser(x_t: Tensor, t: int, data: Tensor, alphas_cumprod: Tensor) -
 
 
 @torch.no_grad()
-def learned_denoiser(model: Pretrained, x_t: Tensor, t: int) -> Tensor:
-    """The model's estimate of x_0 under its null label."""
+def learned_denoiser(model: Pretrained, x_t: Tensor, t: int, label: str | None = None) -> Tensor:
+    """The model's estimate of x_0, told that class; without one, under its null label."""
     times = torch.full((len(x_t),), t)
-    nulls = torch.full((len(x_t),), model.null_label)
-    eps = model.predict(x_t.to(model.device), times.to(model.device), nulls.to(model.device)).chunk(2, dim=1)[0]
+    labels = torch.full((len(x_t),), model.null_label if label is None else model.label_names.index(label))
+    eps = model.predict(x_t.to(model.device), times.to(model.device), labels.to(model.device)).chunk(2, dim=1)[0]
     return model.diffusion.predict_x0(x_t, times, eps.cpu())
 
 
@@ -95,6 +96,16 @@ def denoisers(model: Pretrained, source: Tensor) -> dict[str, Callable[[Tensor, 
 def pictures_in_average(weights: Tensor) -> Tensor:
     """How many equal weights would be spread as far as each row of `weights` (N, M), by their sum of squares; (N,)."""
     return 1 / weights.square().sum(1)
+
+
+def share_left(errors: pandas.DataFrame) -> pandas.DataFrame:
+    """How much of the network's lead over doing nothing is left: 1 all of it, 0 nothing, below 0 is harm.
+
+    `errors`, a row for each t, has "noisy" (doing nothing), "as it is" (the network on pictures that nothing was done to) and others,
+    whose share is (noisy - error) / (noisy - error as it is).
+    """
+    lead = -errors.sub(errors["noisy"], axis=0)
+    return lead.div(lead["as it is"], axis=0).drop(columns=["noisy", "as it is"])
 
 
 def squared_errors(found: Tensor, latents: Tensor) -> Tensor:
@@ -133,10 +144,12 @@ def best_sizes(table: pandas.DataFrame) -> dict[int, int]:
 
 
 def with_best_patches(table: pandas.DataFrame) -> pandas.DataFrame:
-    """`table` with one curve for the windows, "patches", whose size at each t is that of `best_sizes`; it stands in `size`."""
-    windows, size = table.denoiser.str.startswith("patches"), table.t.map(best_sizes(table))
-    kept = table[~windows | table.denoiser.eq(size.map("patches of {}".format))]
-    return kept.assign(denoiser=kept.denoiser.where(~windows, "patches"), size=size)
+    """`table` with one more curve, "patches": windows whose size at each t is that of `best_sizes`; it stands in `size`."""
+    import pandas
+
+    size = table.t.map(best_sizes(table))
+    best = table[table.denoiser.eq(size.map("patches of {}".format))].assign(denoiser="patches")
+    return pandas.concat([table, best], ignore_index=True).assign(size=lambda both: both.t.map(best_sizes(table)))
 
 
 def advantages(model: Pretrained, latents: Tensor, source: Tensor, timesteps: Sequence[int] = TIMESTEPS) -> pandas.DataFrame:

@@ -8,9 +8,9 @@ import numpy as np
 from torch import Tensor
 
 from ...evaluation.metrics import nearest_training
+from ...studies.gains import verdict
 from ..explorers import Frames, precompute
-from ..figures import COLOURS, Figure, describe, draw_with_interval, picture_rows, theme
-from .protocols import standing
+from ..figures import COLOURS, Figure, describe, picture_rows, theme
 
 if TYPE_CHECKING:
     import pandas
@@ -21,10 +21,15 @@ METHOD = {"before": "pre-trained", "plain": "plain", "Diff-Tuning": "Diff-Tuning
 PANELS = {"target": "learned: held-out pictures of the task", "source": "forgotten: held-out pictures of the source"}
 
 
-def from_pure_noise(images: Mapping[str, Tensor], names: Sequence[str]) -> Figure:
-    """A row of source pictures for each model, asked for by `names`, all from the same noise."""
+def from_pure_noise(images: Mapping[str, Tensor], names: Sequence[str], counted: Mapping[str, Sequence[bool]]) -> Figure:
+    """A row of source pictures for each model, asked for by `names`, all from the same noise; the `counted` ones have a frame."""
     figure = picture_rows(images, columns=len(names), heads=names)
-    return describe(figure, f"From the same pure noise, asked for {', '.join(names)}: a row each for {', '.join(images)}.")
+    for axis, marked in zip(figure.axes, counted.values()):
+        _frame(axis, marked, len(names))
+    framed = ", ".join(f"{name} {sum(marked)}" for name, marked in counted.items())
+    return describe(
+        figure, f"From the same pure noise, asked for {', '.join(names)}: a row each for {', '.join(images)}. Framed: {framed}."
+    )
 
 
 def garments_curve(counts: Mapping[str, Mapping[int, int]], of: int) -> Figure:
@@ -34,12 +39,13 @@ def garments_curve(counts: Mapping[str, Mapping[int, int]], of: int) -> Figure:
         axis = figure.subplots()
     timesteps = list(next(iter(counts.values())))
     for method, by_t in counts.items():
-        shares = [100 * by_t[t] / of for t in timesteps]
-        axis.plot(range(len(timesteps)), shares, color=COLOURS[METHOD[method]], marker="o", linewidth=2)
-        axis.annotate(method, (len(timesteps) - 1, shares[-1]), xytext=(8, 0), textcoords="offset points", va="center", fontsize=11,
+        axis.plot(range(len(timesteps)), [by_t[t] for t in timesteps], color=COLOURS[METHOD[method]], marker="o", linewidth=2)
+        axis.annotate(method, (len(timesteps) - 1, by_t[timesteps[-1]]), xytext=(8, 0), textcoords="offset points", va="center", fontsize=11,
                       color=COLOURS[METHOD[method]], annotation_clip=False)  # fmt: skip
     axis.set_xticks(range(len(timesteps)), ["pure noise" if t >= 1000 else str(t) for t in timesteps])
-    axis.set(xlabel="the model takes over at t =", ylabel="look like garments, %", ylim=(-4, 104), xlim=(-0.2, len(timesteps) + 0.1))
+    axis.set(
+        xlabel="the model takes over at t =", ylabel=f"garments, of {of}", ylim=(-0.04 * of, 1.04 * of), xlim=(-0.2, len(timesteps) + 0.1)
+    )
     seen = "; ".join(f"{method} {', '.join(str(by_t[t]) for t in timesteps)}" for method, by_t in counts.items())
     return describe(
         figure, f"Of {of} T-shirts so many look like garments, by the timestep at which the model takes over ({timesteps}): {seen}."
@@ -83,11 +89,8 @@ def _frame(axis: Axes, marked: Sequence[bool], columns: int) -> None:
         axis.add_patch(Rectangle((place * side - 0.5, -0.5), side, height, fill=False, edgecolor="#E69F00", linewidth=3, clip_on=False))
 
 
-def learned_and_forgotten(live: pandas.DataFrame, study: pandas.DataFrame | None = None) -> Figure:
-    """Loss after / before by tenth of the chain, on held-out target and source pictures; lines: `live`, bands: the 95 % intervals of `study`.
-
-    Both have the columns method, data, tenth, before, after; `study` has several seeds, too.
-    """
+def learned_and_forgotten(ratios: pandas.DataFrame) -> Figure:
+    """Loss after / before by tenth of the chain, on held-out target and source pictures; columns method, data, tenth, ratio."""
     with theme():
         figure = Figure(figsize=(9.2, 3.9), layout="constrained")
         axes = figure.subplots(1, 2, sharey=True)
@@ -95,10 +98,8 @@ def learned_and_forgotten(live: pandas.DataFrame, study: pandas.DataFrame | None
     for axis, (data, title) in zip(axes, PANELS.items()):
         axis.axhline(1, color="0.4", linewidth=1)
         for method in ("plain", "Diff-Tuning"):
-            own = _ratios(live, method, data)
+            own = ratios[(ratios.method == method) & (ratios.data == data)].sort_values("tenth")
             axis.plot(own.tenth, own.ratio, color=COLOURS[method], marker="o", markersize=4, linewidth=2)
-            if study is not None and len(rows := _ratios(study, method, data)):
-                draw_with_interval(axis, rows, "tenth", "ratio", COLOURS[method], method, style=":", log=True)
             seen.append(f"{method} on {data} {own.ratio.iloc[0]:.2f} in tenth 1 and {own.ratio.iloc[-1]:.2f} in tenth 10")
         axis.set(title=title, xlabel="tenth of the chain (1: least noise)", xticks=range(1, 11))
     axes[0].set_ylabel("loss after / before tuning")
@@ -107,11 +108,6 @@ def learned_and_forgotten(live: pandas.DataFrame, study: pandas.DataFrame | None
         colour = COLOURS[method.removesuffix(" fine-tuning")]
         axes[1].text(*place, method, color=colour, fontsize=12, ha=side, va="top", transform=axes[1].transAxes)
     return describe(figure, f"Loss after over before tuning: {'; '.join(seen)}.")
-
-
-def _ratios(table: pandas.DataFrame, method: str, data: str) -> pandas.DataFrame:
-    rows = table[(table.method == method) & (table.data == data)]
-    return rows.assign(ratio=rows.after / rows.before).sort_values("tenth")
 
 
 def gains_figure(gains: pandas.DataFrame) -> Figure:
@@ -133,10 +129,11 @@ def gains_figure(gains: pandas.DataFrame) -> Figure:
             )  # fmt: skip
             note = "one seed" if alone else f"{gain.seeds} seeds"
             axis.annotate(note, (100 * gain.mean, height), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8, color="0.4")
-            seen.append(f"{row.set}, {protocol}: {gain.percent} ({standing(gain)})")
+            seen.append(f"{row.set}, {protocol}: {gain.percent} ({verdict(gain)})")
         axis.set(title=protocol, yticks=range(len(sets)))
         axis.set_yticklabels(sets)
         axis.set_ylim(-0.6, len(sets) - 0.2)
+        axis.margins(x=0.15)
         axis.text(0, len(sets) - 0.32, " Diff-Tuning is better →", color="0.4", fontsize=9, va="center")
     figure.supxlabel("Frechet distance, lower than after plain fine-tuning by … %", fontsize=12)
     return describe(figure, f"Gain of Diff-Tuning over plain fine-tuning: {'; '.join(seen)}.")

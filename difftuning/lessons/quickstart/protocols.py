@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 OURS = "Diff-Tuning"
 PAPER, OWN_BEST = "the paper's protocol", "each at its own best"
+WHERE = {PAPER: "under the paper's protocol", OWN_BEST: "with each at its own best"}
 BY_SOURCE = "domain"  # guidance by the untouched model, which is a method of its own
 
 
@@ -43,50 +44,24 @@ def _in_order(column: pandas.Series) -> pandas.Series:
     return column.str.split(",").str[0] if column.name == "set" else column
 
 
-def standing(gain: Estimate) -> str:
-    """ahead, behind or undecided (the 95 % interval holds 0); one seed has no interval."""
-    if gain.seeds < 2:
-        return "measured with one seed" if gain.seeds else "not measured"
-    return "ahead" if gain.mean > gain.half_width else "behind" if -gain.mean > gain.half_width else "undecided"
-
-
-def in_words(gains: pandas.DataFrame) -> str:
-    """Markdown, a line for each protocol: on which sets Diff-Tuning is ahead of plain fine-tuning, behind it, or neither."""
+def in_words(gains: pandas.DataFrame, losses: pandas.DataFrame) -> str:
+    """Markdown, a line for each training set: Diff-Tuning's distance under either protocol, and its loss on held-out source pictures, against plain's."""
     lines = []
-    for protocol, rows in gains.groupby("protocol", sort=False):
-        rows, parts = rows.assign(standing=[standing(gain) for gain in rows.gain]), []
-        for word in ("ahead", "behind", "undecided", "measured with one seed", "not measured"):
-            sets = rows[rows.standing == word].set.tolist()
-            if len(sets) == len(rows):
-                parts.append(f"{word} on all {len(rows)} training sets")
-            elif sets:
-                parts.append(f"{word} on {len(sets)} ({'; '.join(sets)})")
-        lines.append(f"- *{protocol}*: Diff-Tuning is {', '.join(parts)}.")
+    for name, rows in gains.groupby("set", sort=False):
+        told = "; ".join(f"{_against_plain(gain, 'better', 'worse')} {WHERE[protocol]}" for protocol, gain in zip(rows.protocol, rows.gain))
+        own = losses[losses.set == name]
+        kept = _against_plain(loss_gain(own, OURS, "source", own.step.max()), "lower", "higher")
+        lines.append(f"- *{name}*: {told}. Its loss on the source's pictures is {kept}.")
+    if any(gain.seeds == 1 for gain in gains.gain):
+        lines.append("\nThese are single runs, so a difference may be chance.")
     return "\n".join(lines)
 
 
-def beside_the_score(table: pandas.DataFrame, losses: pandas.DataFrame, sets: Iterable[str], method: str = OURS) -> pandas.DataFrame:
-    """What a score does not see, after the last step: how much lower the held-out losses are than plain's, and the copies of both."""
-    import pandas
-
-    found = {}
-    for name in sets:
-        mine, own = table[table.set == name], losses[losses.set == name]
-        last, end = int(own.step.max()), int(mine.step.max())
-        at_end = mine[(mine.step == end) & (mine.guidance == "1.5") & (mine.split == "test")]
-        copied = at_end.groupby("method").copied.mean()
-        found[name] = {
-            "seeds": at_end[at_end.method == method].seed.nunique(),
-            "source loss lower by": loss_gain(own, method, "source", last).percent,
-            "target loss lower by": loss_gain(own, method, "target", last).percent,
-            "copies, plain": _share(copied, "plain"),
-            f"copies, {method}": _share(copied, method),
-        }
-    return pandas.DataFrame.from_dict(found, orient="index")
-
-
-def _share(shares: pandas.Series, method: str) -> str:
-    return f"{shares[method]:.0%}" if method in shares else "–"
+def _against_plain(gain: Estimate, good: str, bad: str) -> str:
+    if not gain.seeds:
+        return "not measured"
+    spread, percent = f" (± {100 * gain.half_width:.0f})" if gain.seeds > 1 else "", round(100 * gain.mean)
+    return f"{abs(percent)} %{spread} {good if percent > 0 else bad}" if percent else f"the same{spread}"
 
 
 def long_run_samples(task_name: str, training_pictures: int, methods: Iterable[str], folder: Path | None = None) -> dict[str, Tensor]:

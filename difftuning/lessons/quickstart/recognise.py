@@ -11,19 +11,24 @@ from ...data.tasks import load_source, load_task
 from ...evaluation.metrics import extract
 
 GARMENTS = ("T-shirt", "trousers", "pullover", "dress", "coat", "shirt")
-SHARES = {"nearly always": 2 / 3, "about half of the time": 1 / 3, "rarely": 0.0}  # the answer from this share on
+ANSWERS = {"0 to 5": 5, "6 to 10": 10, "11 to 15": 15, "16 to 20": 20}  # of twenty pictures, up to so many
+
+
+def are_garments(images: Tensor, task_name: str) -> list[bool]:
+    """Which of images (N, 3, H, W) are nearest to a garment, of all held-out pictures of the source and of the task."""
+    features, is_garment = _real_pictures(task_name)
+    nearest = torch.cdist(extract(images).double(), features).argmin(dim=1)
+    return is_garment[nearest].tolist()
 
 
 def count_garments(images: Tensor, task_name: str) -> int:
-    """How many images (N, 3, H, W) are nearest to a garment, of all held-out pictures of the source and of the task."""
-    features, is_garment = _real_pictures(task_name)
-    nearest = torch.cdist(extract(images).double(), features).argmin(dim=1)
-    return int(is_garment[nearest].sum())
+    """How many of them."""
+    return sum(are_garments(images, task_name))
 
 
-def how_often(count: int, of: int) -> str:
-    """The share in words, one of SHARES."""
-    return next(words for words, least in SHARES.items() if count >= least * of)
+def answer(count: int) -> str:
+    """The one of `ANSWERS` that a count of twenty falls into."""
+    return next(words for words, most in ANSWERS.items() if count <= most)
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""What a choice of timestep weights amounts to: which pictures are trained where, and how hard.
+"""What a choice of timestep weights amounts to: which pictures are trained where, and how much they count.
 
 One setting of Diff-Tuning (family, tau, share, bank weight, P2 or Min-SNR) comes in; out come its distributions of t, the loss
 weights with the same expected gradient, the pictures that fall on each tenth of the chain, and the timestep up to which
@@ -42,6 +42,8 @@ class Side:
 
 @dataclass(frozen=True)
 class Balance:
+    """The two terms side by side: reconsolidation on the target's pictures, retention on the bank's."""
+
     target: Side
     bank: Side
 

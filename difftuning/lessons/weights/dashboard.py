@@ -1,4 +1,4 @@
-"""One setting of the timestep weights at a glance: which pictures are trained where, and how hard each timestep pulls."""
+"""One setting of the timestep weights at a glance: which pictures are trained where, and how much each timestep counts."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Dashboard:
         self.diffusion, self.moving = diffusion, []
         with theme():
             self.figure = Figure(figsize=(9.6, 3.5), layout="constrained")
-            counts, pull = self.figure.subplots(1, 2)
+            counts, weight = self.figure.subplots(1, 2)
         places = np.arange(10) + 0.5
         self.bars = {
             name: self._move(counts.bar(places + shift, np.zeros(10), width=0.4, color=colour, linewidth=0))
@@ -34,20 +34,26 @@ class Dashboard:
         }
         styles = {"target": "-", "bank": (0, (6, 1.5))}  # dashed, so that neither hides the other
         self.lines = {
-            name: self._move(pull.plot([], [], color=colour, linewidth=2.4, linestyle=styles[name]))[0] for name, colour in TERMS.items()
+            name: self._move(weight.plot([], [], color=colour, linewidth=2.4, linestyle=styles[name]))[0] for name, colour in TERMS.items()
         }
-        (self.crossing,) = self._move([pull.axvline(0, color="0.25", linestyle=":", linewidth=1.4)])
+        (self.crossing,) = self._move([weight.axvline(0, color="0.25", linestyle=":", linewidth=1.4)])
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2}
-        (self.says,) = self._move([pull.text(0.5, 0.04, "", transform=pull.transAxes, ha="center", fontsize=11, bbox=box)])
+        (self.says,) = self._move([weight.text(0.5, 0.04, "", transform=weight.transAxes, ha="center", fontsize=11, bbox=box)])
         counts.set(xlim=(0, 10), ylim=(0, MOST_PICTURES), xlabel=T_LABEL, title="pictures of a step in each tenth of the chain")
         counts.set_xticks(range(0, 11, 2), [f"{tenth * diffusion.num_timesteps // 10}" for tenth in range(0, 11, 2)])
         counts.grid(False, axis="x")
-        pull.set(xlim=(0, diffusion.num_timesteps), yscale="log", ylim=WEIGHTS, xlabel=T_LABEL, title="equivalent loss weight (log axis)")
-        pull.set_yticks([0.01, 0.1, 1], ["0.01", "0.1", "1"])
-        pull.minorticks_off()
-        for axis in (counts, pull):
+        weight.set(
+            xlim=(0, diffusion.num_timesteps),
+            yscale="log",
+            ylim=WEIGHTS,
+            xlabel=T_LABEL,
+            title="how much each t counts in the loss (log scale)",
+        )
+        weight.set_yticks([0.01, 0.1, 1], ["0.01", "0.1", "1"])
+        weight.minorticks_off()
+        for axis in (counts, weight):
             axis.title.set_fontsize(12)
-        handles = [pull.plot([], [], color=colour, linewidth=3, label=NAMES[name])[0] for name, colour in TERMS.items()]
+        handles = [weight.plot([], [], color=colour, linewidth=3, label=NAMES[name])[0] for name, colour in TERMS.items()]
         self.figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=11, frameon=False)
 
     def update(self, *, family: str = "official", tau: float = 1.0, **options: object) -> Balance:
@@ -60,12 +66,12 @@ class Dashboard:
             self.lines[name].set_data(np.arange(len(side.weight)), side.weight.clamp(min=WEIGHTS[0] / 10).numpy())
         self.crossing.set_xdata([found.crossing, found.crossing])
         where = _where(found.crossing, self.diffusion.num_timesteps)
-        self.says.set_text(f"the bank outweighs: {where}")
+        self.says.set_text(f"the bank counts more: {where}")
         describe(
             self.figure,
             f"Left: pictures of a step on each tenth of the chain, {found.target.pictures[0]:.1f} new and {found.bank.pictures[0]:.1f} of the "
-            f"bank on the first, {found.target.pictures[-1]:.1f} and {found.bank.pictures[-1]:.1f} on the last. Right: the equivalent loss "
-            f"weights of both terms; the bank outweighs: {where}.",
+            f"bank on the first, {found.target.pictures[-1]:.1f} and {found.bank.pictures[-1]:.1f} on the last. Right: how much "
+            f"each t counts in the loss, for both kinds; the bank counts more: {where}.",
         )
         return found
 

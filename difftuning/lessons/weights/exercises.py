@@ -42,7 +42,7 @@ def equivalent_weights(answer: Callable) -> Grade:
 
 @exercise("bank weight for a crossing")
 def bank_weight_for_a_crossing(answer: Callable) -> Grade:
-    """answer(crossing, num_timesteps, power) -> the bank weight at which the two terms pull alike at t = crossing."""
+    """answer(crossing, num_timesteps, power) -> the bank weight at which the two terms count alike at t = crossing."""
     found = [answer(*given) for given in CROSSINGS]
     written(*found)
     expected = [((crossing + 1) / (chain - crossing)) ** power for crossing, chain, power in CROSSINGS]

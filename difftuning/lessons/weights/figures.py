@@ -8,9 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...diffusion.process import Diffusion
-from ...diffusion.timestep_weights import min_snr_weight, p2_weight
-from ..figures import Figure, describe, theme
+from ..figures import COLOURS, Figure, describe, theme
 from ..filmstrip import Strip
 from .dashboard import NAMES, T_LABEL, TERMS
 
@@ -28,6 +26,7 @@ def weightings_figure(weightings: Mapping[str, Mapping[str, Tensor | None]]) -> 
         figure = Strip(figsize=(2.6 * len(weightings), 2.9), layout="constrained")
         axes = figure.subplots(1, len(weightings), sharey=True, squeeze=False)[0]
     for axis, (name, sides) in zip(axes, weightings.items()):
+        axis.axhline(1, color=COLOURS["plain"], linestyle="--", linewidth=1.4)
         for role, distribution in sides.items():
             if distribution is not None:
                 values = (distribution * len(distribution)).numpy()
@@ -36,16 +35,20 @@ def weightings_figure(weightings: Mapping[str, Mapping[str, Tensor | None]]) -> 
         axis.set(xlim=(0, 1000), ylim=(0, 2.3), xlabel=T_LABEL, title=name)
         axis.title.set_fontsize(12)
         axis.set_xticks([0, 500, 1000])
-    axes[0].set_ylabel("drawn how often\n(1: as often as any other t)", fontsize=11)
+    axes[0].set_ylabel("picked how often\n(1: as under plain fine-tuning)", fontsize=11)
     handles = [axes[0].plot([], [], color=colour, linewidth=3, label=SETS[role])[0] for role, colour in TERMS.items()]
-    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=11, frameon=False)
+    handles += axes[0].plot([], [], color=COLOURS["plain"], linestyle="--", label="plain fine-tuning: new pictures, every t alike")
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=11, frameon=False)
     return describe(
-        figure, f"How often training draws each timestep for new and for bank pictures, method by method: {', '.join(weightings)}."
+        figure, f"How often training picks each timestep for new and for bank pictures, method by method: {', '.join(weightings)}."
     )
 
 
-def chain_figure(pictures: Mapping[str, Tensor], known: np.ndarray, curves: Mapping[str, Tensor], title: str) -> Figure:
-    """Rows of pictures (10, 3, H, W), one for each tenth of the chain, above the known share (T,) and the distributions of t (T,)."""
+def chain_figure(pictures: Mapping[str, Tensor], known: np.ndarray, rising: Tensor, count: int, title: str) -> Figure:
+    """Rows of pictures (10, 3, H, W), one for each tenth of the chain, above the known share (T,).
+
+    A dot stands for each of the `count` new pictures of a step, where the distribution `rising` (T,) puts it (see `spread`).
+    """
     steps = len(known)
     with theme():
         figure = Strip(figsize=(7.8, 4.3))
@@ -58,15 +61,15 @@ def chain_figure(pictures: Mapping[str, Tensor], known: np.ndarray, curves: Mapp
         strip.set(xticks=[], yticks=[])
         strip.spines[:].set_visible(False)
         strip.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=11)
-    half = int((known > 0.5).sum())
+    half, places = int((known > 0.5).sum()), spread(rising, count)
     axis.fill_between(range(steps), 100 * known, color=SHADES[2], linewidth=0)
     axis.axvline(half, color=SHADES[0], linestyle="--", linewidth=1.4)
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2}
-    axis.text(half - 10, 6, f"half is known at t = {half}", color=SHADES[0], fontsize=11, ha="right", bbox=box)
-    for role, distribution in curves.items():
-        axis.plot(50 * steps * distribution.numpy(), color=TERMS[role], linewidth=2.4)
-    axis.text(60, 78, "bank pictures", color=TERMS["bank"], fontsize=11, bbox=box)
-    axis.text(steps - 60, 78, "new pictures", color=TERMS["target"], fontsize=11, ha="right", bbox=box)
+    to_the_left = half > steps / 2
+    axis.text(half + (-10 if to_the_left else 10), 84, f"half is known at t = {half}", color=SHADES[0], fontsize=11,
+              ha="right" if to_the_left else "left", bbox=box)  # fmt: skip
+    axis.plot(places, [7] * count, color=TERMS["target"], marker="o", markersize=6, markeredgecolor="white", linestyle="none")
+    axis.text(20, 17, f"the {count} new pictures of a step", color=TERMS["target"], fontsize=11, bbox=box)
     axis.set(xlim=(0, steps), ylim=(0, 104), xlabel=T_LABEL)
     axis.set_ylabel("known of the\npicture (%)", fontsize=11)
     axis.set_xticks(range(0, steps + 1, steps // 10))
@@ -74,16 +77,21 @@ def chain_figure(pictures: Mapping[str, Tensor], known: np.ndarray, curves: Mapp
     return describe(
         figure,
         f"{title}. One picture at ten noise levels, the model's guess of it below, and how much of a picture is known at each t: half of it "
-        f"at t = {half}. The distributions of t for new and bank pictures stay where they are.",
+        f"at t = {half}. Of {count} new pictures of a step {int((places > half).sum())} lie beyond.",
     )
 
 
-def draws_figure(draws: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
+def spread(distribution: Tensor, count: int) -> np.ndarray:
+    """Where `count` picks of a distribution of t (T,) stand, each in the middle of its share: the quantiles at 1/2, 3/2, ... of `count`; (count,)."""
+    return np.searchsorted(distribution.cumsum(0).numpy(), (np.arange(count) + 0.5) / count)
+
+
+def picks_figure(picks: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     """A panel for "target" and "bank"; a bar for each schedule, cut by how much of the picture is known where t falls."""
     with theme():
         figure = Strip(figsize=(9.6, 2.7), layout="constrained")
-        axes = figure.subplots(1, len(draws), sharey=True)
-    for axis, (role, schedules) in zip(axes, draws.items()):
+        axes = figure.subplots(1, len(picks), sharey=True, squeeze=False)[0]
+    for axis, (role, schedules) in zip(axes, picks.items()):
         for place, parts in enumerate(schedules.values()):
             left = 0.0
             for colour, part in zip(SHADES, parts):
@@ -100,7 +108,7 @@ def draws_figure(draws: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
                         fontsize=11,
                     )
                 left += 100 * part
-        axis.set(xlim=(0, 100), title=SETS[role], xlabel="share of the training draws (%)")
+        axis.set(xlim=(0, 100), title=SETS[role], xlabel="share of the pictures (%)")
         axis.set_yticks(range(len(schedules)), list(schedules), fontsize=11)
         axis.grid(False)
     axes[0].invert_yaxis()
@@ -108,32 +116,10 @@ def draws_figure(draws: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
     figure.legend(handles=handles, title="known of the picture at that t", loc="outside lower center", ncols=4, fontsize=10, frameon=False)
     found = (
         f"{SETS[role]}, {name}: " + ", ".join(f"{100 * part:.0f} % where {words} is known" for part, words in zip(parts, BINS))
-        for role, schedules in draws.items()
+        for role, schedules in picks.items()
         for name, parts in schedules.items()
     )
     return describe(figure, f"The same distributions of t on two schedules, by how much of the picture is known. {'; '.join(found)}.")
-
-
-def weight_curves(schedules: Mapping[str, Diffusion], psi: Tensor, p2_gamma: float) -> Figure:
-    """psi (T,), P2 and Min-SNR against t, a panel for each schedule."""
-    with theme():
-        figure = Strip(figsize=(9.6, 3.2), layout="constrained")
-        axes = figure.subplots(1, len(schedules), sharey=True)
-    for axis, (name, diffusion) in zip(axes, schedules.items()):
-        curves = {
-            "P2": (p2_weight(diffusion.snr, gamma=p2_gamma), "#E69F00", "--"),
-            "Min-SNR": (min_snr_weight(diffusion.snr), "0.35", "-."),
-        }
-        axis.plot(psi.numpy(), color=TERMS["target"], linewidth=2.4, label="psi")
-        for label, (values, colour, style) in curves.items():
-            axis.plot(values.numpy(), color=colour, linestyle=style, linewidth=2, label=label)
-        axis.set(xlim=(0, len(psi)), ylim=(0, 1.05), xlabel=T_LABEL, title=name)
-        axis.title.set_fontsize(12)
-    axes[0].set_ylabel("factor on the loss", fontsize=11)
-    axes[-1].legend(loc="lower right", fontsize=11)
-    return describe(
-        figure, "psi, P2 and Min-SNR against the timestep on two schedules: psi is the same line on both, the other two move with the SNR."
-    )
 
 
 def length_curves(timesteps: Tensor, squares: Mapping[str, Tensor]) -> Figure:
@@ -148,7 +134,7 @@ def length_curves(timesteps: Tensor, squares: Mapping[str, Tensor]) -> Figure:
         mean, half = values.mean(1), float(t.ppf(0.975, count - 1)) * values.std(1) / count**0.5
         low = torch.minimum(half, 0.95 * mean)  # an interval that reaches 0 has no place on a log axis
         axis.errorbar(timesteps + shift, mean, torch.stack([low, half]), color=TERMS[name], marker="o", capsize=3, label=NAMES[name])
-    axis.set(xlabel=T_LABEL, ylabel="mean squared length of\none picture's gradient", yscale="log")
+    axis.set(xlabel=T_LABEL, ylabel="mean square of one\npicture's gradient (log scale)", yscale="log")
     axis.legend(fontsize=11)
     falls = ", ".join(f"{float(values[0].mean() / values[-1].mean()):.2g} times for the {name}" for name, values in squares.items())
     return describe(

@@ -4,61 +4,46 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ...config import DiffTuningConfig
 from ...data.tasks import load_source, load_task, spread_evenly
 from ...evaluation.chain_of_forgetting import chain_tenths
+from ...support.options import require_choice
 from ...support.world import data_folder
-from ...training.fine_tune import training_streams
 from ...training.label_rows import add_rows, choose_rows
 from ...training.memory_bank import MemoryBank
+from ...training.streams import training_streams
 from ..exercises import grade
 from ..explorers import explore, precompute
 from ..filmstrip import filmstrip
-from ..parts import loss_figure, ratio, read_parts, score, score_figure
+from ..parts import GUIDANCES, beside, ratio, read_parts, rise_avoided, runs_in_words, score
+from ..parts_figures import loss_figure, samples_figure, score_figure
 from ..predictions import predict
+from .answers import answer_in_words, does_both, heavier_in_words, least_kept_last, swapped_in_words, worst_of_all
 from .balance import balance, two_families
 from .dashboard import weights_explorer
-from .figures import chain_figure, draws_figure, length_curves, weight_curves, weightings_figure
+from .figures import chain_figure, length_curves, picks_figure, weightings_figure
 from .gradient_noise import moment_ratio, squared_lengths
-from .schedules import draws_by_known_share, known_share, scaled_schedule, strip
+from .schedules import known_share, picks_by_known_share, scaled_schedule, strip
 
 if TYPE_CHECKING:
     from ...data.tasks import Task
     from ...models.pretrained import Pretrained
-    from ..parts import Parts
 
 __all__ = [
-    "balance", "chain_figure", "draws_by_known_share", "draws_figure", "explore", "filmstrip", "first_picture", "grade",
-    "gradient_lengths", "known_share", "length_curves", "load_source", "loss_figure", "moment_ratio", "precompute", "predict", "ratio",
-    "read_parts", "scaled_schedule", "score", "score_figure", "spread_evenly", "strip", "swapped_in_words", "two_families",
-    "weight_curves", "weightings_figure", "weights_explorer",
+    "GUIDANCES", "answer_in_words", "balance", "beside", "chain_figure", "does_both", "explore", "filmstrip",
+    "first_picture", "grade", "gradient_lengths", "heavier_in_words", "known_share", "length_curves", "least_kept_last", "load_source", "loss_figure",
+    "moment_ratio", "picks_by_known_share", "picks_figure", "precompute", "predict", "ratio",
+    "read_parts", "rise_avoided", "runs_in_words", "samples_figure", "scaled_schedule", "score", "score_figure", "spread_evenly",
+    "strip", "swapped_in_words", "two_families", "weightings_figure", "weights_explorer", "worst_of_all",
 ]  # fmt: skip
-
-SWAPPED = ("better than Diff-Tuning's", "between the two", "about the same as plain fine-tuning's", "worse than plain fine-tuning's")
-ALIKE = 0.05  # a score this near to plain's is about the same
-
-
-def swapped_in_words(parts: Parts) -> str:
-    """Which of `SWAPPED` the scores say about the swapped curves: the geometric mean over both tasks, against plain fine-tuning."""
-
-    def against_plain(method: str) -> float:
-        gaps = [np.log(score(parts, task, method).mean / score(parts, task, "plain").mean) for task in parts.scores.task.unique()]
-        return float(np.mean(gaps))
-
-    swapped, ours = against_plain("weightings swapped"), against_plain("Diff-Tuning")
-    if abs(swapped) < ALIKE:
-        return SWAPPED[2]
-    return SWAPPED[3] if swapped > 0 else SWAPPED[1] if swapped > ours else SWAPPED[0]
 
 
 def first_picture(task: Task, class_name: str) -> Tensor:
     """The first picture of a class; (3, H, W)."""
-    if class_name not in task.class_names:
-        raise ValueError(f"the source has no class {class_name!r}, but {', '.join(task.class_names[:8])}, ...")
+    require_choice("class", class_name, task.class_names)
     return task.read([int((task.labels == task.class_names.index(class_name)).nonzero()[0])])[0]
 
 

@@ -67,7 +67,7 @@ def strip(pretrained: Pretrained, image: Tensor, diffusion: Diffusion, timesteps
     return pretrained.decode(noised).cpu(), pretrained.decode(guesses).cpu()
 
 
-def draws_by_known_share(distribution: Tensor, known: np.ndarray) -> list[float]:
+def picks_by_known_share(distribution: Tensor, known: np.ndarray) -> list[float]:
     """How much of a distribution of t (T,) falls where the known share (T,) is below each of `LEVELS` or above the last."""
     bins = np.digitize(known, LEVELS)
     return [float(distribution.numpy()[bins == place].sum()) for place in range(len(LEVELS) + 1)]

@@ -11,6 +11,7 @@ from .wrapping import Wrapper, replace_layer
 
 
 def add_bottlenecks(denoiser: nn.Module, bottleneck: int, scale: float, parallel: bool) -> None:
+    """Give each block's MLP a narrow one beside or after it, in place; its second layer starts at zero, so the output stays as it was."""
     for block in denoiser.transformer.transformer_blocks:
         replace_layer(block, "ff", Bottleneck(block.ff, bottleneck, scale, parallel))
 

@@ -116,4 +116,5 @@ def parameter_share(denoiser: nn.Module, *, num_classes: int | None = None) -> f
 
 
 def denoiser_of(model: Any) -> nn.Module:
+    """A `Pretrained`'s denoiser, or the denoiser that was given."""
     return getattr(model, "denoiser", model)

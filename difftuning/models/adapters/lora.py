@@ -18,6 +18,7 @@ _OURS, _PEFTS = ("transformer.", ".default.weight"), ("base_model.model.", ".wei
 
 
 def add_lora(denoiser: nn.Module, rank: int, alpha: float, targets: str) -> None:
+    """Put peft's low-rank updates on the targeted linear layers, in place."""
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
@@ -37,6 +38,7 @@ def write_peft(folder: Path, denoiser: nn.Module, tensors: dict[str, Tensor]) ->
 
 
 def read_peft(folder: Path) -> dict[str, Tensor]:
+    """The factors in a folder of peft's own format, by the names that they have here."""
     return {_renamed(name, _PEFTS, _OURS): tensor for name, tensor in load_tensors(folder / WEIGHTS).items()}
 
 

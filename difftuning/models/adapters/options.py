@@ -8,24 +8,14 @@ function, a dataclass here, and a line in `ADAPTERS`.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Callable, Literal, get_args
+from typing import TYPE_CHECKING, Any, Callable, Literal
 
-from ...support.settings import Setting, plain, setting, settings_of
+from ...support.settings import COUNT, POSITIVE, Setting, check_settings, setting, settings_of
 
 if TYPE_CHECKING:
     from torch import nn
 
 Targets = Literal["query_value", "attention", "all"]
-
-
-def _check(options: Any, *positive: str) -> None:
-    """Numbers as Python's own, and those of `positive` above 0."""
-    for each in fields(options):
-        object.__setattr__(options, each.name, plain(each.name, each.type, getattr(options, each.name)))
-    for name in positive:
-        value = getattr(options, name)
-        if value is not None and not 0 < value < float("inf"):
-            raise ValueError(f"{name} must be positive, got {value}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,14 +36,12 @@ class LoRA:
     both layers of the MLP.
     """
 
-    rank: int = setting(8, "of LoRA's two factors")
-    alpha: float | None = setting(None, "LoRA's update is scaled by alpha / rank; none: 1")
+    rank: int = setting(8, "of LoRA's two factors", COUNT)
+    alpha: float | None = setting(None, "LoRA's update is scaled by alpha / rank; none: 1", POSITIVE)
     targets: Targets = setting("query_value", "layers that LoRA updates")
 
     def __post_init__(self):
-        _check(self, "rank", "alpha")
-        if self.targets not in get_args(Targets):
-            raise ValueError(f"targets must be one of {', '.join(get_args(Targets))}, got {self.targets!r}")
+        check_settings(self)
 
     def __call__(self, denoiser: nn.Module) -> None:
         from .lora import add_lora
@@ -65,10 +53,10 @@ class LoRA:
 class DiffFit:
     """Biases, norms, and new scales after attention and MLP of the first `depth` blocks (Xie et al., ICCV 2023)."""
 
-    depth: int | None = setting(None, "blocks that DiffFit gives scales; none: the first half")
+    depth: int | None = setting(None, "blocks that DiffFit gives scales; none: the first half", COUNT)
 
     def __post_init__(self):
-        _check(self, "depth")
+        check_settings(self)
 
     def __call__(self, denoiser: nn.Module) -> None:
         from .biases import add_scales
@@ -80,12 +68,12 @@ class DiffFit:
 class AdaptFormer:
     """A narrow MLP beside the MLP of each block, or after it (Chen et al., NeurIPS 2022; Houlsby et al., ICML 2019)."""
 
-    bottleneck: int = setting(64, "width of AdaptFormer's MLP")
-    scale: float = setting(0.1, "what AdaptFormer's MLP is multiplied by")
+    bottleneck: int = setting(64, "width of AdaptFormer's MLP", COUNT)
+    scale: float = setting(0.1, "what AdaptFormer's MLP is multiplied by", POSITIVE)
     parallel: bool = setting(False, "AdaptFormer's MLP beside the block's MLP, not after it")
 
     def __post_init__(self):
-        _check(self, "bottleneck", "scale")
+        check_settings(self)
 
     def __call__(self, denoiser: nn.Module) -> None:
         from .adaptformer import add_bottlenecks
@@ -97,10 +85,10 @@ class AdaptFormer:
 class VPT:
     """VPT-Deep: every block gets tokens of its own, and drops them at its end (Jia et al., ECCV 2022)."""
 
-    tokens: int = setting(10, "that VPT puts before the picture's, in each block")
+    tokens: int = setting(10, "that VPT puts before the picture's, in each block", COUNT)
 
     def __post_init__(self):
-        _check(self, "tokens")
+        check_settings(self)
 
     def __call__(self, denoiser: nn.Module) -> None:
         from .vpt import add_prompts

@@ -11,6 +11,7 @@ from .wrapping import Wrapper, replace_layer
 
 
 def add_prompts(denoiser: nn.Module, tokens: int) -> None:
+    """Give each block `tokens` tokens of its own, in place; attention sees them at once, so the output changes."""
     blocks = denoiser.transformer.transformer_blocks
     for number, block in enumerate(list(blocks)):
         replace_layer(blocks, str(number), Prompted(block, tokens, denoiser.label_table))

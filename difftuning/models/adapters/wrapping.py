@@ -25,6 +25,7 @@ def wrappers(module: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 
 
 def replace_layer(module: nn.Module, name: str, layer: nn.Module) -> None:
+    """Put another module in the place that a dotted name says."""
     parent, _, own = name.rpartition(".")
     setattr(module.get_submodule(parent), own, layer)
 

@@ -12,16 +12,17 @@ import torch
 
 from difftuning.config import DiffTuningConfig
 from difftuning.data.tasks import load_source
+from difftuning.lessons.bank import answers, lesson
 from difftuning.lessons.bank import coverage as measure
-from difftuning.lessons.bank import lesson
+from difftuning.lessons.bank.answers import LABELS
 from difftuning.lessons.bank.figures import class_rows, coverage_figure
-from difftuning.lessons.exercises import grade
+from difftuning.lessons.exercises import Grade, grade
 from difftuning.lessons.parts import RUNS, Parts
 from difftuning.models.loading import load_pretrained
 from difftuning.support.world import data_folder
-from difftuning.training.fine_tune import split_batch, training_streams
 from difftuning.training.label_rows import choose_rows
 from difftuning.training.memory_bank import MemoryBank
+from difftuning.training.streams import split_batch, training_streams
 from small import small_bank, small_pretrained, small_task
 
 TABLE = data_folder() / "results" / measure.TABLE
@@ -62,7 +63,7 @@ def test_the_source_covers_itself(features):
 
 
 def test_too_few_reference_points_are_refused(features):
-    with pytest.raises(ValueError, match="5 reference points have no 5-th neighbour"):
+    with pytest.raises(RuntimeError, match="out of range"):
         measure.covered(features[0], features[1][:5])
 
 
@@ -83,15 +84,6 @@ def test_reference_and_others_share_no_picture_and_have_equal_shares():
     assert not where & {picture.numpy().tobytes() for picture in others.images}
     beginning = torch.bincount(others.labels[: len(source.class_names)], minlength=len(source.class_names))
     assert beginning.max() == 1
-
-
-@pytest.mark.parametrize("draw", [torch.rand, lambda *size, generator: torch.randn(*size, generator=generator) ** 3])
-def test_points_of_the_references_own_distribution_cover_what_the_formula_says(draw):
-    """Whichever distribution it is; the mean of 200 draws."""
-    generator = torch.Generator().manual_seed(0)
-    draws = [draw(2, 40, 3, generator=generator) for _ in range(200)]
-    found = torch.tensor([float(measure.covered(ours[:15], reference, k=3).double().mean()) for ours, reference in draws])
-    assert abs(found.mean() - measure.expected_coverage(15, 40, k=3)) < 4 * found.std() / len(found) ** 0.5
 
 
 # The table ----------------------------------------------------------------------------------
@@ -127,6 +119,15 @@ def test_the_committed_table_is_whole():
     expected = {(s, g, n) for s in measure.STEPS for g in measure.GUIDANCES for n in measure.SIZES}
     assert Counter(zip(table.steps, table.guidance, table["size"])) == Counter(expected)
     assert table.model.nunique() == 1 and table[list(measure.MEASURES)].notna().all(axis=None)
+
+
+@pytest.mark.slow
+def test_the_committed_table_says_what_the_lesson_says():
+    table = measure.load_table()
+    most = table[table.steps == table.steps.max()].pivot(index="size", columns="guidance", values=["coverage", "fid"])
+    assert (most.coverage.diff().iloc[1:] > 0).all(axis=None) and most.coverage.loc[125].max() < 1 / 3
+    assert (most.fid[1.5] < most.fid[1.0]).all()
+    assert (table[table["size"] == 1000].pivot(index="steps", columns="guidance", values="fid").diff().iloc[1:] < 0).all(axis=None)
 
 
 @pytest.mark.slow
@@ -183,9 +184,9 @@ def made_table():
 
 def test_coverage_is_drawn_at_the_most_steps_and_the_distance_of_the_largest_banks():
     real = pd.DataFrame({"size": [125, 250], "coverage": [0.3, 0.5], "fid": [0.6, 0.01]})
-    figure = coverage_figure(made_table(), real, {125: 0.2, 250: 0.3})
+    figure = coverage_figure(made_table(), real, {"size": 200, "coverage": 0.6})
     left, right = ([line.get_xydata().round(6).tolist() for line in axis.lines] for axis in figure.axes)
-    assert left == [[[125, 0.225], [250, 0.35]], [[125, 0.275], [250, 0.4]], [[125, 0.3], [250, 0.5]], [[125, 0.2], [250, 0.3]]]
+    assert left == [[[125, 0.225], [250, 0.35]], [[125, 0.275], [250, 0.4]], [[125, 0.3], [250, 0.5]], [[200, 0.6]]]
     assert right[:2] == [[[3, 0.133333], [6, 0.066667]], [[3, 0.088889], [6, 0.044444]]] and right[2][0][1] == 0.01
     assert "goes from 0.28 with 125 to 0.40 with 250 pictures" in figure.get_label()
 
@@ -202,48 +203,143 @@ def test_a_bank_picture_stands_above_a_source_picture_of_its_class():
 
 
 def test_rows_of_classes_have_one_size_however_few_there_are():
-    few, many = (class_rows({"bank": torch.zeros(n, 3, 8, 8), "source": torch.ones(n, 3, 8, 8)}, ["ring"] * n) for n in (2, 10))
+    few, many = (class_rows({"bank": torch.zeros(n, 3, 8, 8), "source": torch.ones(n, 3, 8, 8)}, ["ring"] * n) for n in (2, 8))
     assert few.get_size_inches().tolist() == many.get_size_inches().tolist()
     sheet = few.axes[0].images[0].get_array()
-    assert (
-        sheet.shape == (20, 100, 3) and sheet[5, 5].tolist() == [0.5] * 3 and sheet[15, 15].tolist() == [1.0] * 3 == sheet[5, 25].tolist()
-    )
+    assert sheet.shape == (20, 80, 3) and sheet[5, 5].tolist() == [0.5] * 3 and sheet[15, 15].tolist() == [1.0] * 3 == sheet[5, 25].tolist()
     assert few.get_label() == "Pictures of the classes ring, ring, in rows: bank, source."
 
 
-def made_losses(ratios):
-    """Held-out source losses after / before, at the data end and elsewhere, of methods with these ratios there."""
-    rows = [
-        {"task": task, "data": "source", "method": method, "seed": 0, "tenth": tenth, "before": 0.5,
-         "after": 0.5 * (ratio if tenth < 4 else 1 / ratio)}
-        for task in RUNS for method, ratio in ratios.items() for tenth in range(1, 11)
+def test_the_first_of_each_class_comes_with_its_label():
+    source = load_source("heldout")
+    pictures, labels = lesson.first_of_each(source, ["letter Z", "camera"])
+    assert [source.class_names[label] for label in labels.tolist()] == ["letter Z", "camera"]
+    assert torch.equal(pictures[1], source.read(source.labels == labels[1])[0])
+
+
+# The words ----------------------------------------------------------------------------------
+
+
+def made_parts(rises, distances=None):
+    """Both sets, one seed: the rise in the loss on old pictures at every tenth, and Frechet distances under both guidances, by method."""
+    losses = [
+        {"task": task, "data": "source", "method": method, "seed": 0, "tenth": tenth, "before": 0.5, "after": 0.5 * (1 + rise)}
+        for task in RUNS for method, rise in ({"reconsolidation only": 1.0} | rises).items() for tenth in range(1, 11)
     ]  # fmt: skip
-    return Parts(pd.DataFrame(), pd.DataFrame(rows))
+    scores = [
+        {"task": task, "method": method, "seed": 0, "guidance": guidance, "fid": distance}
+        for task in RUNS for method, pair in (distances or {}).items() for guidance, distance in zip(("1", "1.5"), pair)
+    ]  # fmt: skip
+    return Parts(pd.DataFrame(scores), pd.DataFrame(losses))
+
+
+@pytest.mark.parametrize("null, own, words", [(0.5, 0.3, LABELS[1]), (0.3, 0.5, LABELS[0]), (0.5, 0.45, LABELS[2])])
+def test_the_better_labels_avoid_more_of_the_rise(null, own, words):
+    assert answers.labels_in_words(made_parts({"Diff-Tuning": null, "Diff-Tuning, own labels": own})) == words
 
 
 @pytest.mark.parametrize(
-    "null, own, words", [(1.2, 1.1, "their own labels"), (1.1, 1.2, "the null label"), (1.2, 1.21, "neither: there is hardly a difference")]
+    "noise, words, bold",
+    [
+        (0.98, "hardly any of it", "**It must hold memories: random numbers avoid hardly any"),
+        (
+            0.83,
+            "less than half",
+            "avoid about a third of the forgetting that memories avoid. Poor memories help. The new samples show no clear",
+        ),
+        (0.6, "more than half", "**Only in part: random numbers avoid about four fifths"),
+        (0.45, "nearly all of it", "**No: random numbers avoid nearly as much forgetting as memories. The new"),
+    ],
 )
-def test_the_answer_about_labels_is_read_from_the_data_end(null, own, words):
-    assert lesson.labels_in_words(made_losses({"Diff-Tuning": null, "Diff-Tuning, own labels": own})) == words
+def test_what_noise_protects_is_measured_against_memories(noise, words, bold):
+    """Memories leave a rise of 0.5 where there is one of 1 without a bank."""
+    parts = made_parts({"Diff-Tuning": 0.5, "bank of noise": noise}, {"Diff-Tuning": (2, 2), "bank of noise": (2, 2.01)})
+    assert answers.share_of_noise(parts) == pytest.approx((1 - noise) / 0.5)
+    assert answers.noise_in_words(parts) == words and bold in answers.answer_in_words(parts)
 
 
-def test_the_bank_that_protects_least_leaves_the_highest_loss():
-    assert lesson.least_in_words(made_losses({"bank of 100": 1.2, "bank of far classes": 1.4, "bank of noise": 1.3})) == "far classes only"
+def test_the_answer_speaks_of_new_samples_as_the_scores_do():
+    rises = {"Diff-Tuning": 0.5, "bank of noise": 0.8}
+    for noise, words in (
+        ((1, 1), "The new samples are even better with random numbers"),
+        ((3, 3), "The new samples, too, are better with memories"),
+        ((1, 3), "no clear difference"),
+    ):
+        assert words in answers.answer_in_words(made_parts(rises, {"Diff-Tuning": (2, 2), "bank of noise": noise}))
+
+
+def test_number_and_kind_are_told_apart_by_as_many_pictures_of_all_kinds_alone():
+    assert "cannot separate" in answers.number_or_kind(made_parts({"bank of far classes": 0.7}))
+    for both, words in ((0.4, "less: the classes count"), (0.69, "the classes count little"), (0.9, "protect more")):
+        assert words in answers.number_or_kind(made_parts({"bank of far classes": 0.7, "bank as small, all classes": both}))
+
+
+def test_banks_that_the_tables_do_not_hold_are_not_spoken_of():
+    lines = answers.banks_in_words(made_parts({"Diff-Tuning": 0.5, "bank of noise": 0.8})).splitlines()
+    assert [line.split("*")[1] for line in lines] == ["bank of noise", "Diff-Tuning"] and all(line.endswith(".") for line in lines)
+
+
+def test_a_bank_of_far_classes_is_described_for_the_sets_that_are_there():
+    """Its size is counted anew: the pictures of the shipped bank whose class is of that kind."""
+    both = made_parts({"Diff-Tuning": 0.5, "bank of far classes": 0.7})
+    digits = Parts(both.scores, both.losses[both.losses.task == "digits"])
+    bank, kinds = MemoryBank.load(data_folder() / "bank"), load_source().kind_of
+    photographs = sum(kinds[label] == "photograph" for label in bank.labels.tolist())
+    assert f": {photographs} photographs for digits. Must" in answers.banks_in_words(digits) and "letters" not in answers.banks_in_words(
+        digits
+    )
+    assert "letters for footwear and" in answers.banks_in_words(both)
+
+
+def test_a_bar_of_protection_is_worked_out_in_numbers():
+    words = answers.avoided_by_hand(made_parts({"Diff-Tuning": 0.6}))
+    assert "rises to 2.00 times" in words and "to 1.60 times. Of a rise of 1.00 it avoids 0.40, or about 40 %." in words
+
+
+def test_noise_is_followed_along_the_chain_and_real_pictures_are_spoken_of_where_they_were_run():
+    parts = made_parts({"Diff-Tuning": 0.5, "bank of noise": 0.9})
+    middle = (parts.losses.method == "bank of noise") & parts.losses.tenth.isin([4, 5, 6])
+    parts = Parts(parts.scores, parts.losses.assign(after=parts.losses.after.where(~middle, 0.5 * 1.7)))
+    words = answers.noise_and_memories(parts)
+    assert "avoid 10 % of the rise in the first tenth, and 30 % in tenths four to six. Memories protect far better" in words
+    assert words.endswith("we have not run.")
+    for rise, found in ((0.2, "better still"), (0.5, "about as well"), (0.8, "protect less")):
+        made = made_parts({"Diff-Tuning": 0.5, "bank of noise": 0.9, "bank of real pictures": rise})
+        assert found in answers.noise_and_memories(made)
+
+
+@pytest.mark.parametrize("share, words", [(0.36, "a third"), (0.37, "two fifths"), (0.78, "four fifths"), (0.02, "a tenth")])
+def test_a_share_is_told_as_the_nearest_simple_fraction(share, words):
+    assert answers.fraction_in_words(share) == words
+
+
+@pytest.mark.parametrize("own, words", [((2, 2.01), "no clear"), ((3, 3), "pay for it"), ((1, 1), "better, too")])
+def test_what_own_labels_cost_is_read_from_both_guidances(own, words):
+    assert words in answers.labels_and_new_samples(made_parts({}, {"Diff-Tuning": (2, 2), "Diff-Tuning, own labels": own}))
 
 
 # The exercises ------------------------------------------------------------------------------
 
+
+def shuffled_within(latents):
+    return torch.stack([latent.flatten()[torch.randperm(latent.numel())].reshape(latent.shape) for latent in latents])
+
+
+def every_class_then_the_first(kinds, size):
+    return torch.arange(size) % len(kinds)
+
+
 RIGHT = {
-    "bank labels": lambda sampled, null: torch.full_like(sampled, null),
-    "bank visits": lambda size, batch, share, steps: steps * int(batch * share) / size,
-    "equal shares": lambda classes, size: torch.arange(size) % classes,
+    "bank visits": (lambda size, batch, share, steps: steps * int(batch * share) / size, "exact"),
+    "shuffled latents": (shuffled_within, "each latent keeps its numbers, and its picture is gone"),
+    "every icon": (every_class_then_the_first, "every icon is there; of 1,000 pictures 24 photograph, 886 icon, 52 letter, 38 collection"),
 }
 
 
 @pytest.mark.parametrize("name", RIGHT)
 def test_the_right_answer_passes_and_an_empty_one_is_told_so(name):
-    assert grade(name, RIGHT[name]).message == "exact"
+    answer, message = RIGHT[name]
+    assert grade(name, answer) == Grade(True, message)
     for empty in (None, ...):
         graded = grade(name, lambda *_, empty=empty: empty)
         assert not graded.passed and "not written yet" in graded.message
@@ -252,30 +348,40 @@ def test_the_right_answer_passes_and_an_empty_one_is_told_so(name):
 @pytest.mark.parametrize(
     "name, answer, hint",
     [
-        ("bank labels", lambda sampled, null: torch.full_like(sampled, 1000), "with null label 337: "),
-        ("bank labels", lambda sampled, null: sampled, "sampled under"),
         ("bank visits", lambda size, batch, share, steps: steps * batch * share / size, "rounded down"),
         (
             "bank visits",
             lambda size, batch, share, steps: steps * batch / size,
             r"4 of 4 are wrong; visits\([\d., ]+\) is \d+.*, it should be ",
         ),
+        ("every icon", lambda kinds, size: torch.zeros(size, dtype=torch.int64), "2 icons are missing from 6 labels, 2 first"),
         (
-            "equal shares",
-            lambda classes, size: torch.arange(size).clamp(max=classes - 1),
-            r"of 20 pictures, class 4 has 16 and class 0 has 1",
+            "every icon",
+            lambda kinds, size: [label for label, kind in enumerate(kinds) if kind == "icon"] * (size // 3),
+            "no picture of the kind",
         ),
-        ("equal shares", lambda classes, size: torch.arange(size) % classes + 1, "label 5 is none of 5 classes"),
-        ("equal shares", lambda classes, size: torch.arange(classes), r"the shape is \(5,\), it should be \(20,\)"),
+        ("every icon", lambda kinds, size: torch.arange(size) % len(kinds) + 1, "label 5 is none of 5 classes"),
+        ("every icon", lambda kinds, size: torch.arange(len(kinds)), r"the shape is \(5,\), it should be \(6,\)"),
+        ("shuffled latents", lambda latents: latents.clone(), "the one that they had"),
+        ("shuffled latents", lambda latents: latents.flip(2), "all latents are in the same order$"),
+        ("shuffled latents", lambda latents: latents.flip(0), "exchange nothing between"),
+        ("shuffled latents", torch.randn_like, "its own numbers"),
+        ("shuffled latents", lambda latents: latents[:2], r"the shape is \(2, 4, 3, 3\)"),
+        ("shuffled latents", lambda latents: latents.copy_(shuffled_within(latents)), "have changed"),
     ],
     ids=[
-        "one null label for all models",
-        "own labels",
         "parts of pictures",
         "no share",
-        "one class for the rest",
+        "one class for all",
+        "icons alone",
         "labels from 1",
         "each class once",
+        "not shuffled",
+        "one order",
+        "pictures exchanged",
+        "other numbers",
+        "too few",
+        "in place",
     ],
 )
 def test_a_wrong_answer_gets_a_hint(name, answer, hint):
@@ -284,15 +390,13 @@ def test_a_wrong_answer_gets_a_hint(name, answer, hint):
     assert re.search(hint, graded.message), graded.message
 
 
-def test_the_exercises_ask_for_what_training_does(tmp_path):
-    """Labels and visits counted on the very streams that the loop draws from."""
+def test_the_exercise_asks_for_the_visits_of_training(tmp_path):
+    """Counted on the very stream that the loop draws from."""
     pretrained, task = small_pretrained(), small_task()
     bank = small_bank(pretrained, tmp_path)  # 20 pictures
     config = DiffTuningConfig(steps=50, batch_size=32, bank_share=0.2)
     _, stream = training_streams(pretrained, task, bank, config, choose_rows(pretrained, 3), split_batch(config, bank))
-    assert torch.equal(stream.labels, RIGHT["bank labels"](bank.labels, pretrained.null_label))
     places = {picture.numpy().tobytes(): n for n, picture in enumerate(bank.latents)}
     drawn = Counter(places[picture.numpy().tobytes()] for step in range(50) for picture in stream.draw(0, step).x_0)
-    expected = RIGHT["bank visits"](len(bank), 32, 0.2, 50)
-    assert sum(drawn.values()) / len(bank) == expected == 15
+    assert sum(drawn.values()) / len(bank) == RIGHT["bank visits"][0](len(bank), 32, 0.2, 50) == 15
     assert max(drawn.values()) - min(drawn.values()) <= 1

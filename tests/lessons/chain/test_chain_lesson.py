@@ -108,6 +108,24 @@ def test_the_ratio_of_means_passes():
     assert grade("ratio by tenth", lambda before, after: after.mean(1) / before.mean(1)).passed
 
 
-def test_a_switch_counted_from_the_noise_end_is_told_which_end_is_last():
-    found = grade("switch at", lambda fraction, steps, chain: chain - round(fraction * steps) * (chain // steps))
-    assert not found.passed and "the last steps are those of small t" in found.message
+def best_stop(steps, losses, tenths):
+    means = [sum(float(row[tenth - 1]) for tenth in tenths) / len(tenths) for row in losses]
+    return steps[means.index(min(means))]
+
+
+def test_the_best_stop_by_a_loop_passes():
+    assert grade("best stop", best_stop).passed
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (lambda steps, losses, tenths: steps[int(losses.mean(1).argmin())], "the whole chain"),
+        (lambda steps, losses, tenths: steps[int(losses[:, [min(tenth, 9) for tenth in tenths]].mean(1).argmin())], "tenth 1 is column 0"),
+        (lambda steps, losses, tenths: steps[int(losses[:, [tenth - 1 for tenth in tenths]].mean(1).argmax())], "highest"),
+        (lambda steps, losses, tenths: 7, "take the mean over those tenths"),
+    ],
+)
+def test_a_wrong_stop_is_told_what_it_is(answer, words):
+    found = grade("best stop", answer)
+    assert not found.passed and words in found.message and "section 4" in found.message

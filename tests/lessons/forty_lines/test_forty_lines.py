@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import ast
-import inspect
-import re
-import textwrap
 from pathlib import Path
 
 import nbformat
@@ -16,15 +13,17 @@ from difftuning.config import DiffTuningConfig
 from difftuning.diffusion.losses import hybrid_loss
 from difftuning.lessons.exercises import NOT_WRITTEN, grade
 from difftuning.lessons.forty_lines import (
+    empty_folder,
     library_batches,
     loss_differences,
+    loss_ratios,
     losses_of_both,
     relative_differences,
     timestep_curves,
-    worked_answer,
 )
-from difftuning.training.fine_tune import fine_tune, split_batch, training_streams
+from difftuning.training.fine_tune import fine_tune
 from difftuning.training.label_rows import add_rows, choose_rows
+from difftuning.training.streams import split_batch, training_streams
 from small import small_bank, small_pretrained, small_task
 
 NOTEBOOKS = Path(__file__).resolve().parents[3] / "notebooks"
@@ -34,7 +33,7 @@ rising = torch.arange(1, T + 1).double() / torch.arange(1, T + 1).sum()
 falling = rising.flip(0)
 
 
-def draw(batch, distribution):
+def pick_t_and_noise(batch, distribution):
     t = torch.multinomial(distribution, len(batch.x_0), replacement=True, generator=batch.generator)
     return t, torch.randn(batch.x_0.shape, generator=batch.generator)
 
@@ -60,13 +59,13 @@ def test_batches_are_the_streams_before_anything_random(tmp_path, flip):
     for step, pair in enumerate(found):
         for batch, stream, distribution in zip(pair, streams, (rising, falling)):
             expected = stream.draw(config.seed, step)
-            t, noise = draw(batch, distribution)
+            t, noise = pick_t_and_noise(batch, distribution)
             assert torch.equal(batch.x_0, expected.x_0) and torch.equal(t, expected.t) and torch.equal(noise, expected.noise)
         assert set(pair[1].labels.tolist()) <= set(bank.labels.tolist())
         assert pretrained.null_label not in pair[0].labels
 
 
-def test_a_plain_loop_with_the_worked_answer_is_fine_tune(tmp_path):
+def test_a_plain_loop_with_the_answer_that_is_shown_is_fine_tune(tmp_path):
     """Another model and task than the lesson's: the losses at each step, and the weights at the end."""
     pretrained, task = small_pretrained(), small_task()
     bank = small_bank(pretrained, tmp_path / "bank")
@@ -76,7 +75,7 @@ def test_a_plain_loop_with_the_worked_answer_is_fine_tune(tmp_path):
     add_rows(denoiser, pretrained, tuned.rows, config.seed)
     average = {name: weight.detach().clone() for name, weight in denoiser.named_parameters()}
     optimizer = torch.optim.AdamW(denoiser.parameters(), lr=config.learning_rate, weight_decay=0)
-    loss_of = worked_answer(draw, of(pretrained.diffusion), rising, falling, pretrained.null_label)
+    loss_of = shown_loss(denoising_loss=of(pretrained.diffusion), null_label=pretrained.null_label)
     losses = []
     for step, (target, replayed) in enumerate(library_batches(pretrained, task, bank, config)):
         target_loss, bank_loss, total = loss_of(denoiser, target, replayed)
@@ -96,7 +95,15 @@ def test_a_plain_loop_with_the_worked_answer_is_fine_tune(tmp_path):
 
 
 def answer(
-    *, target_p=rising, bank_p=falling, weight=0.1, null=True, drop=0.1, loss=None, draws=draw, both=lambda a, b, w: (a, b, a + w * b)
+    *,
+    target_p=rising,
+    bank_p=falling,
+    weight=0.1,
+    null=True,
+    drop=0.1,
+    loss=None,
+    picks=pick_t_and_noise,
+    both=lambda a, b, w: (a, b, a + w * b),
 ):
     """The right answer, with one part replaced."""
     from difftuning.lessons.forty_lines.exercises import parts
@@ -105,11 +112,11 @@ def answer(
     loss = loss or of(pretrained.diffusion)
 
     def two_term_loss(denoiser, target, bank):
-        t, noise = draws(target, target_p)
+        t, noise = picks(target, target_p)
         dropped = torch.rand(len(t), generator=target.generator) < drop
         labels = torch.where(dropped, pretrained.null_label, target.labels)
         target_loss = loss(denoiser, target.x_0, labels, t, noise)
-        t, noise = draws(bank, bank_p)
+        t, noise = picks(bank, bank_p)
         labels = torch.full_like(bank.labels, pretrained.null_label) if null else bank.labels
         return both(target_loss, loss(denoiser, bank.x_0, labels, t, noise), weight)
 
@@ -162,10 +169,10 @@ WRONG = {
     "return three numbers": {"both": lambda a, b, w: a + w * b},
     "belongs in the sum": {"both": lambda a, b, w: (a, w * b, a + w * b)},
     "the t of the target pictures come from the falling distribution: the two are swapped": {"target_p": falling, "bank_p": rising},
-    "the t of the target pictures are drawn evenly": {"target_p": flat},
-    "the t of the bank pictures are drawn evenly": {"bank_p": flat},
+    "the t of the target pictures are picked evenly": {"target_p": flat},
+    "the t of the bank pictures are picked evenly": {"bank_p": flat},
     "the t of the bank pictures come from the rising": {"bank_p": rising},
-    "must be the first draw": {"draws": noise_first},
+    "must be the first to use": {"picks": noise_first},
     "train under the null label": {"null": False},
     "no label of the target pictures is dropped": {"drop": 0.0},
     "only one in ten": {"drop": 1.0},
@@ -188,7 +195,7 @@ def test_one_forward_for_both_sets_passes_too():
     diffusion, null = parts().pretrained.diffusion, parts().pretrained.null_label
 
     def at_once(denoiser, target, bank):
-        (t, noise), (t_bank, noise_bank) = draw(target, rising), draw(bank, falling)
+        (t, noise), (t_bank, noise_bank) = pick_t_and_noise(target, rising), pick_t_and_noise(bank, falling)
         dropped = torch.rand(len(t), generator=target.generator) < 0.1
         labels = torch.cat([torch.where(dropped, null, target.labels), torch.full_like(bank.labels, null)])
         x_0, t, noise = (torch.cat(pair) for pair in ((target.x_0, bank.x_0), (t, t_bank), (noise, noise_bank)))
@@ -211,6 +218,24 @@ def test_a_stub_is_not_written_yet(stub):
     assert grade("two-term loss", stub) == NOT_WRITTEN
 
 
+def squared(flip=False):
+    squares = torch.arange(1, T + 1).double() ** 2
+    return (squares.flip(0) if flip else squares) / squares.sum()
+
+
+def test_steeper_weights_pass_and_each_slip_is_named():
+    assert grade("steeper weights", lambda: (squared(), squared(flip=True))).passed
+    for answer, words in (
+        ((rising, falling), "for the target pictures: "),
+        ((squared(), falling), "that is power 1"),
+        ((squared(flip=True), squared()), "mirror image"),
+        (squared(), "return two tensors"),
+    ):
+        found = grade("steeper weights", lambda answer=answer: answer)
+        assert not found.passed and words in found.message, found
+    assert grade("steeper weights", lambda: ...) == NOT_WRITTEN
+
+
 # The figures and the notebook ----------------------------------------------------------------------------------------
 
 
@@ -223,37 +248,39 @@ def test_figures_say_what_they_show():
     library = torch.rand(20, 2, generator=torch.Generator().manual_seed(0)) + 1
     assert "relative difference is 0.1." in losses_of_both(library, 1.1 * library).get_label()
     figure = loss_differences(library, {"yours": library, "swapped": 3 * library})
-    assert "yours 1e-08; swapped 2" in figure.get_label()
+    assert "yours 0; swapped 2" in figure.get_label()
+    hollow = [line for line in figure.axes[0].lines if line.get_fillstyle() == "none"]
+    assert [len(line.get_xdata()) for line in hollow] == [20, 0]  # exact agreement at every step, and at none
+    ratios = {"T-shirts": {"plain": torch.tensor([1.1, 2.0]), "Diff-Tuning": torch.tensor([1.0, 1.2])}}
+    assert "T-shirts, plain: 1.10 at t = 10, 1.10 to 2.00" in loss_ratios(ratios, [10, 900]).get_label()
     heights = [line.get_ydata() for line in timestep_curves(rising, falling).axes[0].lines[:2]]
     assert float(heights[0][-1]) == pytest.approx(2, abs=1e-2) and float(heights[0][0]) == pytest.approx(0, abs=1e-2)
 
 
-def method_cells() -> list[str]:
-    """The cells that are the method; the stub's place is taken by the answer."""
-    cells = nbformat.read(NOTEBOOKS / NAME, as_version=4).cells
-    return [cell.source for cell in cells if cell.id.startswith("method-")] + [shown_answer()]
+def cells(folder: Path = NOTEBOOKS) -> dict[str, str]:
+    return {cell.id: cell.source for cell in nbformat.read(folder / NAME, as_version=4).cells}
 
 
-def shown_answer() -> str:
-    cells = nbformat.read(NOTEBOOKS / NAME, as_version=4).cells
-    (text,) = [cell.source for cell in cells if "<details>" in cell.source]
-    return re.search(r"```python\n(.*?)```", text, re.DOTALL)[1]
-
-
-def without_comments(source: str) -> str:
-    return ast.unparse(ast.parse(textwrap.dedent(source)))
+def shown_loss(**parts):
+    """The loss that lesson 01 shows, made of the lesson's own distributions and these parts."""
+    space = {"torch": torch, **parts}
+    for name in ("method-draw", "method-distributions", "method-answer"):
+        exec(cells()[name], space)
+    return space["worked"]
 
 
 def test_the_method_has_forty_lines():
-    lines = [line for source in method_cells() for line in source.splitlines() if line.split("#")[0].strip() and '"""' not in line]
+    method = [source for name, source in cells().items() if name.startswith("method-")]
+    lines = [line for source in method for line in source.splitlines() if line.split("#")[0].strip()]
     assert 35 <= len(lines) <= 40, len(lines)
 
 
-def test_the_answer_that_is_shown_is_the_one_that_runs_and_the_solution():
-    shown = without_comments(shown_answer())
-    runs = inspect.getsource(worked_answer).split('parts."""')[1].rsplit("return two_term_loss", 1)[0]
-    solution = nbformat.read(NOTEBOOKS / "solutions" / NAME, as_version=4).cells
-    assert without_comments(runs) == shown
-    assert any(
-        shown in ast.unparse(ast.parse(cell.source)) for cell in solution if cell.cell_type == "code" and "def two_term" in cell.source
-    )
+def test_the_answer_that_is_shown_is_the_solution():
+    shown, solution = ast.parse(cells()["method-answer"]).body[0], ast.parse(cells(NOTEBOOKS / "solutions")["solution"]).body[0]
+    assert [ast.unparse(line) for line in shown.body] == [ast.unparse(line) for line in solution.body]
+
+
+def test_an_empty_folder_has_nothing_of_an_earlier_run(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "old.txt").write_text("old")
+    assert not empty_folder(str(tmp_path / "run")).exists()

@@ -10,7 +10,9 @@ import torch
 from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal
 
 from difftuning.data.tasks import load_source
+from difftuning.diffusion.ideal import ideal_denoiser, patch_denoiser
 from difftuning.diffusion.process import Diffusion
+from difftuning.lessons.exercises import NOT_WRITTEN, grade
 from difftuning.lessons.ideal import figures, planar, transfer
 from difftuning.models.loading import load_pretrained
 from difftuning.support.world import data_folder, world_version
@@ -81,11 +83,12 @@ def small_table():
 
 def test_the_window_is_chosen_on_held_out_source_pictures_alone():
     assert transfer.best_sizes(small_table()) == {10: 3, 30: 1}
-    shown = transfer.with_best_patches(small_table()).set_index(["pictures", "denoiser", "t"]).error
+    chosen = transfer.with_best_patches(small_table())
+    shown = chosen.set_index(["pictures", "denoiser", "t"]).error
     assert [shown["digits", "patches", t] for t in (10, 30)] == [0.3, 0.9]
     assert [shown[transfer.HELD_OUT, "patches", t] for t in (10, 30)] == [0.2, 0.6]
-    assert len(shown) == 2 * 2 * 3
-    assert set(zip(transfer.with_best_patches(small_table()).t, transfer.with_best_patches(small_table())["size"])) == {(10, 3), (30, 1)}
+    assert len(shown) == len(small_table()) + 2 * 2  # what was there stays
+    assert set(zip(chosen.t, chosen["size"])) == {(10, 3), (30, 1)}
 
 
 def test_the_lead_is_paired_and_its_interval_is_that_of_a_bootstrap():
@@ -105,20 +108,57 @@ def test_the_lead_is_paired_and_its_interval_is_that_of_a_bootstrap():
     assert found.half_width["linear"] == pytest.approx(1.96 * ratios.std(), rel=0.15)
 
 
+LEVELS = transfer.noise_level(range(1000), A)
+
+
 def test_figures_say_what_is_to_be_seen():
-    table, levels = transfer.with_best_patches(small_table()), {10: 0.01, 30: 0.03}
-    text = figures.error_curves(table, [transfer.HELD_OUT, "digits"], levels).get_label()
-    assert "digits, learned: 0.1 at t = 10, 0.2 at t = 30" in text and "digits, ideal: windows: 0.3 at t = 10" in text
+    table = transfer.with_best_patches(small_table())
+    text = figures.error_curves(table, [transfer.HELD_OUT, "digits"], LEVELS).get_label()
+    assert "digits, network: 0.1 at t = 10, 0.2 at t = 30" in text and "digits, best window: 0.3 at t = 10" in text
     images = {"picture": torch.zeros(2, 3, 8, 8), "learned": torch.full((2, 3, 8, 8), 0.5)}
     assert "learned 0.25" in figures.compared_pictures(images, "t = 60").get_label()
-    lead = pd.DataFrame({"other": other, "t": t, "advantage": t / 100, "half_width": 0.01} for other in figures.OTHERS for t in levels)
-    assert "over the best linear rule: 10 % at t = 10, 30 % at most" in figures.advantage_curves(lead, levels, "digits").get_label()
-    frame = pd.DataFrame({2: [1.0, 2.5], "noisy": [1.1, 90.0]}, index=[10, 30])
-    ratios = figures.ratio_curves(frame, {2: ("two", 10, 5)}, "ratio", levels)
-    assert "two: 1.00 at t = 10, 2.50 at most; noisy picture, as it is: 1.10 at t = 10" in ratios.get_label()
-    assert ratios.axes[0].get_ylim()[1] < 4  # the dotted line does not squeeze the others
-    cloud = {name: torch.ones(3, 2) for name in ("source", "noisy", "by target")} | {"by source": torch.tensor([[4.0, 5.0]] * 3)}
-    assert "5.00 away from the target's; excess error 20 %" in figures.plane(30, cloud, 0.2, 0.03).get_label()
+    assert "in groups: turned, negatives" in figures.changed_pictures(images, {"turned": 1, "negatives": 1}).get_label()
+    lead = pd.DataFrame({"other": other, "t": t, "advantage": t / 100, "half_width": 0.01} for other in figures.OTHERS for t in (10, 30))
+    assert "over the best linear rule: 10 % at t = 10, 30 % at most" in figures.advantage_curves(lead, LEVELS, "digits").get_label()
+    shares = figures.share_curves({"digits": pd.DataFrame({"two": [-30.0, 0.75]}, index=[10, 30])}, LEVELS)
+    assert "digits, two: -3000 % at t = 10, 75 % at t = 30" in shares.get_label()
+    assert shares.axes[0].get_ylim() == (-110, 115)  # great harm does not squeeze the rest
+    runs = pd.DataFrame({"seed": seed, "t": t, "method": method, "excess": excess} for seed in (0, 1) for t in (10, 600)
+                        for method, excess in (("pre-trained", 0.1), ("plain", 0.4), ("Diff-Tuning", 0.2 + 0.2 * seed)))  # fmt: skip
+    assert "Diff-Tuning's over plain's at t = 10: 0.5 to 1" in figures.excess_curves(runs, LEVELS).get_label()
+    known = pd.DataFrame([[0.1, 0.1, 0.4, 0.3], [0.7, 0.5, 0.7, 0.4]], columns=["network", "told", "source", "task"], index=[10, 999])
+    assert "told: 0.1 at t = 10, 0.5 at t = 999" in figures.set_curves(known, LEVELS).get_label()
+    cloud = {name: torch.ones(3, 2) for name in ("source", "target", "noisy", "by target")} | {"by source": torch.tensor([[4.0, 5.0]] * 3)}
+    assert "5.00 away from the target's, excess error 20 %" in figures.planes({30: cloud}, {30: 0.2}, LEVELS).get_label()
+
+
+def test_the_noise_axis_has_powers_of_ten_where_they_are():
+    (top,) = figures.set_curves(pd.DataFrame([[0.1] * 4] * 2, columns=list("abcd"), index=[10, 999]), LEVELS).axes[0].child_axes
+    assert [text.get_text() for text in top.get_xticklabels()] == ["0.01", "0.1", "1", "10"]
+    for t, level in zip(top.get_xticks(), (0.01, 0.1, 1, 10)):
+        assert math.sqrt((1 - A[int(t)]) / A[int(t)]) == pytest.approx(level, rel=0.15)
+
+
+def test_the_share_of_the_lead_is_all_nothing_or_harm():
+    errors = pd.DataFrame({"as it is": [1.0], "same": [1.0], "half": [2.0], "useless": [3.0], "harm": [5.0], "noisy": [3.0]}, index=[10])
+    assert transfer.share_left(errors).loc[10].to_dict() == {"same": 1, "half": 0.5, "useless": 0, "harm": -1}
+
+
+def test_telling_no_class_is_the_null_label():
+    """And a class is its row: a model whose noise is its label shows which label it was given."""
+    model = SimpleNamespace(
+        device=torch.device("cpu"), null_label=7, label_names=["shoe", "bag"], diffusion=planar.DIFFUSION,
+        predict=lambda x_t, t, labels: labels.view(-1, 1, 1, 1).expand(-1, 8, 8, 8).float(),
+    )  # fmt: skip
+    x_t, a = torch.zeros(2, 4, 8, 8), float(A[500])
+    for label, row in ((None, 7), ("bag", 1), ("shoe", 0)):
+        answer = transfer.learned_denoiser(model, x_t, 500, label)
+        assert answer.flatten().tolist() == pytest.approx([-row * math.sqrt((1 - a) / a)] * answer.numel(), rel=1e-4)
+
+
+def test_the_classes_that_are_told_are_classes_of_the_source():
+    assert set(transfer.CLASSES) == set(transfer.TASKS)
+    assert set(transfer.CLASSES.values()) <= set(load_pretrained("tiny").label_names)
 
 
 def test_a_kept_window_is_framed_in_the_middle_of_each_picture():
@@ -142,9 +182,88 @@ def test_equal_weights_count_as_many_pictures_as_there_are():
 
 def test_the_left_out_denoiser_is_drawn_at_its_own_error():
     """The dotted line is the noise level squared, whatever the table holds."""
-    axis = figures.error_curves(transfer.with_best_patches(small_table()), ["digits"], {10: 0.01, 30: 0.03}).axes[0]
+    axis = figures.error_curves(transfer.with_best_patches(small_table()), ["digits"], LEVELS).axes[0]
     (dotted,) = [line for line in axis.lines if line.get_linestyle() == ":"]
-    assert dotted.get_ydata() == pytest.approx([1e-4, 9e-4])
+    assert dotted.get_ydata() == pytest.approx([float((1 - A[t]) / A[t]) for t in (10, 30)])
+
+
+# What the lesson says of its tables
+
+
+@pytest.mark.parametrize("task", transfer.TASKS)
+def test_windows_miss_by_less_than_whole_pictures_and_the_network_alone_beats_doing_nothing(task):
+    table = transfer.with_best_patches(pd.read_csv(data_folder() / "results" / "transfer.csv"))
+    by = {name: rows.pivot(index="t", columns="denoiser", values="error") for name, rows in table.groupby("pictures")}
+    mine, noisy = by[task], pd.Series({t: float(LEVELS[t]) ** 2 for t in transfer.TIMESTEPS})
+    assert (mine.ideal / mine["patches of 3"]).loc[:100].min() > 1.2 and 10 < mine["patches of 3"][10] / mine.patches[10] < 40
+    assert (mine.patches > noisy).loc[:100].all() and (mine.patches < noisy).loc[150:].all()  # they cross a little above noise level 0.1
+    assert 0.08 < LEVELS[100] < LEVELS[150] < 0.14
+    assert (mine.learned < noisy).all() and (mine.ideal / mine.learned).loc[:100].min() > 40
+    if task == "digits":
+        assert (mine.learned / by[transfer.HELD_OUT].learned).between(0.7, 1.2).all()  # the panels agree
+    sizes = table.drop_duplicates("t").set_index("t")["size"].sort_index()
+    assert sizes[10] == 1 and sizes.max() >= 5 and sizes.loc[:700].is_monotonic_increasing
+
+
+def test_in_the_plane_plain_tuning_spoils_the_data_end_and_diff_tuning_less():
+    tuned = pd.read_csv(data_folder() / "results" / "planar.csv")
+    runs = tuned.set_index(["method", "seed", "t"]).excess.unstack("t")
+    middle = np.exp(np.log(runs).groupby("method").mean())  # geometric
+    assert (runs.loc["Diff-Tuning"] < runs.loc["plain"]).loc[:, :300].all(axis=None)  # in all five runs
+    untouched = middle.loc["pre-trained"]
+    assert (untouched < middle.loc["Diff-Tuning"]).loc[:150].all() and (untouched > middle.loc["Diff-Tuning"]).loc[200:].all()
+    assert (middle.loc["Diff-Tuning"] / middle.loc["plain"]).loc[[300, 400, 500]].between(0.7, 1.4).all()  # alike in the middle
+    assert (middle.loc["pre-trained"] / middle.loc[["plain", "Diff-Tuning"]].max()).loc[400:700].min() > 2
+
+
+# The exercises
+
+
+def cell_by_cell(x_t, t, data):
+    """The ideal denoiser of single cells by loops and the density itself."""
+    a, answer = float(A_TINY[t]), torch.empty_like(x_t)
+    for n in range(x_t.shape[0]):
+        for row in range(x_t.shape[2]):
+            for column in range(x_t.shape[3]):
+                cells = data[:, :, row, column].double()
+                density = Independent(Normal(math.sqrt(a) * cells, math.sqrt(1 - a)), 1)
+                weights = (density.log_prob(x_t[n, :, row, column].double())).softmax(0)
+                answer[n, :, row, column] = weights @ cells
+    return answer
+
+
+A_TINY = load_pretrained("tiny").diffusion.alphas_cumprod
+
+
+def test_the_formula_cell_by_cell_passes_and_that_of_whole_pictures_is_told_apart():
+    assert grade("single cells", cell_by_cell).passed
+    found = grade("single cells", lambda x_t, t, data: ideal_denoiser(x_t, t, data, A_TINY))
+    assert not found.passed and "every cell needs weights of its own" in found.message
+    assert grade("single cells", lambda x_t, t, data: ...) == NOT_WRITTEN
+
+
+def test_where_single_cells_begin_to_help_is_told_in_either_direction():
+    def crossing(x_0, shirts, factor=1.0):
+        for t in range(100, 501, 20):
+            error = (patch_denoiser(transfer.noised(tiny, x_0, t), t, shirts, A_TINY, 1) - x_0).square().mean()
+            if error < factor * (1 - A_TINY[t]) / A_TINY[t]:
+                return t
+
+    tiny = load_pretrained("tiny")
+    assert grade("poorer source", crossing).passed
+    for factor in (0.5, 2.0):
+        found = grade("poorer source", lambda x_0, shirts, factor=factor: crossing(x_0, shirts, factor))
+        assert not found.passed and "below levels[t] ** 2" in found.message
+    assert grade("poorer source", lambda x_0, shirts: None) == NOT_WRITTEN
+
+
+def test_the_lessons_own_formula_solves_the_first_exercise():
+    """With the schedule of the lesson's model instead of the one that is handed in."""
+
+    def ideal_noise(x_t, t, data, alphas_cumprod):
+        return (x_t - A_TINY[t].sqrt() * ideal_denoiser(x_t, t, data, A_TINY)) / (1 - A_TINY[t]).sqrt()
+
+    assert grade("ideal noise", ideal_noise).passed
 
 
 # The plane

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -12,10 +13,11 @@ from difftuning.config import DiffTuningConfig
 from difftuning.diffusion.losses import hybrid_loss
 from difftuning.diffusion.process import Diffusion
 from difftuning.diffusion.timestep_weights import min_snr_weight, p2_weight, retention_weight, timestep_distribution
-from difftuning.lessons.weights import dashboard, figures, gradient_noise, schedules
+from difftuning.lessons.parts import Parts
+from difftuning.lessons.weights import answers, dashboard, figures, gradient_noise, schedules
 from difftuning.lessons.weights.balance import balance, eps_multiplier, per_tenth, threshold_of, two_families
 from difftuning.support.random import seeded_generator
-from difftuning.training.fine_tune import split_batch, timestep_sampling
+from difftuning.training.streams import split_batch, timestep_sampling
 
 DIFFUSION = Diffusion()
 T = DIFFUSION.num_timesteps
@@ -137,12 +139,96 @@ def test_a_guess_that_is_the_picture_knows_all_and_one_of_the_mean_nothing(small
         assert schedules.known_share(told, images, count=4).share == pytest.approx([share] * 4, abs=1e-3)
 
 
-def test_the_known_share_moves_with_the_schedule_and_draws_are_counted_by_it():
+def test_the_known_share_moves_with_the_schedule_and_picks_are_counted_by_it():
     known = schedules.Known(DIFFUSION.snr.numpy(), np.linspace(1, 0, T))
     assert known.at(DIFFUSION) == pytest.approx(np.linspace(1, 0, T))
     assert (known.at(schedules.scaled_schedule(16)) >= known.at(DIFFUSION)).all()
     flat = timestep_distribution(T, 0)
-    assert schedules.draws_by_known_share(flat, known.at(DIFFUSION)) == pytest.approx([0.1, 0.4, 0.4, 0.1], abs=0.002)
+    assert schedules.picks_by_known_share(flat, known.at(DIFFUSION)) == pytest.approx([0.1, 0.4, 0.4, 0.1], abs=0.002)
+
+
+def test_a_dot_stands_in_the_middle_of_its_share_of_many_picks():
+    drawn = torch.multinomial(RISING, 200_000, replacement=True, generator=torch.Generator().manual_seed(1)).double().numpy()
+    below = [(drawn < place).mean() for place in figures.spread(RISING, 26)]
+    assert below == pytest.approx((np.arange(26) + 0.5) / 26, abs=0.005)
+    assert figures.spread(RISING, 2).tolist() == [499, 865]  # t + 1 is sqrt(1/4) and sqrt(3/4) of the chain
+
+
+# The words
+
+
+def made_parts(distances, rises, last=()):
+    """One set: Frechet distances under both guidances, and the rise in the loss on old pictures at every tenth, or another in the `last`, by method."""
+    scores = [
+        {"task": "digits", "method": method, "seed": 0, "guidance": guidance, "fid": distance}
+        for method, pair in distances.items() for guidance, distance in zip(("1", "1.5"), pair)
+    ]  # fmt: skip
+    losses = [
+        {"task": "digits", "data": "source", "method": method, "seed": 0, "tenth": tenth, "before": 0.5,
+         "after": 0.5 * (1 + (dict(last).get(method, rise) if tenth == 10 else rise))}
+        for method, rise in rises.items() for tenth in range(1, 11)
+    ]  # fmt: skip
+    return Parts(pd.DataFrame(scores), pd.DataFrame(losses))
+
+
+RISES = {"plain": 0.6, "Diff-Tuning": 0.3, "reconsolidation only": 0.6, "retention only": 0.3, "weightings swapped": 0.9}
+
+
+@pytest.mark.parametrize(
+    "swapped, words",
+    [
+        ((1.0, 1.2), "better than Diff-Tuning's"),
+        ((1.7, 1.9), "between the two"),
+        ((2.3, 1.7), "about the same as plain fine-tuning's"),  # on average over both guidances
+        ((3.0, 2.5), "worse than plain fine-tuning's"),
+    ],
+)
+def test_what_swapped_curves_do_is_read_from_both_guidances(swapped, words):
+    found = answers.swapped_in_words(made_parts({"plain": (2, 2), "Diff-Tuning": (1.5, 1.5), "weightings swapped": swapped}, RISES))
+    assert found == words
+
+
+@pytest.mark.parametrize("heavy, words", [((3, 2), "worse"), ((1.5, 1.52), "about the same"), ((1, 1), "better")])
+def test_what_a_heavier_bank_does_is_read_from_both_guidances(heavy, words):
+    assert answers.heavier_in_words(made_parts({"Diff-Tuning": (1.5, 1.5), "Diff-Tuning, weight 1": heavy}, RISES)) == words
+
+
+def test_the_answer_says_of_each_curve_what_the_tables_say():
+    distances = {
+        "plain": (2, 2),
+        "Diff-Tuning": (1.5, 1.5),
+        "reconsolidation only": (1.5, 2),
+        "retention only": (3, 1),
+        "weightings swapped": (3, 3),
+    }
+    parts = made_parts(distances, RISES)
+    bold, _, _, _, ours, *lines, _, meant = answers.answer_in_words(parts).splitlines()
+    assert bold == (
+        "**Drop the bank, and no more of the old is kept than under plain fine-tuning; drop the rising curve, and the new samples differ from "
+        "plain's in some settings alone; swap the two, and they get worse than plain's.**"  # not worst of all: another one has 3, too
+    )
+    assert ours == "- With both curves, each in its place, the new samples get better, and more of the old is kept."
+    assert "in some settings and no worse in the others, and no more of the old is kept" in lines[0]
+    assert "better in some settings and worse in others, and more of the old" in lines[1] and "get worse, and less of the old" in lines[2]
+    assert len(lines) == 3 and meant.startswith("(*More is kept*: ") and "10 % of that rise" in meant and "5 % apart" in meant
+    assert answers.does_both(parts) == ["Diff-Tuning"]
+    assert answers.does_both(made_parts(distances | {"retention only": (1, 1)}, RISES)) == ["Diff-Tuning", "retention only"]
+
+
+def test_the_worst_of_all_is_worst_under_both_guidances_and_the_last_tenth_is_told_apart():
+    distances = {
+        "plain": (2, 2),
+        "Diff-Tuning": (1, 1),
+        "reconsolidation only": (1, 1),
+        "retention only": (3, 3),
+        "weightings swapped": (4, 4),
+    }
+    rises = RISES | {"weightings swapped": 0.4}
+    words = answers.answer_in_words(made_parts(distances, rises, {"weightings swapped": 0.9}))
+    assert "the new samples get worse than plain's; swap the two, and they get worst of all.**" in words
+    assert "and more of the old is kept, on average, though in the last tenth least of all." in words
+    words = answers.answer_in_words(made_parts(distances | {"weightings swapped": (4, 2.9)}, rises))
+    assert "swap the two, and they get worse than plain's" in words and "last tenth" not in words
 
 
 # The noise of gradients
@@ -194,14 +280,16 @@ def test_a_dashboard_draws_its_balance_and_every_setting_is_within_its_axes():
 @pytest.mark.parametrize(
     "figure, words",
     [
-        (dashboard.weights_figure(DIFFUSION), "the bank outweighs: t < 90"),
+        (dashboard.weights_figure(DIFFUSION), "the bank counts more: t < 90"),
         (figures.weightings_figure({"plain": {"target": RISING, "bank": None}}), "plain"),
-        (figures.weight_curves({"linear": DIFFUSION, "ours": DIFFUSION}, RISING * T / 2, 0.5), "psi is the same line"),
-        (figures.draws_figure({"target": {"linear": [0.4, 0.3, 0.2, 0.1]}, "bank": {"linear": [0.1] * 4}}), "linear: 40 % where less"),
-        (figures.chain_figure({"noised": torch.zeros(10, 3, 8, 8)}, np.linspace(1, 0, T), {"target": RISING}, "ours"), "t = 500"),
+        (figures.picks_figure({"target": {"linear": [0.4, 0.3, 0.2, 0.1]}, "bank": {"linear": [0.1] * 4}}), "linear: 40 % where less"),
+        (
+            figures.chain_figure({"noised": torch.zeros(10, 3, 8, 8)}, np.linspace(1, 0, T), RISING, 26, "ours"),
+            "Of 26 new pictures of a step 19",
+        ),
         (figures.length_curves(torch.arange(10) * 100, {"target": torch.rand(10, 3) + 1, "bank": torch.rand(10, 3) + 1}), "longer"),
     ],
-    ids=["dashboard", "weightings", "curves", "draws", "chain", "lengths"],
+    ids=["dashboard", "weightings", "picks", "chain", "lengths"],
 )
 def test_figures_say_in_words_what_they_show(figure, words):
     assert words in figure.get_label() and figure.get_label().encode("latin-1", "replace") in figure._repr_png_()

@@ -1,0 +1,223 @@
+"""The commands: each takes its flags by name, calls a function of the package and prints where the result is."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Sequence
+
+from ..config import DiffTuningConfig, PretrainingConfig
+from ..models.adapters import options as adapters
+from ..support.files import read_text
+from ..support.names import one_form, user_path
+from ..support.options import choose, require_choice
+from ..support.settings import gather, typed
+from .parser import METHOD_SETTINGS, PRETRAIN_OPTIONS, PRETRAIN_SETTINGS, TRAIN_OPTIONS, TRAIN_SETTINGS
+
+if TYPE_CHECKING:
+    from ..models.pretrained import Pretrained
+
+MOST_PICTURES = 1_000_000  # that one call draws
+
+
+def pretrain(given: dict[str, Any]) -> None:
+    """Pre-train a small DiT on a folder of classes, or on the tiny world's source."""
+    options, settings = gather(given, PRETRAIN_OPTIONS, PRETRAIN_SETTINGS)
+    from ..data.tasks import load_source, load_task
+    from ..training import pretrain as pretraining
+
+    config = PretrainingConfig(**settings)
+    autoencoder = _autoencoder(options.get("autoencoder", "tiny"))
+    size = typed("size", "int", options["size"]) if "size" in options else None
+    source = load_task(options["source"], size=size) if "source" in options else load_source(size=size)
+    folder, device = options["folder"], _device(options)
+    start = _model(options["start"], device)[0] if "start" in options else None
+    pretraining.pretrain(source, autoencoder, config, folder=folder, name=options.get("name", "tiny"), start=start, device=device)
+    print(f"{folder}: the model is in {Path(folder) / 'model'}")
+
+
+def bank(given: dict[str, Any]) -> None:
+    """Sample a memory bank, finish one, or repair one."""
+    from ..training.memory_bank import MemoryBank, repair_bank
+
+    model, _ = _model(given.pop("model"), _device(given))
+    if given.pop("repair", False):
+        repaired = repair_bank(given["folder"], model)
+        print(f"{given['folder']}: {', '.join(repaired) or 'nothing'} sampled again")
+        return
+    if "size" not in given:
+        raise ValueError("--size is needed: the number of samples")
+    size = given.pop("size")
+    if "prompts" in given:
+        prompts = [line.strip() for line in read_text(user_path(given.pop("prompts"))).splitlines() if line.strip()]
+        given["labels"] = _repeated(prompts, size, "--size")
+    bank = MemoryBank.sample(model, size, **given)
+    print(f"{bank.folder}: {len(bank)} samples of {model.name}")
+
+
+def train(given: dict[str, Any]) -> None:
+    """Fine-tune, with a bank by Diff-Tuning; print the last losses."""
+    options, settings = gather(given, TRAIN_OPTIONS, TRAIN_SETTINGS)
+    extra = {name: settings.pop(name) for name in METHOD_SETTINGS if name in settings}
+    weight = extra.pop("regularizer_weight", None)
+    adapter = _adapter(options.get("adapter"), extra)
+    if adapter is not None and "control" in options:
+        raise ValueError("--control trains a ControlNet beside the model, --adapter goes into it: give one of them")
+    from ..data.tasks import load_task
+    from ..models.adapters.apply import parameter_share
+    from ..support.world import data_folder
+    from ..training.controlnet import fine_tune_controlnet
+    from ..training.fine_tune import fine_tune
+    from ..training.memory_bank import MemoryBank
+
+    config = DiffTuningConfig(**settings)
+    shipped = ("tiny-text-to-image", "bank_text_to_image") if "control" in options else ("tiny", "bank")
+    model, _ = _model(options.get("model", shipped[0]), _device(options))
+    task = load_task(options["task"], size=model.image_size)
+    place = options.get("bank")
+    bank = None if place is None else MemoryBank.load(data_folder() / shipped[1] if place == "tiny" else place)
+    regularizer = _regularizer(options.get("regularizer"), weight)
+    tune = partial(fine_tune_controlnet, kind=options["control"]) if "control" in options else partial(fine_tune, adapter=adapter)
+    result = tune(model, task, bank, config, folder=options["folder"], resume=given.get("resume", True), regularizer=regularizer)
+    losses = ", ".join(f"{name} {result.history[name].iloc[-1]:.4f}" for name in result.history.dropna(axis=1) if name.endswith("_loss"))
+    share = "" if adapter is None else f", {100 * parameter_share(result.model.denoiser):.2f} % of the weights trained"
+    print(f"{options['folder']}: {len(result.history)} steps, last {losses}{share}")
+
+
+def _adapter(name: str | None, options: dict[str, Any]) -> adapters.Adapter | None:
+    if name is None and options:
+        raise ValueError(f"--{next(iter(options))} is an option of an adapter: give --adapter")
+    return choose("adapter", name, adapters.ADAPTERS) and adapters.with_options(name, options)
+
+
+def _regularizer(name: str | None, weight: float | None) -> Any:
+    from ..training.regularizers import REGULARIZERS
+
+    if name is None and weight is not None:
+        raise ValueError("--regularizer-weight is of a regularizer: give --regularizer")
+    regularizer = choose("regularizer", name, REGULARIZERS)
+    return regularizer if weight is None else replace(regularizer, weight=weight)
+
+
+def sample(given: dict[str, Any]) -> None:
+    """Draw pictures and print where they are."""
+    from .. import sampling
+    from ..data.pictures import picture_files, write_pictures
+
+    picture_files(given["out"])
+    if ("control" in given) != ("task" in given):
+        raise ValueError("--control and --task go together: a kind of condition, and the pictures to find it in")
+    if "control" in given and {"guide", "labels"} & given.keys():
+        raise ValueError("--control goes with --prompts, not with --guide or --labels")
+    device = _device(given)
+    model, rows = _model(given.pop("model"), device)
+    if "guide" in given:
+        given["guide"] = _model(given["guide"], device)[0]
+    if "control" in given:
+        _sample_control(model, given)
+        return
+    if "prompts" in given:
+        rows = given.pop("prompts")
+    if "labels" in given:
+        names = [one_form(name) for name in model.label_names]
+        rows = [int(label) if label.isdecimal() and one_form(label) not in names else label for label in given.pop("labels")]
+    labels, out = _repeated(rows, given.pop("count", len(rows)), "--count"), given.pop("out")
+    images = sampling.sample(model, labels, **given)
+    written = [rows.index(label) for label in labels] if model.takes_prompts else sampling.label_rows(model, labels).tolist()
+    print(*write_pictures(out, images, written), sep="\n")
+
+
+def _sample_control(model: Pretrained, given: dict[str, Any]) -> None:
+    """Pictures after the conditions found in a task's test pictures; the conditions lie beside them as OUT_conditions."""
+    from ..data.captions import caption_pictures
+    from ..data.conditions import annotate
+    from ..data.pictures import write_pictures
+    from ..data.tasks import load_task, spread_evenly
+    from ..sampling import sample_controlnet
+
+    count, out, kind = given.pop("count", 16), given.pop("out"), given.pop("control")
+    _require_count(count, "--count")
+    task = load_task(given.pop("task"), split="test", size=model.image_size)
+    chosen = task.subset(spread_evenly(len(task), min(count, len(task))))
+    names = [chosen.class_names[label] for label in chosen.labels.tolist()]
+    conditions = annotate(kind, chosen.images)
+    prompts = _repeated(given.pop("prompts", caption_pictures(chosen.images, names)), len(chosen), "--count")
+    images = sample_controlnet(model, prompts, conditions, **given)
+    for place, pictures in ((out, images), (f"{out}_conditions", 2 * conditions - 1)):
+        print(*write_pictures(place, pictures, chosen.labels.tolist()), sep="\n")
+
+
+def _repeated(values: Sequence[Any], count: int, flag: str) -> list[Any]:
+    """`count` values, taken in turn; `flag` is where the count comes from."""
+    if not values:
+        raise ValueError("there is nothing to draw: give --prompts")
+    _require_count(count, flag)
+    return [values[place % len(values)] for place in range(count)]
+
+
+def _require_count(count: int, flag: str) -> None:
+    if not 1 <= count <= MOST_PICTURES:
+        raise ValueError(f"{flag} must be between 1 and {MOST_PICTURES:,}, got {count}")
+
+
+def evaluate(given: dict[str, Any]) -> None:
+    """Print the scores of pictures against a reference as JSON."""
+    from ..data.tasks import load_task
+    from ..evaluation import metrics
+    from ..models.pretrained import checked_device
+
+    size, device = given.pop("size", None), checked_device(_device(given))
+    images = load_task(given.pop("images"), size=size)
+    reference = load_task(given.pop("reference"), split=given.pop("split"), size=size)
+    print(json.dumps(metrics.evaluate(images.images.to(device), reference.images.to(device), **given), indent=1))
+
+
+def study(given: dict[str, Any]) -> None:
+    """Run a study, or list them."""
+    from ..studies.grid import studies
+    from ..studies.runner import run_study
+
+    known, name = studies(), given.get("name")
+    if name is None:
+        print("\n".join(f"{key}: {len(cells)} runs" for key, cells in known.items()))
+        return
+    require_choice("study", name, known)
+    folder = user_path(given.get("folder", f"runs/studies/{name}"))
+    results = given.get("results", folder / f"{name}.csv")
+    print(run_study(known[name], folder=folder, results=results, processes=given.get("processes", 1)))
+
+
+def _device(given: dict[str, Any]) -> str:
+    """The device asked for, else this process's GPU, else the CPU."""
+    import torch
+
+    from ..support.processes import local_rank
+
+    default = f"cuda:{local_rank()}" if torch.cuda.is_available() else "cpu"
+    return given.pop("device", default)
+
+
+def _model(source: str, device: str) -> tuple[Pretrained, list[int]]:
+    """A model, and the label rows of its classes (of the task's, where it was fine-tuned)."""
+    from ..models.loading import load_pretrained
+    from ..training.fine_tuned import RESULT, load_fine_tuned
+
+    if (user_path(source) / RESULT).is_file():
+        tuned = load_fine_tuned(source, device=device)
+        return tuned.model, tuned.rows.tolist()
+    model = load_pretrained(source, device=device)
+    return model, list(range(len(model.label_names)))
+
+
+def _autoencoder(source: str) -> Any:
+    """An `AutoencoderKL` by itself, or the one of a whole model."""
+    import torch
+    from diffusers import AutoencoderKL
+
+    from ..models.loading import load_component, load_pretrained
+
+    if (user_path(source) / "config.json").is_file():
+        return load_component(AutoencoderKL, user_path(source), torch.float32)
+    return load_pretrained(source).autoencoder

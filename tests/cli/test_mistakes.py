@@ -1,0 +1,143 @@
+"""Mistakes are answered in one line, bugs keep their traceback."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from difftuning import cli
+from difftuning.cli import commands
+from tests.cli.helpers import run
+
+MISTAKES = {
+    "": "required: command",
+    "train": "--task is needed",
+    "train --task digits --folder x": "--steps is needed",
+    "train --task digits --folder {tmp}/x --steps many": "steps must be a whole number, got 'many'",
+    "train --task digits --folder {tmp}/x --steps 2 --bank-share 2": "bank_share must be at least 0 and less than 1, got 2.0",
+    "train --task digits --folder {tmp}/x --steps 2 --family cosine": "unknown family 'cosine'",
+    "train --task digits --folder {tmp}/x --stpes 2": "unrecognized arguments: --stpes",
+    "train --task digits --folder {tmp}/x --steps 2 --adapter lorra": "unknown adapter 'lorra'",
+    "train --task digits --folder {tmp}/x --steps 2 --adapter vpt --rank 8": "vpt has no option 'rank': it has tokens",
+    "train --task digits --folder {tmp}/x --steps 2 --adapter lora --rank many": "rank must be a whole number, got 'many'",
+    "train --task digits --folder {tmp}/x --steps 2 --adapter lora --rank 0": "rank must be at least 1, got 0",
+    "train --task digits --folder {tmp}/x --steps 2 --rank 8": "--rank is an option of an adapter: give --adapter",
+    "train --model {model} --task digits --folder {tmp}/x --steps 2 --regularizer ewcc": "unknown regularizer 'ewcc'",
+    "train --task digits --folder {tmp}/x --steps 2 --regularizer-weight 3": "--regularizer-weight is of a regularizer: give --regularizer",
+    "train --config {tmp}/absent.toml": "absent.toml",
+    "train --config {tmp}/broken.toml": "broken.toml is no TOML file",
+    "train --config {tmp}/unknown.toml": "unknown setting 'bank_wieght'; did you mean 'bank_weight'?",
+    "train --config {tmp}/text.toml": "steps must be a whole number, got 2.5",
+    "train --config {tmp}/flag.toml": "ema_warmup must be true or false, got 1",
+    "sample --model {tmp}/nowhere": "no model",
+    "sample --model {model} --labels shoe": "unknown label 'shoe'",
+    "sample --model {model} --labels 99 --steps 2": "label 99 is outside",
+    "sample --model {model} --count 0": "--count must be between 1 and 1,000,000, got 0",
+    "sample --model {model} --control edge": "--control and --task go together",
+    "sample --model {model} --control edge --task {tmp} --labels 3": "--control goes with --prompts",
+    "sample --model {model} --control edge --task digits --count 0": "--count must be between 1 and 1,000,000, got 0",
+    "sample --model {model} --control canny --task digits": "unknown condition 'canny': choose one of edge, sketch",
+    "sample --model {model} --control edge --task digits --count 1": "has no ControlNet: train one with",
+    "train --control edge --task digits --folder {tmp}/x --steps 2 --model {model}": "a ControlNet needs a text-to-image base",
+    "train --control edge --adapter lora --task digits --folder {tmp}/x --steps 2 --model {model}": "--control trains a ControlNet beside the model",
+    "sample --model {model} --device warp": "device 'warp' is not there",
+    "bank --folder {tmp}/bank --model {model}": "--size is needed",
+    "sample --model {model} --device meta": "device 'meta' is not there",
+    "sample --model {model} --steps 2.5": "argument --steps: invalid int value",
+    "sample --model {model} --guidance nan": "guidance must be a finite number, got nan",
+    "sample --model {model} --seed 99999999999999999999": "seed must fit into 64 bits",
+    "pretrain --source {other} --autoencoder {model} --folder {tmp}/x --size 99999999999999999999": "size must fit into 64 bits",
+    "pretrain --source {other} --autoencoder {model} --folder {tmp}/x --width 99999999999999999999": "width must fit into 64 bits",
+    "sample --model large": "no model 'large'",
+    "train --task mnist --folder {tmp}/x --steps 2 --model {model}": "no task, folder or npz file 'mnist'",
+    "evaluate --images {wide} --reference {wide}": "not square; give --size to crop them",
+    "evaluate --images {other} --reference {other}": "has no split 'test': the only split is 'train'; give --split train",
+    "evaluate --images {other} --reference {wide} --size 8 --split validation": "give one of them as --split",
+    "evaluate --images {other} --reference {other} --split train": "load them with --size 32 or evaluate in another feature space (--features)",
+    "pretrain --source {other} --autoencoder {model} --folder {tmp}/x --steps 2": "load them with --size 8",
+    "train --task {other} --folder {tmp}/x --steps 2 --model {model} --bank-share 0.01 --bank {bank}": "or pass no --bank",
+    "train --task {other} --folder {tmp}/x --steps 2 --model {model} --mixed-precision fp16 --device cpu": "--mixed-precision fp16 needs a GPU",
+    "train --config {tmp}/nested.toml": "nested.toml is no TOML file",
+    "evaluate --images {tmp}/absent.npz --reference digits": "absent.npz",
+    "evaluate --images digits --reference digits --device warp": "device 'warp' is not there",
+}
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_a_mistake_is_answered_in_one_line(capsys, line, model, tuned, tmp_path):
+    wide, other = tmp_path / "wide.npz", tmp_path / "other.npz"
+    arrays = {f"{split}_images": np.zeros((8, 8, 10), dtype=np.uint8) for split in ("train", "test")}
+    np.savez(wide, **arrays, **{name.replace("images", "labels"): np.arange(8) % 2 for name in arrays})
+    np.savez(other, images=np.zeros((8, 10, 10), dtype=np.uint8), labels=np.arange(8) % 2)
+    for name, text in {
+        "broken": "steps = ", "unknown": "bank_wieght = 1", "text": 'steps = 2.5\ntask = "a"\nfolder = "b"',
+        "flag": 'steps = 2\nema_warmup = 1\ntask = "a"\nfolder = "b"', "nested": "a = " + "[" * 10**5,
+    }.items():  # fmt: skip
+        (tmp_path / f"{name}.toml").write_text(text)
+    code, out, err = run(capsys, *line.format(tmp=tmp_path, model=model, wide=wide, other=other, bank=tuned.parent / "bank").split())
+    assert code == 2 and out == ""
+    assert err.startswith("difftuning: ") and err.count("\n") == 1 and MISTAKES[line] in err
+
+
+def test_a_damaged_file_is_named(capsys, model, pictures, tuned, tmp_path):
+    bank = shutil.copytree(tuned.parent / "bank", tmp_path / "bank")
+    (bank / "shard-00000.safetensors").write_bytes(b"cut")
+    code, _, err = run(capsys, "train", "--model", model, "--task", pictures, "--bank", bank, "--folder", tmp_path / "run", "--steps", 2)
+    assert code == 2 and "shard-00000.safetensors is missing, cut off or altered" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("error", [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), RuntimeError("can't allocate memory"), MemoryError("Unable"),
+])  # fmt: skip
+def test_too_little_memory_is_said_in_one_line(capsys, monkeypatch, error):
+    def broken(given):
+        raise error
+
+    monkeypatch.setattr(commands, "study", broken)
+    code, _, err = run(capsys, "study")
+    assert code == 2 and "out of memory: lower batch_size" in err and err.count("\n") == 1
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    def broken(given):
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(commands, "study", broken)
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.main(["study"])
+
+
+def test_an_interruption_ends_quietly(capsys, monkeypatch):
+    def interrupted(given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "study", interrupted)
+    code, _, err = run(capsys, "study")
+    assert code == 130 and "interrupted" in err
+
+
+def test_pythons_arguments_are_said_as_this_commands_flags():
+    usage = "usage: difftuning x [--size SIZE] [--split {train,test}] [--label-rows X] [--bank BANK] [--no-resume]"
+    for message, said in {
+        "give size= to crop": "give --size to crop",
+        "give split='train'": "give --split train",
+        "use label_rows='free'": "use --label-rows free",
+        "or pass bank=None": "or pass no --bank",
+        "resume=True goes on": "resume=True goes on",  # no flag of that name
+        "runs/size=3/a is gone": "runs/size=3/a is gone",  # a path
+        "set DIFFTUNING_DATA=x": "set DIFFTUNING_DATA=x",
+    }.items():
+        assert cli.with_flags(message, usage) == said
+
+
+@pytest.mark.parametrize("out, said", [("", "has an empty name"), ("file/x", "file is a file"), ("taken", "taken.png is there")])
+def test_where_samples_cannot_be_written_is_said_before_they_are_drawn(tmp_path, monkeypatch, capsys, out, said):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "taken.png").mkdir()
+    monkeypatch.setattr(commands, "_model", lambda *_: pytest.fail("went to work"))
+    code, _, error = run(capsys, "sample", "--out", out)
+    assert code == 2 and said in error
