@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 
@@ -11,3 +12,10 @@ def run_folder(name: str) -> Path:
     clone = Path(__file__).resolve().parents[2]
     base = clone if (clone / "notebooks").is_dir() else Path.cwd()
     return Path(os.path.relpath(base / Path(name).expanduser()))  # short, as lessons print it
+
+
+def empty_folder(name: str) -> Path:
+    """A `run_folder` without what an earlier run has left in it."""
+    folder = run_folder(name)
+    shutil.rmtree(folder, ignore_errors=True)
+    return folder

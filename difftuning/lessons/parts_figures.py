@@ -161,6 +161,7 @@ def colour_of(method: str) -> str:
 
 
 def marker_of(method: str) -> str:
+    """The marker that a method has in every figure of these lessons."""
     return MARKERS.get(method, "o")
 
 

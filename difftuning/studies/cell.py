@@ -24,7 +24,7 @@ from ..training.checkpoints import steps_done
 from ..training.fine_tune import fine_tune
 from ..training.fine_tuned import FineTuned
 from .methods import METHODS
-from .tables import SUFFIXES, Row, append_rows, code_version, kept_rows, save_array, with_suffix
+from .tables import SUFFIXES, Row, append_rows, code_version, grey, kept_rows, samples_file, save_array, with_suffix
 
 SPLITS = ("validation", "test")  # settings are chosen on the first and reported on the second
 HELD_OUT = ("target", "validation", "source")  # where losses are measured: the task's test split, its validation split, the source
@@ -73,11 +73,6 @@ def _is_scored(cell: StudyCell, step: int) -> bool:
     return cell.scored is None or step in cell.scored
 
 
-def samples_file(cell: StudyCell, folder: Path) -> Path:
-    """Where a run keeps some of its pictures."""
-    return folder / f"{cell.file_name}_samples.npz"
-
-
 @undisturbed
 def run_cell(cell: StudyCell, folder: Path, results: Path) -> None:
     """Train from mark to mark in `folder`, measure at each and add its rows to `results` at once.
@@ -104,7 +99,7 @@ def run_cell(cell: StudyCell, folder: Path, results: Path) -> None:
             "_replacement": _replacement(cell, tuned) if step == max(cell.steps) else [],
         }
         if tuned and _is_scored(cell, step):
-            _keep_samples(samples_file(cell, folder), cell, tuned)
+            _keep_samples(samples_file(cell.file_name, folder), cell, tuned)
         own = cell.identity | {"code": code_version(), "step": step}
         for suffix, rows in found.items():
             rows = [own | row for row in rows]
@@ -210,7 +205,7 @@ def _keep_samples(path: Path, cell: StudyCell, tuned: FineTuned) -> None:
     """A few pictures of the latest scored mark at guidance 1.5, to look at: grey uint8 (SHOWN, H, W)."""
     labels = tuned.rows[torch.arange(SHOWN) % len(tuned.rows)]
     images = sample(tuned.model, labels, steps=cell.sampling_steps, sampler=cell.sampler, guidance=1.5, seed=cell.seed)
-    save_array(path, ((images.mean(1) + 1) * 127.5).round().to(torch.uint8).numpy())
+    save_array(path, grey(images).numpy())
 
 
 @functools.cache

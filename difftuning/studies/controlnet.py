@@ -36,7 +36,7 @@ from ..training.loop import TrainingState
 from ..training.memory_bank import MemoryBank
 from .control_cells import CONTROL_METHODS, IDENTITY, MAIN, ControlCell
 from .gains import Estimate, estimate
-from .tables import Row, append_rows, code_version, kept_rows, save_array, with_suffix
+from .tables import Row, append_rows, code_version, grey, kept_rows, samples_file, save_array, with_suffix
 
 if TYPE_CHECKING:
     import pandas
@@ -99,16 +99,11 @@ def _run_of(row: Row) -> tuple[str, ...]:
     return tuple(str(row[column]) for column in IDENTITY)
 
 
-def samples_file(cell: ControlCell, folder: Path) -> Path:
-    """Where a run keeps some pictures of each check."""
-    return folder / f"{cell.file_name}_samples.npz"
-
-
 def run_cell(cell: ControlCell, folder: Path, results: Path) -> None:
     """Run a cell in `folder` and add its rows to `results` and its siblings; what stands there of it already is not added again."""
     run = folder / f"{cell.file_name}.run"
     found = run_control_cell(cell, run)
-    save_array(samples_file(cell, folder), found.pictures.numpy())
+    save_array(samples_file(cell.file_name, folder), found.pictures.numpy())
     floors = floor_rows(cell) if (cell.method, cell.seed) == (MAIN[0], 0) else []
     for suffix, rows in zip(SUFFIXES, (found.agreement, found.losses, floors, found.scores)):
         table = with_suffix(results, suffix)
@@ -130,7 +125,7 @@ def run_control_cell(cell: ControlCell, folder: str | Path, world: World | None 
     def check(state: TrainingState) -> None:
         if state.step % cell.check_every == 0:
             images = _draw(world.base.with_denoiser(state.ema_model()), asked, cell.check_sampling_steps)
-            new = {"agreement": _agreement(cell.kind, asked, images).mean()[None], "pictures": _grey(images[:SHOWN])[None]}
+            new = {"agreement": _agreement(cell.kind, asked, images).mean()[None], "pictures": grey(images[:SHOWN])[None]}
             state.notes = {name: torch.cat([state.notes[name], value]) if state.notes else value for name, value in new.items()}
 
     try:
@@ -254,7 +249,3 @@ def _control(model: Pretrained, asked: Asked) -> dict[str, Tensor]:
 def _decoded(base: Pretrained, asked: Asked) -> Tensor:
     """The pictures once through the autoencoder: no latent model draws better ones."""
     return base.decode(base.encode(asked.images)).cpu()
-
-
-def _grey(images: Tensor) -> Tensor:
-    return ((images.mean(1) + 1) * 127.5).round().to(torch.uint8)

@@ -17,7 +17,7 @@ from ..support.progress import progress_bar
 from . import cell, controlnet
 from .control_cells import ControlCell
 from .premise import require_premise
-from .tables import drop_torn_line, join_arrays, with_suffix
+from .tables import drop_torn_line, join_arrays, samples_file, with_suffix
 
 Cell = StudyCell | ControlCell
 
@@ -45,13 +45,13 @@ def run_study(cells: Sequence[Cell], *, folder: str | Path, results: str | Path,
                 _watch(pool.imap_unordered(work, missing), len(cells), len(missing))
     finally:  # an interrupted study keeps its pictures, too
         first = min((one.seed for one in cells), default=0)
-        pictures = {one.file_name: kind.samples_file(one, folder) for one in cells if one.seed == first}
+        pictures = {one.file_name: samples_file(one.file_name, folder) for one in cells if one.seed == first}
         join_arrays(pictures, with_suffix(results, "_samples", ".npz"))
     return results
 
 
 def _kind(cells: Sequence[Cell]) -> ModuleType:
-    """The module for such cells: it has `missing`, `run_cell`, `samples_file`, and its tables' SUFFIXES."""
+    """The module for such cells: it has `missing`, `run_cell`, and its tables' SUFFIXES."""
     return controlnet if cells and isinstance(cells[0], ControlCell) else cell
 
 

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from .. import __version__
 from ..support.files import atomic_path, sha256
@@ -110,6 +112,16 @@ def alone_beside(path: Path) -> Iterator[None]:
             time.sleep(0.02)
     with lock:
         yield
+
+
+def samples_file(file_name: str, folder: Path) -> Path:
+    """Where a run keeps some of its pictures until they are joined."""
+    return folder / f"{file_name}_samples.npz"
+
+
+def grey(images: Tensor) -> Tensor:
+    """Images (N, 3, H, W) in [-1, 1] as grey 8-bit pictures, uint8 (N, H, W)."""
+    return ((images.mean(1) + 1) * 127.5).round().to(torch.uint8)
 
 
 def save_array(path: Path, images: np.ndarray) -> None:

@@ -151,7 +151,7 @@ def test_every_row_says_which_run_it_is_of(finished):
 def test_an_interrupted_run_goes_on_at_its_last_check_to_the_same_rows(world, finished, tmp_path, monkeypatch):
     run_control_cell(replace(CELL, steps=2), tmp_path / "run", world)  # as far as the first check
     checks = []
-    monkeypatch.setattr(study, "_grey", lambda images, grey=study._grey: checks.append(1) or grey(images))
+    monkeypatch.setattr(study, "grey", lambda images, grey=study.grey: checks.append(1) or grey(images))
     found = run_control_cell(CELL, tmp_path / "run", world)
     assert len(checks) == 2, "the first one stands in the checkpoint"
     assert found[:3] == finished[1][:3] and torch.equal(found.pictures, finished[1].pictures)

@@ -12,7 +12,7 @@ from ...evaluation.metrics import extract
 from ...support.world import data_folder
 from ..explorers import explore, precompute
 from ..filmstrip import filmstrip
-from ..folders import run_folder
+from ..folders import empty_folder
 from ..parts import GUIDANCES, beside, ratio, read_parts, rise_avoided, runs_in_words, score
 from ..parts_figures import avoided_figure, loss_figure, score_figure
 from ..predictions import predict
@@ -43,10 +43,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BANKS", "GUIDANCES", "LABELS", "ROW_NAMES", "SHARES", "WITHOUT", "answer_in_words", "avoided_by_hand", "avoided_figure",
-    "banks_in_words", "beside", "class_rows", "coverage_figure", "data_folder", "equal_shares", "explore", "extract", "filmstrip",
+    "banks_in_words", "beside", "class_rows", "coverage_figure", "data_folder", "empty_folder", "equal_shares", "explore", "extract", "filmstrip",
     "first_of_each", "kinds_of", "labels_and_new_samples", "labels_in_words", "load_source", "load_table", "loss_figure",
     "noise_and_memories", "noise_in_words", "number_or_kind", "pictures_of", "precompute", "predict", "ratio",
-    "read_parts", "real_scores", "rise_avoided", "run_folder", "runs_in_words", "score", "score_figure", "scores",
+    "read_parts", "real_scores", "rise_avoided", "runs_in_words", "score", "score_figure", "scores",
     "share_of_memories", "share_of_noise", "source_features", "spread_evenly",
 ]  # fmt: skip
 

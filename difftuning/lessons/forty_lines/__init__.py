@@ -4,8 +4,9 @@ from ...data.tasks import load_source, spread_evenly
 from ...support.world import data_folder
 from ..exercises import grade
 from ..figures import picture_rows
+from ..folders import empty_folder
 from ..predictions import predict
-from .batches import empty_folder, library_batches
+from .batches import library_batches
 from .figures import chain_rows, loss_differences, loss_ratios, losses_of_both, relative_differences, timestep_curves
 
 __all__ = [

@@ -6,9 +6,7 @@ dropped.  Whoever takes the same pictures and asks the same generator in this or
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
-from pathlib import Path
 from typing import Iterator, NamedTuple
 
 import torch
@@ -21,7 +19,6 @@ from ...support.random import seeded_generator
 from ...training.label_rows import choose_rows
 from ...training.memory_bank import MemoryBank
 from ...training.streams import split_batch, training_streams
-from ..folders import run_folder
 
 
 class Batch(NamedTuple):
@@ -43,10 +40,3 @@ def library_batches(pretrained: Pretrained, task: Task, bank: MemoryBank, config
             Batch(draw.x_0, draw.labels, seeded_generator(config.seed, stream.name, step)) for stream, draw in zip(own, draws)
         )
         yield target_batch, bank_batch
-
-
-def empty_folder(name: str) -> Path:
-    """A `run_folder` without what an earlier run has left in it."""
-    folder = run_folder(name)
-    shutil.rmtree(folder, ignore_errors=True)
-    return folder

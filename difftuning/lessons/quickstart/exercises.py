@@ -24,11 +24,9 @@ def garments(answer: Callable) -> Grade:
     if found == expected:
         return Grade(True, f"exact: {expected} of {len(samples)} are garments")
     mistakes = {
-        int(
-            is_garment[distances.argmin(0).clamp(max=len(real) - 1)].sum()
-        ): "that asks for the sample nearest to each real picture: turn it round",
+        int(is_garment[distances.argmin(0)].sum()): "that asks for the sample nearest to each real picture: turn it round",
         int(is_garment[distances.argmax(1)].sum()): "that is the farthest real picture of each sample",
-        len(is_garment[distances.argmin(1)]): "that is the number of samples: count those whose nearest picture is a garment",
+        len(samples): "that is the number of samples: count those whose nearest picture is a garment",
         int(is_garment.sum()): "that is the number of real garments: look each sample's nearest picture up in `is_garment`",
     }
     hint = mistakes.get(found, "take each sample's nearest real picture, and count those that are garments")

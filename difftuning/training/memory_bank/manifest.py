@@ -95,5 +95,6 @@ class Manifest:
 
 
 def digest(*tensors: Tensor, prompts: list[str] | None = None) -> str:
+    """Of tensors' bytes, in any precision, and of prompts where there are some."""
     parts = [tensor.cpu().contiguous().view(torch.uint8).numpy() for tensor in tensors]  # numpy has no bfloat16
     return sha256(*parts, *([] if prompts is None else [json.dumps(prompts)]))
