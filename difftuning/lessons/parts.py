@@ -10,12 +10,8 @@ import itertools
 from typing import TYPE_CHECKING, Iterable, Mapping, NamedTuple, Sequence
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from ..config import StudyCell
 from ..studies.gains import Estimate, estimate, read_table
-from ..support.world import data_folder, world_version
 
 if TYPE_CHECKING:
     import pandas
@@ -55,17 +51,6 @@ def read_parts() -> Parts:
     floors = read_table("floors")
     floors = floors[(floors.pictures == "training pictures") & (floors.training_pictures >= scores.samples.max())]  # as many as samples
     return Parts(scores, losses[losses.data.isin(SIDES)], floors.groupby("task").fid.first().to_dict())
-
-
-def read_samples(parts: Parts, task: str, method: str) -> Tensor:
-    """Samples (N, 3, H, W) that the study kept of a method's first seed, at guidance 1.5, class by class; none where it kept none."""
-    rows = parts.scores[(parts.scores.task == task) & (parts.scores.method == method)]
-    with np.load(data_folder() / "results" / "parts_samples.npz", allow_pickle=False) as kept:
-        for seed, rate in sorted(set(zip(rows.seed, rows.learning_rate))):
-            name = StudyCell(task, method, seed, rate, steps=(STEPS,), training_pictures=RUNS[task]).file_name
-            if name in kept:
-                return (torch.from_numpy(kept[name]).float() / 127.5 - 1)[:, None].expand(-1, 3, -1, -1)
-    return torch.empty(0, 3, 32, 32)
 
 
 def ratios(parts: Parts, task: str, data: str, method: str, tenths: Sequence[int] = TENTHS) -> Estimate:
@@ -134,8 +119,7 @@ def runs_in_words(parts: Parts) -> str:
     count = "one run (seed)" if most == 1 else f"{most} runs (seeds)" if least == most else f"{least} to {most} runs (seeds)"
     chance, intervals = "a small difference may be chance", "bars and bands are 95 % intervals"
     trust = intervals if least >= LEAST_SEEDS else f"{intervals}, and where there is none {chance}" if most >= LEAST_SEEDS else chance
-    ready = " The model's own pre-training is not finished, so these numbers are preliminary." if "preview" in world_version() else ""
-    return f"{STEPS} steps on {sets}; {count} of each method: {trust}.{ready}"
+    return f"{STEPS} steps on {sets}; {count} of each method: {trust}."
 
 
 def seeds_in_words(parts: Parts) -> str:

@@ -10,7 +10,8 @@ import torch
 from ..data.tasks import load_task
 from .figures import COLOURS, Figure, describe, theme
 from .filmstrip import Strip
-from .parts import GUIDANCES, LEAST_SEEDS, RUNS, SIDES, TENTHS, Parts, ratio, ratios, read_samples, rise_avoided, score, seeds_in_words
+from .kept_samples import kept_samples
+from .parts import GUIDANCES, LEAST_SEEDS, RUNS, SIDES, TENTHS, Parts, ratio, ratios, rise_avoided, score, seeds_in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -136,7 +137,8 @@ def samples_figure(parts: Parts, methods: Sequence[str]) -> Figure:
         classes = torch.arange(SHOWN) % len(held_out.class_names)
         turn = torch.arange(SHOWN) // len(held_out.class_names)  # another picture where a class comes again
         real = held_out.read([int((held_out.labels == label).nonzero()[n]) for label, n in zip(classes.tolist(), turn.tolist())])
-        for axis, pictures in zip(column, [real, *(read_samples(parts, task, method)[:SHOWN] for method in methods)]):
+        kept = kept_samples("parts", task, RUNS[task], methods)
+        for axis, pictures in zip(column, [real, *(kept.get(method, real[:0])[:SHOWN] for method in methods)]):
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
             if len(pictures):

@@ -1,4 +1,4 @@
-"""Which noise schedule meets the method's premise?  One run of plain fine-tuning, read under several schedules.
+"""Which noise schedule meets the method's premise?  One run of plain fine-tuning on each task, read under several schedules.
 
     python -m difftuning.studies.snr_scale     # writes data/results/snr_scale.csv; ten ratios and a verdict for each scale
 
@@ -63,20 +63,20 @@ def ratios_by_scale(
 def main() -> None:
     """Tune plainly on both development tasks, print the ratios by scale and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=STEPS[0])
     parser.add_argument("--table", type=Path, default=None, help="default: results/snr_scale.csv of the tiny world")
     given = parser.parse_args()
     pretrained, rows = load_pretrained("tiny"), list[Row]()
     for name in DEVELOPMENT:
         task, held_out = load_task(name).subset(range(PICTURES)), load_task(name, split="validation")
         held_out = held_out.subset(spread_evenly(len(held_out), HELD_OUT))
-        config = DiffTuningConfig(steps=given.steps, learning_rate=LEARNING_RATES["plain"], reconsolidation_power=0.0)
         with tempfile.TemporaryDirectory() as folder:
-            tuned = fine_tune(pretrained, task, None, config, folder=folder)
-        for scale, ratios in ratios_by_scale(pretrained, tuned.model, held_out, tuned.rows[held_out.labels]).items():
-            print(f"{name:9} {scale:3} x  " + " ".join(f"{ratio:.2f}" for ratio in ratios) + f"   {judge(ratios.tolist())}")
-            run = {"task": name, "step": given.steps, "scale": scale, "world": world_version()}
-            rows += [run | {"tenth": tenth + 1, "ratio": ratio} for tenth, ratio in enumerate(ratios.tolist())]
+            for step in STEPS:  # the later ones go on where the first has ended
+                config = DiffTuningConfig(steps=step, learning_rate=LEARNING_RATES["plain"], reconsolidation_power=0.0)
+                tuned = fine_tune(pretrained, task, None, config, folder=folder)
+                for scale, ratios in ratios_by_scale(pretrained, tuned.model, held_out, tuned.rows[held_out.labels]).items():
+                    print(f"{name:9} {step:5} steps {scale:3} x  " + " ".join(f"{ratio:.2f}" for ratio in ratios), judge(ratios.tolist()))
+                    run = {"task": name, "step": step, "scale": scale, "world": world_version()}
+                    rows += [run | {"tenth": tenth + 1, "ratio": ratio} for tenth, ratio in enumerate(ratios.tolist())]
     write_rows(given.table or data_folder() / "results" / "snr_scale.csv", rows)
 
 

@@ -10,6 +10,7 @@ import pytest
 from difftuning.config import StudyCell
 from difftuning.lessons import parts as lesson
 from difftuning.lessons import parts_figures as figures
+from difftuning.lessons.kept_samples import kept_samples
 from difftuning.studies.gains import Estimate
 from difftuning.studies.tables import write_rows
 from difftuning.support.world import world_version
@@ -44,7 +45,7 @@ def parts(tmp_path, monkeypatch):
     write_rows(tmp_path / "results" / "parts.csv", scores)
     write_rows(tmp_path / "results" / "parts_losses.csv", losses)
     write_rows(tmp_path / "results" / "floors.csv", floors)
-    for module in ("studies.gains", "lessons.parts"):
+    for module in ("studies.gains", "lessons.kept_samples"):
         monkeypatch.setattr(f"difftuning.{module}.data_folder", lambda: tmp_path)
     return lesson.read_parts()
 
@@ -120,9 +121,8 @@ def test_samples_are_those_of_the_first_seed(parts, tmp_path):
         for seed in (0, 1)
     }
     np.savez(tmp_path / "results" / "parts_samples.npz", **kept)
-    found = lesson.read_samples(parts, "digits", "plain")
-    assert found.shape == (12, 3, 32, 32) and bool((found == -1).all())
-    assert len(lesson.read_samples(parts, "digits", "Diff-Tuning")) == 0
+    found = kept_samples("parts", "digits", 200, METHODS)
+    assert list(found) == ["plain"] and found["plain"].shape == (12, 3, 32, 32) and bool((found["plain"] == -1).all())
     figure = figures.samples_figure(parts, METHODS)
     assert len(figure.axes) == 6  # real pictures and two methods, of two sets
     assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == [str(digit) for digit in range(10)]

@@ -7,6 +7,7 @@ from ..explorers import explore
 from ..figures import picture_rows
 from ..filmstrip import filmstrip
 from ..folders import run_folder
+from ..kept_samples import kept_samples
 from ..predictions import predict
 from .figures import (
     chain_explorer,
@@ -18,11 +19,11 @@ from .figures import (
 )
 from .own_pictures import example_folder
 from .plan import plan
-from .protocols import in_words, long_run_samples, protocol_gains
+from .protocols import in_words, protocol_gains
 from .recognise import ANSWERS, answer, are_garments, count_garments
 
 __all__ = [
     "ANSWERS", "answer", "are_garments", "chain_explorer", "count_garments", "data_folder", "example_folder", "explore", "filmstrip",
-    "from_pure_noise", "gains_figure", "garments_curve", "in_words", "learned_and_forgotten", "load_source", "long_run_samples",
+    "from_pure_noise", "gains_figure", "garments_curve", "in_words", "learned_and_forgotten", "kept_samples", "load_source",
     "picture_rows", "plan", "predict", "protocol_gains", "read_table", "run_folder", "samples_and_nearest",
 ]  # fmt: skip

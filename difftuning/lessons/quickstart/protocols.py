@@ -6,15 +6,9 @@ that suit it best on validation pictures.  Both are scored against test pictures
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Iterable
-
-import numpy as np
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from ...studies.gains import Estimate, gain_at_own_best, loss_gain, paired_gain
-from ...support.world import data_folder
 
 if TYPE_CHECKING:
     import pandas
@@ -62,15 +56,3 @@ def _against_plain(gain: Estimate, good: str, bad: str) -> str:
         return "not measured"
     spread, percent = f" (± {100 * gain.half_width:.0f})" if gain.seeds > 1 else "", round(100 * gain.mean)
     return f"{abs(percent)} %{spread} {good if percent > 0 else bad}" if percent else f"the same{spread}"
-
-
-def long_run_samples(task_name: str, training_pictures: int, methods: Iterable[str], folder: Path | None = None) -> dict[str, Tensor]:
-    """Samples (N, 3, H, W) that the pilot kept of its first seed after the last step, at guidance 1.5, class by class; {} where there are none."""
-    path = (folder or data_folder() / "results") / "pilot_samples.npz"
-    if not path.is_file():
-        return {}
-    with np.load(path, allow_pickle=False) as kept:
-        starts = {method: f"{task_name}-{training_pictures}pictures-{method}-lr".replace(" ", "_").replace(",", "") for method in methods}
-        names = {method: next((name for name in kept if name.startswith(start)), None) for method, start in starts.items()}
-        grey = {method: torch.from_numpy(kept[name]) for method, name in names.items() if name}
-    return {method: (pictures.float() / 127.5 - 1)[:, None].expand(-1, 3, -1, -1) for method, pictures in grey.items()}

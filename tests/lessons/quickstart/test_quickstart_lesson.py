@@ -8,10 +8,13 @@ import torch
 from difftuning.data.tasks import load_source, load_task
 from difftuning.evaluation.metrics import copied_share, nearest_training
 from difftuning.lessons.exercises import grade
+from difftuning.lessons.kept_samples import kept_samples
 from difftuning.lessons.quickstart import figures, own_pictures
 from difftuning.lessons.quickstart.plan import plan
-from difftuning.lessons.quickstart.protocols import OWN_BEST, PAPER, in_words, long_run_samples, protocol_gains
+from difftuning.lessons.quickstart.protocols import OWN_BEST, PAPER, in_words, protocol_gains
 from difftuning.lessons.quickstart.recognise import ANSWERS, answer, are_garments, count_garments
+from difftuning.studies.tables import write_rows
+from difftuning.support.world import world_version
 
 SETS = {"digits": (200, 2000), "footwear": (200,)}
 
@@ -185,15 +188,20 @@ def test_an_explorer_shows_what_was_finished_from_the_chosen_timestep():
     assert frames.axes == {"t": [200, 600]} and frames(t=200) != frames(t=600)
 
 
-def test_samples_of_the_full_runs_are_read_by_method(tmp_path):
-    grey = np.full((3, 32, 32), 255, dtype=np.uint8)
-    np.savez(
-        tmp_path / "pilot_samples.npz",
-        **{"digits-200pictures-plain-lr0.001-seed0": grey, "digits-2000pictures-Diff-Tuning-lr0.001-seed0": grey},
-    )
-    found = long_run_samples("digits", 200, ["plain", "Diff-Tuning"], tmp_path)
-    assert list(found) == ["plain"] and found["plain"].shape == (3, 3, 32, 32) and (found["plain"] == 1).all()
-    assert long_run_samples("digits", 200, ["plain"], tmp_path / "nowhere") == {}
+def test_samples_of_the_full_runs_are_read_by_method_and_number_of_pictures(tmp_path):
+    runs = {
+        "digits-200pictures-plain-lr0.001-seed0": ("plain", 200, 0.001),
+        "digits-2000pictures-Diff-Tuning-lr0.002-seed0": ("Diff-Tuning", 2000, 0.002),
+        "digits-200pictures-Diff-Tuning_own_labels-lr0.001-seed0": ("Diff-Tuning, own labels", 200, 0.001),
+    }
+    np.savez(tmp_path / "pilot_samples.npz", **{name: np.full((3, 32, 32), 255 * (n > 0), np.uint8) for n, name in enumerate(runs)})
+    run = {"task": "digits", "seed": 0, "world": world_version()}
+    rows = [run | {"method": method, "training_pictures": count, "learning_rate": rate} for method, count, rate in runs.values()]
+    write_rows(tmp_path / "pilot.csv", rows)
+    found = kept_samples("pilot", "digits", 200, ["plain", "Diff-Tuning"], tmp_path)
+    assert list(found) == ["plain"] and found["plain"].shape == (3, 3, 32, 32) and (found["plain"] == -1).all()
+    assert list(kept_samples("pilot", "digits", 2000, ["plain", "Diff-Tuning"], tmp_path)) == ["Diff-Tuning"]
+    assert kept_samples("pilot", "digits", 200, ["plain"], tmp_path / "nowhere") == {}
 
 
 def test_the_shipped_folder_holds_the_forty_held_out_pictures(tmp_path):
