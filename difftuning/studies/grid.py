@@ -21,6 +21,7 @@ SETS = (("footwear", 2000), ("digits", 2000), ("digits", 200), ("footwear", 200)
 FEW, SOME = ("digits", 200), ("footwear", 2000)  # the sets on which variants and rates are tried
 SIZES = [("footwear", count) for count in (50, 200, 1000, 5000, 10_000)] + [("digits", count) for count in (50, 1000, 2000)]  # beside them
 PILOT_STEPS = (120, 400, 800, 1600)
+REPLACED = (0, 0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1)  # of the last reverse steps
 MOST = 2000  # training pictures of a task in the main comparison
 
 
@@ -51,7 +52,7 @@ def studies() -> dict[str, list[StudyCell] | list[ControlCell]]:
         cell for method, tried in TRIED.items() for cell in grid([FEW, SOME] if method in MAIN else [SOME], [method], [0], tried, **usual)
     ]
     pilot = functools.partial(grid, SETS, steps=PILOT_STEPS, scored=(400, 1600))
-    longest = pilot(MAIN, [0], steps=(*PILOT_STEPS, 3200))  # lesson 02 follows these further
+    longest = pilot(MAIN, [0], steps=(*PILOT_STEPS, 3200), replaced=REPLACED)  # lesson 02 follows these further
     pilot = longest + pilot(MAIN, (1, 2)) + pilot([method for method in PILOT if method not in MAIN], range(3)) + pilot(MAIN, (3, 4))
     parts = grid([FEW, SOME], PARTS, range(3), steps=(800,), guidances=("1", "1.5"))
     main = grid(_main_sets(), PILOT, range(5), steps=(800, 1600), guidances=("1", "1.5", "domain 1.5"), loss_pictures=100)

@@ -90,8 +90,6 @@ def _at(lines: Sequence[Line], tenth: int) -> float:
 
 def _better_and_worse(axis: Axes, limits: tuple[float, float], falling: bool) -> None:
     """A log scale on which halving and doubling look alike; its two sides are named in the corners that curves leave free."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
     axis.set_yscale("log")
     axis.set_ylim(*limits)
     axis.axhspan(1, limits[1], color=WORSE, zorder=0)
@@ -101,8 +99,17 @@ def _better_and_worse(axis: Axes, limits: tuple[float, float], falling: bool) ->
     upper, lower = (right, left) if falling else (left, right)
     axis.text(y=0.97, s="worse than before", va="top", **upper, transform=axis.transAxes, fontsize=10, color="#8A3B12")
     axis.text(y=0.03, s="better than before", va="bottom", **lower, transform=axis.transAxes, fontsize=10, color="#1F4E79")
-    ticks = [tick for tick in (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.5, 2, 3, 4, 6, 8) if limits[0] <= tick <= limits[1]]
-    axis.yaxis.set_major_locator(FixedLocator(ticks))
+    _plain_ratios(axis)
+
+
+def _plain_ratios(axis: Axes) -> None:
+    """Ratios on a log scale, written as plain numbers."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    low, high = axis.get_ylim()
+    fine, coarse = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.5, 2, 3, 4, 6, 8), (0.5, 1, 2, 5, 10, 20, 50, 100)
+    ticks = fine if high < 30 * low else coarse
+    axis.yaxis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
     axis.yaxis.set_minor_locator(NullLocator())
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
@@ -161,6 +168,42 @@ def replacement_curves(scores: Mapping[str, tuple[Sequence[float], Sequence[floa
         f"{who}: " + ", ".join(f"{share:.0%} {distance:.1f}" for share, distance in zip(*points)) for who, points in scores.items()
     )
     return describe(figure, f"Frechet distance against the share of the last steps that is replaced. {seen}.")
+
+
+def replacement_by_set(panels: Mapping[str, pandas.DataFrame], title: str = "") -> Figure:
+    """What the samples lose when the untouched model does the last steps: a panel for each table, a curve for each training set.
+
+    The tables have the columns set, training_pictures, task, fraction, fid.  The distance is divided by that of the tuned model alone.
+    """
+    with theme():
+        figure = Figure(figsize=(1.6 + 4.4 * len(panels), 4.2), layout="constrained")
+        axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    seen = []
+    for axis, (name, table) in zip(axes, panels.items()):
+        ends = []
+        for (task, count), rows in table.groupby(["task", "training_pictures"]):
+            distance = rows.groupby("fraction").fid.mean()
+            relative = distance / distance[0]
+            colour = _mixed(SETS[task], {200: 0.55, 2000: 1}.get(count, 0.8))
+            axis.plot(100 * relative.index, relative, marker="o", markersize=4, color=colour)
+            ends.append((np.log(relative.iloc[-1]), f"{count:,} {task}", colour))
+            seen.append(f"{name}, {count:,} {task}: " + ", ".join(f"{share:.0%} {ratio:.2f}" for share, ratio in relative.items()))
+        axis.set_yscale("log")
+        low, high = np.log(axis.get_ylim())
+        for height, (_, label, colour) in zip(_apart([end for end, *_ in ends], gap=0.06 * (high - low)), ends):
+            axis.text(102, np.exp(height), label, color=colour, va="center", fontsize=10, fontweight="bold")
+        axis.axhline(1, color="0.3", linewidth=1)
+        axis.set_xlim(-3, 130)
+        axis.set_xticks(range(0, 101, 20))
+        axis.set_xlabel("last steps of the chain that are replaced, %")
+        axis.set_title(name, fontsize=13)
+    axes[0].set_ylabel("Frechet distance,\nbeside the tuned model alone")
+    _plain_ratios(axes[0])
+    if title:
+        figure.suptitle(title, fontsize=13)
+    return describe(
+        figure, f"Frechet distance over that of the tuned model alone, by the share of the last steps that is replaced. {'; '.join(seen)}."
+    )
 
 
 def pretraining_curves(transfer: pandas.DataFrame) -> Figure:

@@ -71,6 +71,22 @@ def test_the_replacement_curve_passes_through_its_scores():
     assert "20% 6.0" in figure.get_label()
 
 
+def test_replacement_is_shown_beside_the_tuned_model_alone():
+    rows = [
+        ("digits", 200, 0, 4.0),
+        ("digits", 200, 0.5, 2.0),
+        ("digits", 200, 1, 8.0),
+        ("footwear", 2000, 0, 1.0),
+        ("footwear", 2000, 1, 50.0),
+    ]
+    table = pd.DataFrame(rows, columns=["task", "training_pictures", "fraction", "fid"])
+    figure = figures.replacement_by_set({"plain": table})
+    (axis,) = figure.axes
+    curves = [line.get_xydata().tolist() for line in axis.lines if line.get_marker() == "o"]
+    assert curves == [[[0, 1], [50, 0.5], [100, 2]], [[0, 1], [100, 50]]]
+    assert [text.get_text() for text in axis.texts] == ["200 digits", "2,000 footwear"]
+
+
 def test_pretraining_is_measured_from_the_first_checkpoint_to_the_last():
     rows = [
         (step, name, tenth, 10 * tenth * left)
