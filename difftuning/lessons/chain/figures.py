@@ -124,7 +124,10 @@ def _label_ends(axis: Axes, lines: Sequence[Line], limits: tuple[float, float]) 
     """Each curve's label beside its right end, pushed apart where they would overlap."""
     low, high = np.log(limits)
     ends = [np.log(line.rows[line.rows.tenth == 10].ratio).mean() for line in lines]
-    for height, line in zip(_apart(ends, gap=0.065 * (high - low)), lines):
+    gap = 0.065 * (high - low)
+    heights = _apart(ends, gap)
+    heights += max(0, low + gap / 2 - heights.min())  # inside the axes
+    for height, line in zip(heights, lines):
         axis.text(10.25, np.exp(height), line.label, color=line.colour, va="center", fontsize=10, fontweight="bold")
 
 
@@ -178,7 +181,7 @@ def replacement_by_set(panels: Mapping[str, pandas.DataFrame], title: str = "") 
     with theme():
         figure = Figure(figsize=(1.6 + 4.4 * len(panels), 4.2), layout="constrained")
         axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-    seen = []
+    seen, last = [], round(100 * max(table.fraction.max() for table in panels.values()))
     for axis, (name, table) in zip(axes, panels.items()):
         ends = []
         for (task, count), rows in table.groupby(["task", "training_pictures"]):
@@ -186,15 +189,15 @@ def replacement_by_set(panels: Mapping[str, pandas.DataFrame], title: str = "") 
             relative = distance / distance[0]
             colour = _mixed(SETS[task], {200: 0.55, 2000: 1}.get(count, 0.8))
             axis.plot(100 * relative.index, relative, marker="o", markersize=4, color=colour)
-            ends.append((np.log(relative.iloc[-1]), f"{count:,} {task}", colour))
-            seen.append(f"{name}, {count:,} {task}: " + ", ".join(f"{share:.0%} {ratio:.2f}" for share, ratio in relative.items()))
+            ends.append((np.log(relative.iloc[-1]), f"{task}, {count:,}", colour))
+            seen.append(f"{name}, {task}, {count:,}: " + ", ".join(f"{share:.0%} {ratio:.2f}" for share, ratio in relative.items()))
         axis.set_yscale("log")
         low, high = np.log(axis.get_ylim())
         for height, (_, label, colour) in zip(_apart([end for end, *_ in ends], gap=0.06 * (high - low)), ends):
-            axis.text(102, np.exp(height), label, color=colour, va="center", fontsize=10, fontweight="bold")
+            axis.text(1.03 * last, np.exp(height), label, color=colour, va="center", fontsize=10, fontweight="bold")
         axis.axhline(1, color="0.3", linewidth=1)
-        axis.set_xlim(-3, 130)
-        axis.set_xticks(range(0, 101, 20))
+        axis.set_xlim(-0.03 * last, 1.4 * last)
+        axis.set_xticks(range(0, last + 1, 20))
         axis.set_xlabel("last steps of the chain that are replaced, %")
         axis.set_title(name, fontsize=13)
     axes[0].set_ylabel("Frechet distance,\nbeside the tuned model alone")
