@@ -196,7 +196,7 @@ def replacement_by_set(panels: Mapping[str, pandas.DataFrame], title: str = "") 
         for height, (_, label, colour) in zip(_apart([end for end, *_ in ends], gap=0.06 * (high - low)), ends):
             axis.text(1.03 * last, np.exp(height), label, color=colour, va="center", fontsize=10, fontweight="bold")
         axis.axhline(1, color="0.3", linewidth=1)
-        axis.set_xlim(-0.03 * last, 1.4 * last)
+        axis.set_xlim(-0.03 * last, 1.5 * last)
         axis.set_xticks(range(0, last + 1, 20))
         axis.set_xlabel("last steps of the chain that are replaced, %")
         axis.set_title(name, fontsize=13)
