@@ -118,6 +118,25 @@ def draw_with_interval(axis: Axes, rows: pandas.DataFrame, place: str, value: st
     axis.fill_between(places, outward(means - halves), outward(means + halves), color=colour, alpha=0.18, linewidth=0)
 
 
+def label_ends(axis: Axes, ends: Sequence[tuple[float, str, str]], x: float | None = None, gap: float = 0.065) -> None:
+    """Each curve's label beside its right end, `ends` being (height, label, colour): at `x`, or right of the axes.
+
+    Labels keep the order of the curves, stand `gap` of the axes' height apart where they would overlap, and inside the axes.
+    """
+    inward, outward = (np.log, np.exp) if axis.get_yscale() == "log" else (np.asarray, np.asarray)
+    low, high = inward(axis.get_ylim())
+    ends = sorted(ends)
+    heights = (inward([height for height, *_ in ends]) - low) / (high - low)
+    places = heights.copy()
+    for i in range(1, len(places)):
+        places[i] = max(places[i], places[i - 1] + gap)
+    places -= max(0.0, (places - heights).mean())
+    places += max(0.0, gap / 2 - places.min()) - max(0.0, places.max() - 1)
+    across = {"x": 1.01, "transform": axis.get_yaxis_transform()} if x is None else {"x": x}
+    for (_, label, colour), y in zip(ends, outward(low + (high - low) * places)):
+        axis.text(y=y, s=label, color=colour, va="center", fontsize=10, fontweight="bold", **across)
+
+
 def describe(figure: Figure, text: str) -> Figure:
     """Attach alt text: what is drawn, and what is to be seen in it."""
     figure.set_label(text)

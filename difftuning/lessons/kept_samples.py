@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Iterable
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from ..config import StudyCell
+from ..data.pictures import to_images
 from ..studies.gains import read_table
 from ..support.world import data_folder
 
@@ -33,6 +33,5 @@ def kept_samples(study: str, task: str, training_pictures: int, methods: Iterabl
             )
             name = next((cell.file_name for cell in cells if cell.file_name in kept), None)
             if name is not None:
-                grey = torch.from_numpy(kept[name])
-                found[method] = (grey.float() / 127.5 - 1)[:, None].expand(-1, 3, -1, -1)
+                found[method] = to_images(kept[name])
     return found

@@ -51,9 +51,9 @@ def studies() -> dict[str, list[StudyCell] | list[ControlCell]]:
     rates = [
         cell for method, tried in TRIED.items() for cell in grid([FEW, SOME] if method in MAIN else [SOME], [method], [0], tried, **usual)
     ]
-    pilot = functools.partial(grid, SETS, steps=PILOT_STEPS, scored=(400, 1600))
-    longest = pilot(MAIN, [0], steps=(*PILOT_STEPS, 3200), replaced=REPLACED)  # lesson 02 follows these further
-    pilot = longest + pilot(MAIN, (1, 2)) + pilot([method for method in PILOT if method not in MAIN], range(3)) + pilot(MAIN, (3, 4))
+    pilot_grid = functools.partial(grid, SETS, steps=PILOT_STEPS, scored=(400, 1600))
+    pilot = pilot_grid(MAIN, [0], steps=(*PILOT_STEPS, 3200), replaced=REPLACED)  # lesson 02 follows these further
+    pilot += pilot_grid(MAIN, (1, 2)) + pilot_grid([name for name in PILOT if name not in MAIN], range(3)) + pilot_grid(MAIN, (3, 4))
     parts = grid([FEW, SOME], PARTS, range(3), steps=(800,), guidances=("1", "1.5"))
     main = grid(_main_sets(), PILOT, range(5), steps=(800, 1600), guidances=("1", "1.5", "domain 1.5"), loss_pictures=100)
     adapters = grid([FEW, SOME], [*MAIN, *ADAPTED], range(3), **usual)

@@ -45,19 +45,12 @@ def timesteps_of_equal_snr(diffusion: Diffusion, scale: float, timesteps: Tensor
     return (wanted[..., None] - own).abs().argmin(-1)
 
 
-def ratios_by_scale(
-    before: Pretrained, after: Pretrained, held_out: Task, labels: Tensor, scales: Sequence[float] = SCALES
-) -> dict[float, Tensor]:
-    """Held-out loss after / before in each tenth of the chain of every schedule; float64 (10,) each."""
-    images, nulls = held_out.images, torch.full_like(labels, before.null_label)
-    places = {scale: timesteps_of_equal_snr(before.diffusion, scale, chain_tenths(Diffusion().num_timesteps)) for scale in scales}
+def losses_by_scale(model: Pretrained, held_out: Task, labels: Tensor, scales: Sequence[float] = SCALES) -> dict[float, Tensor]:
+    """The held-out loss under these labels in each tenth of the chain of every schedule; float64 (10,) each."""
+    places = {scale: timesteps_of_equal_snr(model.diffusion, scale, chain_tenths(Diffusion().num_timesteps)) for scale in scales}
     asked = torch.cat([place.flatten() for place in places.values()]).unique()
-    losses = [timestep_losses(before, images, nulls, asked), timestep_losses(after, images, labels, asked)]
-
-    def by_tenth(values: Tensor, place: Tensor) -> Tensor:
-        return values[torch.searchsorted(asked, place)].mean(1)
-
-    return {scale: by_tenth(losses[1], place) / by_tenth(losses[0], place) for scale, place in places.items()}
+    losses = timestep_losses(model, held_out.images, labels, asked)
+    return {scale: losses[torch.searchsorted(asked, place)].mean(1) for scale, place in places.items()}
 
 
 def main() -> None:
@@ -69,14 +62,16 @@ def main() -> None:
     for name in DEVELOPMENT:
         task, held_out = load_task(name).subset(range(PICTURES)), load_task(name, split="validation")
         held_out = held_out.subset(spread_evenly(len(held_out), HELD_OUT))
+        before = losses_by_scale(pretrained, held_out, torch.full_like(held_out.labels, pretrained.null_label))
         with tempfile.TemporaryDirectory() as folder:
             for step in STEPS:  # the later ones go on where the first has ended
                 config = DiffTuningConfig(steps=step, learning_rate=LEARNING_RATES["plain"], reconsolidation_power=0.0)
                 tuned = fine_tune(pretrained, task, None, config, folder=folder)
-                for scale, ratios in ratios_by_scale(pretrained, tuned.model, held_out, tuned.rows[held_out.labels]).items():
-                    print(f"{name:9} {step:5} steps {scale:3} x  " + " ".join(f"{ratio:.2f}" for ratio in ratios), judge(ratios.tolist()))
+                for scale, after in losses_by_scale(tuned.model, held_out, tuned.rows[held_out.labels]).items():
+                    ratios = (after / before[scale]).tolist()
+                    print(f"{name:9} {step:5} steps {scale:3} x  " + " ".join(f"{ratio:.2f}" for ratio in ratios), judge(ratios))
                     run = {"task": name, "step": step, "scale": scale, "world": world_version()}
-                    rows += [run | {"tenth": tenth + 1, "ratio": ratio} for tenth, ratio in enumerate(ratios.tolist())]
+                    rows += [run | {"tenth": tenth, "ratio": ratio} for tenth, ratio in enumerate(ratios, 1)]
     write_rows(given.table or data_folder() / "results" / "snr_scale.csv", rows)
 
 

@@ -2,7 +2,7 @@ import torch
 
 from difftuning.diffusion.process import Diffusion, scale_snr
 from difftuning.evaluation.chain_of_forgetting import chain_tenths, loss_ratio
-from difftuning.studies.snr_scale import ratios_by_scale, timesteps_of_equal_snr
+from difftuning.studies.snr_scale import losses_by_scale, timesteps_of_equal_snr
 from small import small_pretrained, small_task
 
 
@@ -26,8 +26,8 @@ def test_under_its_own_scale_the_ratios_are_the_loss_ratios_of_the_chain():
     before, task = small_pretrained(), small_task()
     after = small_pretrained(seed=1)
     labels = torch.zeros(len(task), dtype=torch.int64)
-    found = ratios_by_scale(before, after, task, labels, scales=(1,))[1]
     nulls = torch.full_like(labels, before.null_label)
+    found = losses_by_scale(after, task, labels, scales=(1,))[1] / losses_by_scale(before, task, nulls, scales=(1,))[1]
     times = chain_tenths(1000).flatten()
     losses = [loss_ratio(before, after, task.images, each, times)[name] for each, name in ((nulls, "before"), (labels, "after"))]
     expected = losses[1].reshape(10, -1).mean(1) / losses[0].reshape(10, -1).mean(1)

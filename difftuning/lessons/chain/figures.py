@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Mapping, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Iterable, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
-from ..figures import COLOURS, SOURCE, TASK, Figure, describe, draw_with_interval, theme
+from ..figures import COLOURS, SOURCE, TASK, Figure, describe, draw_with_interval, label_ends, theme
 
 if TYPE_CHECKING:
     import pandas
@@ -64,15 +64,13 @@ def _along_the_chain(panels: Mapping[str, Sequence[Line]], title: str, limits: t
     if limits is None:
         ratios = np.concatenate([line.rows.ratio for lines in panels.values() for line in lines])
         limits = min(0.8, ratios.min() / 1.06), max(1.12, ratios.max() * 1.06)
-    with theme():
-        figure = Figure(figsize=(1.6 + 4.4 * len(panels), 4.2), layout="constrained")
-        axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-    for axis, (name, lines) in zip(axes, panels.items()):
+    figure, axes = _panels(panels)
+    for axis, lines in zip(axes, panels.values()):
         _better_and_worse(axis, limits, falling=_at(lines, 1) > _at(lines, 10))
         for line in lines:
             draw_with_interval(axis, line.rows, "tenth", "ratio", line.colour, line.label, log=True)
-        _label_ends(axis, lines, limits)
-        axis.set_title(name, fontsize=13)
+        ends = (np.exp(np.log(line.rows[line.rows.tenth == 10].ratio).mean()) for line in lines)
+        label_ends(axis, [(end, line.label, line.colour) for end, line in zip(ends, lines)], x=10.25)
         _chain_axis(axis)
     axes[0].set_ylabel("held-out loss, after / before tuning")
     if title:
@@ -81,6 +79,17 @@ def _along_the_chain(panels: Mapping[str, Sequence[Line]], title: str, limits: t
     return describe(
         figure, f"Loss after over before tuning, in the first and the last tenth of the chain. {title + ': ' if title else ''}{seen}."
     )
+
+
+def _panels(names: Iterable[str]) -> tuple[Figure, np.ndarray]:
+    """A row of axes that share their scale, with these titles."""
+    names = list(names)
+    with theme():
+        figure = Figure(figsize=(1.6 + 4.4 * len(names), 4.2), layout="constrained")
+        axes = figure.subplots(1, len(names), squeeze=False, sharey=True)[0]
+    for axis, name in zip(axes, names):
+        axis.set_title(name, fontsize=13)
+    return figure, axes
 
 
 def _at(lines: Sequence[Line], tenth: int) -> float:
@@ -120,29 +129,6 @@ def _chain_axis(axis: Axes) -> None:
     axis.set_xlabel("tenth of the chain\n← data end          noise end →")
 
 
-def _label_ends(axis: Axes, lines: Sequence[Line], limits: tuple[float, float]) -> None:
-    """Each curve's label beside its right end, pushed apart where they would overlap."""
-    low, high = np.log(limits)
-    ends = [np.log(line.rows[line.rows.tenth == 10].ratio).mean() for line in lines]
-    gap = 0.065 * (high - low)
-    heights = _apart(ends, gap)
-    heights += max(0, low + gap / 2 - heights.min())  # inside the axes
-    for height, line in zip(heights, lines):
-        axis.text(10.25, np.exp(height), line.label, color=line.colour, va="center", fontsize=10, fontweight="bold")
-
-
-def _apart(heights: Sequence[float], gap: float) -> np.ndarray:
-    """The heights in their order, no two nearer than `gap`, raised as little as that needs and their mean kept where they rose."""
-    order = np.argsort(heights)
-    places = np.array(heights)[order]
-    for i in range(1, len(places)):
-        places[i] = max(places[i], places[i - 1] + gap)
-    places -= max(0.0, (places - np.array(heights)[order]).mean())
-    found = np.empty(len(places))
-    found[order] = places
-    return found
-
-
 def _ends(line: Line) -> str:
     ratios = np.exp(np.log(line.rows.ratio).groupby(line.rows.tenth).mean())
     return f"{line.label} {ratios.iloc[0]:.2f} and {ratios.iloc[-1]:.2f}"
@@ -173,37 +159,31 @@ def replacement_curves(scores: Mapping[str, tuple[Sequence[float], Sequence[floa
     return describe(figure, f"Frechet distance against the share of the last steps that is replaced. {seen}.")
 
 
-def replacement_by_set(panels: Mapping[str, pandas.DataFrame], title: str = "") -> Figure:
+def replacement_by_set(panels: Mapping[str, pandas.DataFrame]) -> Figure:
     """What the samples lose when the untouched model does the last steps: a panel for each table, a curve for each training set.
 
-    The tables have the columns set, training_pictures, task, fraction, fid.  The distance is divided by that of the tuned model alone.
+    The tables have the columns task, training_pictures, fraction, fid.  The distance is divided by that of the tuned model alone.
     """
-    with theme():
-        figure = Figure(figsize=(1.6 + 4.4 * len(panels), 4.2), layout="constrained")
-        axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-    seen, last = [], round(100 * max(table.fraction.max() for table in panels.values()))
+    figure, axes = _panels(panels)
+    seen, ends, last = [], [], round(100 * max(table.fraction.max() for table in panels.values()))
     for axis, (name, table) in zip(axes, panels.items()):
-        ends = []
+        ends.append([])
         for (task, count), rows in table.groupby(["task", "training_pictures"]):
             distance = rows.groupby("fraction").fid.mean()
             relative = distance / distance[0]
-            colour = _mixed(SETS[task], {200: 0.55, 2000: 1}.get(count, 0.8))
+            colour, label = _mixed(SETS[task], {200: 0.55, 2000: 1}.get(count, 0.8)), f"{task}, {count:,}"
             axis.plot(100 * relative.index, relative, marker="o", markersize=4, color=colour)
-            ends.append((np.log(relative.iloc[-1]), f"{task}, {count:,}", colour))
-            seen.append(f"{name}, {task}, {count:,}: " + ", ".join(f"{share:.0%} {ratio:.2f}" for share, ratio in relative.items()))
-        axis.set_yscale("log")
-        low, high = np.log(axis.get_ylim())
-        for height, (_, label, colour) in zip(_apart([end for end, *_ in ends], gap=0.06 * (high - low)), ends):
-            axis.text(1.03 * last, np.exp(height), label, color=colour, va="center", fontsize=10, fontweight="bold")
+            ends[-1].append((relative.iloc[-1], label, colour))
+            seen.append(f"{name}, {label}: " + ", ".join(f"{share:.0%} {ratio:.2f}" for share, ratio in relative.items()))
         axis.axhline(1, color="0.3", linewidth=1)
         axis.set_xlim(-0.03 * last, 1.5 * last)
         axis.set_xticks(range(0, last + 1, 20))
         axis.set_xlabel("last steps of the chain that are replaced, %")
-        axis.set_title(name, fontsize=13)
+    axes[0].set_yscale("log")
     axes[0].set_ylabel("Frechet distance,\nbeside the tuned model alone")
     _plain_ratios(axes[0])
-    if title:
-        figure.suptitle(title, fontsize=13)
+    for axis, of_panel in zip(axes, ends):  # once the scale that the panels share is known
+        label_ends(axis, of_panel, x=1.03 * last)
     return describe(
         figure, f"Frechet distance over that of the tuned model alone, by the share of the last steps that is replaced. {'; '.join(seen)}."
     )
@@ -225,10 +205,8 @@ def pretraining_curves(transfer: pandas.DataFrame) -> Figure:
         axis.plot(falls.index, falls, color=colour, linewidth=width, **faint)
         ends.append((falls.iloc[-1], f"{name}, held out" if name == "source" else name, colour))
         seen.append(f"{name} {falls.iloc[0]:.0f} % in tenth 1, {falls.iloc[-1]:.0f} % in tenth 10")
-    heights = _apart([end for end, *_ in ends], gap=0.06 * axis.get_ylim()[1])
-    for height, (_, label, colour) in zip(heights, ends):
-        axis.text(10.3, height, label, color=colour, va="center", fontsize=11)
     axis.set(ylabel="fall of the loss, %")
     axis.set_ylim(bottom=0)
+    label_ends(axis, ends, x=10.3)
     _chain_axis(axis)
     return describe(figure, f"Fall of the untouched model's loss between an early checkpoint and the last one: {'; '.join(seen)}.")

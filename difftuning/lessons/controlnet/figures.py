@@ -8,7 +8,7 @@ import numpy as np
 
 from ...data.conditions import KINDS
 from ...studies.controlnet import THRESHOLD
-from ..figures import COLOURS, Figure, describe, draw_with_interval, theme
+from ..figures import COLOURS, Figure, describe, draw_with_interval, label_ends, theme
 from .two_gates import PARTS
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def two_gates(table: pandas.DataFrame, *, title: str = "") -> Figure:
         axis.plot(zeros, heights, marker="o", linestyle="none", markerfacecolor="white", color=OF_PART[part])
         closed += bool(len(zeros))
         seen.append(f"{part} from step {opened.step.min()}")
-    _label_right(axis, {part: rows.gradient.iloc[-1] for part, rows in table.groupby("part", sort=False)}, OF_PART)
+    label_ends(axis, [(rows.gradient.iloc[-1], part, OF_PART[part]) for part, rows in table.groupby("part", sort=False)])
     axis.set(xlabel="training step", ylabel="length of the gradient", title=title)
     axis.set_xticks(sorted(table.step.unique()))
     axis.text(0.99, 0.02, "rings: exactly 0", transform=axis.transAxes, ha="right", fontsize=10, color="0.4")
@@ -60,7 +60,7 @@ def five_curves(table: pandas.DataFrame, *, title: str = "") -> Figure:
         seen.append(f"{kind} {_after(steps)}")
     _half_way(axis)
     last = table[table.step == table.step.max()].groupby("kind", sort=False).scaled.mean()
-    _label_right(axis, last.to_dict(), OF_KIND)
+    label_ends(axis, [(end, kind, OF_KIND[kind]) for kind, end in last.items()])
     axis.set(xlabel="training steps", ylabel="agreement with the condition\n(0: the base, 1: real pictures)", title=title)
     return describe(figure, f"Agreement with five conditions against training steps. Sudden convergence: {'; '.join(seen)}.")
 
@@ -112,16 +112,3 @@ def _half_way(axis: Axes) -> None:
 def _after(steps: pandas.Series) -> str:
     never = f" ({int(steps.isna().sum())} of {len(steps)} runs never)" if steps.isna().any() else ""
     return "never" if steps.isna().all() else f"after {steps.mean():.0f} steps{never}"
-
-
-def _label_right(axis: Axes, ends: dict[str, float], colours: dict[str, str], gap: float = 0.07) -> None:
-    """Each curve's name beside the axes, in the order of their ends and apart."""
-    inward = np.log if axis.get_yscale() == "log" else np.asarray
-    low, high = inward(axis.get_ylim())
-    order = sorted(ends, key=ends.__getitem__)
-    places = [float((inward(ends[name]) - low) / (high - low)) for name in order]
-    for i in range(1, len(places)):
-        places[i] = max(places[i], places[i - 1] + gap)
-    shift = max(0.0, places[-1] - 1)
-    for name, place in zip(order, places):
-        axis.text(1.01, place - shift, name, color=colours[name], transform=axis.transAxes, va="center", fontsize=10, fontweight="bold")
