@@ -97,7 +97,7 @@ REGULARIZER_WEIGHTS = {
     f"{name}, weight {weight:g}": replace(method, regularizer=replace(method.regularizer, weight=weight), rate_of="plain")
     for name, method, weights in (
         ("EWC", _EWC, (1e3, 1e4, 1e5)),
-        ("L2-SP", BASELINES["L2-SP"], (1e-3, 1e-2, 1e-1)),
+        ("L2-SP", BASELINES["L2-SP"], (1e-4, 1e-3, 1e-2, 1e-1)),
         ("distillation", _DISTILLED, (0.1, 1.0, 10.0)),
     )
     for weight in weights

@@ -95,7 +95,7 @@ def test_the_weights_in_use_are_those_that_the_study_chose():
         assert BASELINES[name].regularizer.weight == weight
 
 
-def test_each_regularizer_is_tried_at_three_weights_its_own_among_them():
+def test_each_regularizer_is_tried_at_three_weights_or_more_and_its_own_is_between_the_others():
     for name in ("EWC", "L2-SP", "distillation"):
         tried = {method.regularizer.weight for known, method in REGULARIZER_WEIGHTS.items() if known.startswith(name)}
-        assert len(tried) == 3 and BASELINES[name].regularizer.weight in tried
+        assert BASELINES[name].regularizer.weight in sorted(tried)[1:-1]
