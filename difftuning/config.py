@@ -105,7 +105,7 @@ class PretrainingConfig(TrainingConfig):
 class TextToImageConfig(TrainingConfig):
     """The tiny Stable Diffusion and how it was trained; uniform timesteps."""
 
-    steps: int = 20_000
+    steps: int = 10_000
     batch_size: int = 64
     learning_rate: float = 5e-4
     warmup_steps: int = 300

@@ -19,10 +19,9 @@ from registries import CACHE
 
 from difftuning.config import TextToImageConfig
 from difftuning.data.captions import caption_agreement, caption_pictures
-from difftuning.data.tasks import Task, load_task
+from difftuning.data.tasks import Task, load_source, load_task
+from difftuning.evaluation.metrics import extract
 from difftuning.models.loading import load_pretrained
-from difftuning.models.pretrained import Pretrained
-from difftuning.sampling import sample
 from difftuning.support.files import read_json, write_json, write_text
 from difftuning.training.checkpoints import copy_into, load_checkpoint, trainable
 from difftuning.training.memory_bank import MemoryBank
@@ -31,8 +30,7 @@ from difftuning.training.pretrain_text_to_image import pretrain_text_to_image, u
 NAME = "tiny-text-to-image"
 MODEL = DATA / "models" / "tiny_text_to_image"
 BANK, BANK_SIZE = DATA / "bank_text_to_image", 1000
-SHOWN = 128  # samples on the contact sheet, whose agreement with their captions the card tells
-GUIDANCE = 1.5
+SHOWN = 128  # samples on the contact sheet
 
 
 def main() -> None:
@@ -52,25 +50,49 @@ def main() -> None:
     model.save(MODEL, dtype=torch.float16)
     model = load_pretrained(MODEL)
     write_text(DATA / "models" / "tiny_text_to_image_loss.csv", "loss_weight,step,loss\n" + "".join(loss_curve("unweighted", history)))
-    card = {"steps_done": step, **read_json(folder / "run.json"), **show(model, captions(source, SHOWN, seed=0))}
-    write_json(DATA / "models" / "tiny_text_to_image_card.json", card)
     shutil.rmtree(BANK, ignore_errors=True)
-    MemoryBank.sample(model, BANK_SIZE, folder=BANK, labels=captions(source, BANK_SIZE, seed=1))
+    drawn, names = captions(source, BANK_SIZE, seed=1)
+    bank = MemoryBank.sample(model, BANK_SIZE, folder=BANK, labels=drawn)
+    images = bank.images(model)
+    write_sheet("samples_text_to_image", images[:SHOWN], torch.arange(SHOWN))
+    card = {"steps_done": step, **read_json(folder / "run.json"), "samples": follow_prompts(images, drawn, names)}
+    write_json(DATA / "models" / "tiny_text_to_image_card.json", card)
     write_checksums()
 
 
-def captions(source: Task, count: int, seed: int) -> list[str]:
-    """Captions of pictures drawn at random from the source."""
+def captions(source: Task, count: int, seed: int) -> tuple[list[str], list[str]]:
+    """Captions of pictures drawn at random from the source, and the names of their classes."""
     chosen = torch.randperm(len(source), generator=torch.Generator().manual_seed(seed))[:count]
-    return caption_pictures(source.read(chosen), [source.class_names[label] for label in source.labels[chosen].tolist()])
+    names = [source.class_names[label] for label in source.labels[chosen].tolist()]
+    return caption_pictures(source.read(chosen), names), names
 
 
-def show(model: Pretrained, prompts: list[str]) -> dict[str, float]:
-    """A contact sheet of samples, and which share of the attributes asked for they have."""
-    images = sample(model, prompts, guidance=GUIDANCE, seed=0)
-    write_sheet("samples_text_to_image", images, torch.arange(len(prompts)))
-    agreement = caption_agreement(prompts, images)
-    return {"guidance": GUIDANCE, "caption_agreement": round(float(agreement[~agreement.isnan()].mean()), 4)}
+def follow_prompts(images: torch.Tensor, prompts: list[str], names: list[str]) -> dict[str, float]:
+    """Which share of the attributes asked for the bank's pictures have, and how many are nearest to a real picture of the class asked for.
+
+    Beside both stand what chance gives (the prompts of other pictures), and the nearest pictures' classes of held-out real ones.
+    """
+    real = load_source("heldout")
+    others = torch.randperm(len(prompts), generator=torch.Generator().manual_seed(0)).tolist()
+    return {
+        "caption_agreement": _share(caption_agreement(prompts, images)),
+        "caption_agreement_by_chance": _share(caption_agreement([prompts[i] for i in others], images)),
+        "class_agreement": class_agreement(images, names),
+        "class_agreement_by_chance": class_agreement(images, [names[i] for i in others]),
+        "class_agreement_of_real": class_agreement(real.images, [real.class_names[label] for label in real.labels.tolist()]),
+    }
+
+
+def class_agreement(images: torch.Tensor, names: list[str]) -> float:
+    """How many of the images have a picture of the class named as the nearest, among the shipped training pictures of the source, in the feature net's eyes."""
+    known = load_source()
+    nearest = torch.cdist(extract(images).double(), extract(known.images).double()).argmin(1)
+    found = [known.class_names[label] for label in known.labels[nearest].tolist()]
+    return _share(torch.tensor([name == other for name, other in zip(found, names, strict=True)]).float())
+
+
+def _share(values: torch.Tensor) -> float:
+    return round(float(values[~values.isnan()].mean()), 3)
 
 
 if __name__ == "__main__":
