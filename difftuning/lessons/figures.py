@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Iterator, Literal, Mapping, Sequence
 
 import matplotlib.figure
 import numpy as np
@@ -118,11 +118,14 @@ def draw_with_interval(axis: Axes, rows: pandas.DataFrame, place: str, value: st
     axis.fill_between(places, outward(means - halves), outward(means + halves), color=colour, alpha=0.18, linewidth=0)
 
 
-def label_ends(axis: Axes, ends: Sequence[tuple[float, str, str]], x: float | None = None, gap: float = 0.065) -> None:
-    """Each curve's label beside its right end, `ends` being (height, label, colour): at `x`, or right of the axes.
+def label_ends(axis: Axes, ends: Sequence[tuple[float, str, str]], x: float | None = None, *, side: Literal["left", "right"] = "right",
+               gap: float = 0.065) -> None:  # fmt: skip
+    """Each curve's label beside its end, `ends` being (height, label, colour): on this side of `x`, or right of the axes.
 
     Labels keep the order of the curves, stand `gap` of the axes' height apart where they would overlap, and inside the axes.
     """
+    from matplotlib.patheffects import withStroke
+
     inward, outward = (np.log, np.exp) if axis.get_yscale() == "log" else (np.asarray, np.asarray)
     low, high = inward(axis.get_ylim())
     ends = sorted(ends)
@@ -133,8 +136,10 @@ def label_ends(axis: Axes, ends: Sequence[tuple[float, str, str]], x: float | No
     places -= max(0.0, (places - heights).mean())
     places += max(0.0, gap / 2 - places.min()) - max(0.0, places.max() - 1)
     across = {"x": 1.01, "transform": axis.get_yaxis_transform()} if x is None else {"x": x}
+    align = {"left": "right", "right": "left"}[side]
     for (_, label, colour), y in zip(ends, outward(low + (high - low) * places)):
-        axis.text(y=y, s=label, color=colour, va="center", fontsize=10, fontweight="bold", **across)
+        text = axis.text(y=y, s=label, color=colour, va="center", ha=align, fontsize=10, fontweight="bold", **across)
+        text.set_path_effects([withStroke(linewidth=3, foreground="white")])  # readable across a line
 
 
 def describe(figure: Figure, text: str) -> Figure:

@@ -65,13 +65,15 @@ def _along_the_chain(panels: Mapping[str, Sequence[Line]], title: str, limits: t
         ratios = np.concatenate([line.rows.ratio for lines in panels.values() for line in lines])
         limits = min(0.8, ratios.min() / 1.06), max(1.12, ratios.max() * 1.06)
     figure, axes = _panels(panels)
+    every = [line for lines in panels.values() for line in lines]
+    left = _spread(every, 1) > _spread(every, 10)  # the labels stand where the curves are further apart
     for axis, lines in zip(axes, panels.values()):
         _better_and_worse(axis, limits, falling=_at(lines, 1) > _at(lines, 10))
         for line in lines:
             draw_with_interval(axis, line.rows, "tenth", "ratio", line.colour, line.label, log=True)
-        ends = (np.exp(np.log(line.rows[line.rows.tenth == 10].ratio).mean()) for line in lines)
-        label_ends(axis, [(end, line.label, line.colour) for end, line in zip(ends, lines)], x=10.25)
-        _chain_axis(axis)
+        ends = [(_mean(line, 1 if left else 10), line.label, line.colour) for line in lines]
+        label_ends(axis, ends, x=0.75 if left else 10.25, side="left" if left else "right")
+        _chain_axis(axis, left)
     axes[0].set_ylabel("held-out loss, after / before tuning")
     if title:
         figure.suptitle(title, fontsize=13)
@@ -95,6 +97,17 @@ def _panels(names: Iterable[str]) -> tuple[Figure, np.ndarray]:
 def _at(lines: Sequence[Line], tenth: int) -> float:
     """The highest ratio of a panel in one tenth."""
     return max(line.rows[line.rows.tenth == tenth].ratio.max() for line in lines)
+
+
+def _mean(line: Line, tenth: int) -> float:
+    """The geometric mean of a curve's ratios in one tenth."""
+    return float(np.exp(np.log(line.rows[line.rows.tenth == tenth].ratio).mean()))
+
+
+def _spread(lines: Sequence[Line], tenth: int) -> float:
+    """How many times as high the highest of the curves is as the lowest."""
+    means = [_mean(line, tenth) for line in lines]
+    return max(means) / min(means)
 
 
 def _better_and_worse(axis: Axes, limits: tuple[float, float], falling: bool) -> None:
@@ -123,8 +136,8 @@ def _plain_ratios(axis: Axes) -> None:
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def _chain_axis(axis: Axes) -> None:
-    axis.set_xlim(0.6, 13)  # room for the labels at the right end
+def _chain_axis(axis: Axes, left: bool = False) -> None:
+    axis.set_xlim(*((-2, 10.4) if left else (0.6, 13)))  # room for the labels at that end
     axis.set_xticks(TENTHS)
     axis.set_xlabel("tenth of the chain\n← data end          noise end →")
 

@@ -42,6 +42,7 @@ def garments_curve(counts: Mapping[str, Mapping[int, int]], of: int) -> Figure:
         axis.plot(range(len(timesteps)), [by_t[t] for t in timesteps], color=COLOURS[METHOD[method]], marker="o", linewidth=2)
         axis.annotate(method, (len(timesteps) - 1, by_t[timesteps[-1]]), xytext=(8, 0), textcoords="offset points", va="center", fontsize=11,
                       color=COLOURS[METHOD[method]], annotation_clip=False)  # fmt: skip
+    axis.yaxis.get_major_locator().set_params(integer=True)
     axis.set_xticks(range(len(timesteps)), ["pure noise" if t >= 1000 else str(t) for t in timesteps])
     axis.set(
         xlabel="the model takes over at t =", ylabel=f"garments, of {of}", ylim=(-0.04 * of, 1.04 * of), xlim=(-0.2, len(timesteps) + 0.1)
