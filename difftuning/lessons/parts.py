@@ -7,6 +7,7 @@ count alike, so a verdict holds for all sets and both of them, or says that it d
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import TYPE_CHECKING, Iterable, Mapping, NamedTuple, Sequence
 
 import numpy as np
@@ -44,13 +45,23 @@ class Parts(NamedTuple):
         return [method for method in methods if method in held]
 
 
-def read_parts() -> Parts:
-    """The tables of the study, its final step alone; scores on the test split."""
-    scores, losses = (_of_these_runs(read_table(name)) for name in ("parts", "parts_losses"))
-    scores = scores[scores.guidance.isin(GUIDANCES) & (scores.split == SPLIT)]
-    floors = read_table("floors")
+def read_parts(study: str = "parts", folder: Path | None = None) -> Parts:
+    """The tables of the study, or of another that has such runs, after `STEPS` steps; scores on the test split."""
+    scores, losses = (of_runs(read_table(name, folder)) for name in (study, f"{study}_losses"))
+    floors = read_table("floors", folder)
     floors = floors[(floors.pictures == "training pictures") & (floors.training_pictures >= scores.samples.max())]  # as many as samples
-    return Parts(scores, losses[losses.data.isin(SIDES)], floors.groupby("task").fid.first().to_dict())
+    scores = scores[is_test(scores) & (scores.step == STEPS)]
+    return Parts(scores, losses[losses.data.isin(SIDES) & (losses.step == STEPS)], floors.groupby("task").fid.first().to_dict())
+
+
+def of_runs(table: pandas.DataFrame) -> pandas.DataFrame:
+    """The rows of `RUNS`."""
+    return table[table.task.map(RUNS).astype("Int64").astype(str) == table.training_pictures.astype(str)]
+
+
+def is_test(scores: pandas.DataFrame) -> pandas.Series:
+    """Which scores count: on the test split, under one of `GUIDANCES`."""
+    return scores.guidance.isin(GUIDANCES) & (scores.split == SPLIT)
 
 
 def ratios(parts: Parts, task: str, data: str, method: str, tenths: Sequence[int] = TENTHS) -> Estimate:
@@ -141,11 +152,6 @@ def _one_word(gain: Estimate, margin: float) -> str:
     if not abs(gain.mean) > max(margin, bound):
         return SAME
     return BETTER if gain.mean > 0 else WORSE
-
-
-def _of_these_runs(table: pandas.DataFrame) -> pandas.DataFrame:
-    wanted = table.task.map(RUNS).astype("Int64").astype(str) == table.training_pictures.astype(str)
-    return table[wanted & (table.step == STEPS)]
 
 
 def _log_ratios(parts: Parts, task: str, data: str, method: str, tenths: Sequence[int] = TENTHS) -> pandas.Series:

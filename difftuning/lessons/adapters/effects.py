@@ -1,0 +1,86 @@
+"""The study "adapters": what training few weights does, and what Diff-Tuning does on top, each in two words.
+
+New samples are judged by their Frechet distance in every set and under both ways of guidance, old pictures by the held-out loss
+on the source in every set.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from ...studies.gains import Estimate, estimate
+from ...studies.methods import ADAPTED
+from ..parts import ALIKE, BETTER, SAME, WORSE, Parts, in_a_word, new_samples
+from .memory import FULL
+
+if TYPE_CHECKING:
+    import pandas
+
+ENDING = " + Diff-Tuning"
+NAMES = [method for method in ADAPTED if not method.endswith(ENDING)]
+HELPED, TRADE, UNCHANGED, HARMED = "helped", "a trade", "no difference", "harmed"
+
+
+def pair(name: str) -> tuple[str, str]:
+    """What the tables call an adapter alone, and with Diff-Tuning; the same for all weights."""
+    return ("plain", "Diff-Tuning") if name == FULL else (name, name + ENDING)
+
+
+def measured(parts: Parts) -> list[str]:
+    """The adapters of which the tables hold both, in every set."""
+    held = set.intersection(*({*zip(table.task, table.method)} for table in parts[:2]))
+    return [name for name in NAMES if all((task, method) in held for task in parts.tasks for method in pair(name))]
+
+
+def old_loss(parts: Parts, task: str, method: str) -> Estimate:
+    """log(loss on old pictures after tuning / before), its mean over the chain: an estimate over seeds."""
+    return estimate(_logs(parts, task)[method].dropna().to_numpy())
+
+
+def loss_saved(parts: Parts, task: str, method: str, other: str) -> Estimate:
+    """log(other's loss on old pictures / the method's), seed by seed: above 0 the method keeps more."""
+    logs = _logs(parts, task)
+    return estimate((logs[other] - logs[method]).dropna().to_numpy())
+
+
+class Compared(NamedTuple):
+    """A method beside another: is it better or worse in new samples, in old pictures?  (`in_a_word`)"""
+
+    new: str
+    old: str
+
+    @property
+    def verdict(self) -> str:
+        """Helped: better somewhere and worse nowhere.  Harmed: the reverse.  A trade: both."""
+        gains = any(word in (BETTER, "partly better", "mixed") for word in self)
+        losses = any(word in (WORSE, "partly worse", "mixed") for word in self)
+        return {(True, False): HELPED, (True, True): TRADE, (False, False): UNCHANGED, (False, True): HARMED}[gains, losses]
+
+
+def compared(parts: Parts, method: str, other: str) -> Compared:
+    """New samples and old pictures of one method beside another's."""
+    return Compared(new_samples(parts, method, other), in_a_word((loss_saved(parts, task, method, other) for task in parts.tasks), ALIKE))
+
+
+def beside_full(parts: Parts, name: str) -> Compared:
+    """An adapter alone beside plain fine-tuning of all weights."""
+    return compared(parts, name, "plain")
+
+
+def with_diff_tuning(parts: Parts, name: str) -> Compared:
+    """An adapter, or all weights, with Diff-Tuning beside the same without."""
+    alone, tuned = pair(name)
+    return compared(parts, tuned, alone)
+
+
+def less(word: str) -> bool:
+    """Is that a loss: somewhere worse, whatever it is elsewhere?"""
+    return word not in (BETTER, SAME, "partly better")
+
+
+def _logs(parts: Parts, task: str) -> pandas.DataFrame:
+    """A row for each seed, a column for each method."""
+    rows = parts.losses[(parts.losses.task == task) & (parts.losses.data == "source")]
+    return np.log(rows.after / rows.before).groupby([rows.seed, rows.method]).mean().unstack("method")

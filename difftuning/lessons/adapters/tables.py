@@ -1,0 +1,60 @@
+"""The tables of lesson 07: trained shares, and ours beside the papers'."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...models.adapters.apply import apply_adapter, parameter_share
+from ...models.adapters.options import VPT, LoRA
+from ..parts import ALIKE, BETTER, SAME, WORSE, Parts
+from .effects import beside_full, measured, with_diff_tuning
+from .memory import FULL, adapted, dit_xl
+from .paper import CLASSES, PUBLISHED, WITH_DIFF_TUNING
+
+if TYPE_CHECKING:
+    import pandas
+
+    from ...models.pretrained import Pretrained
+
+LONGER = "VPT-Deep, 84 tokens"
+
+
+def share_table(pretrained: Pretrained, classes: int) -> pandas.DataFrame:
+    """Trained weights in per cent of all: of the tiny DiT with so many classes, of DiT-XL/2 as counted here and as printed."""
+    import pandas
+
+    columns = {}
+    models = {
+        f"tiny DiT, {classes} classes": (pretrained.copy_denoiser, classes),
+        f"DiT-XL/2, {CLASSES} classes": (dit_xl, CLASSES),
+    }
+    for title, (build, count) in models.items():
+        denoisers = adapted(build) | {
+            "LoRA, rank 16": apply_adapter(build(), LoRA(rank=16)),
+            LONGER: apply_adapter(build(), VPT(tokens=84)),
+        }
+        columns[title] = {name: f"{100 * parameter_share(each, num_classes=count):.2f} %" for name, each in denoisers.items()}
+    columns["DiT-XL/2, the papers' tables"] = {name: f"{row.share} %" for name, row in PUBLISHED.items()}
+    order = [*list(PUBLISHED), LONGER]
+    return pandas.DataFrame(columns).loc[order].drop(FULL).fillna("–")
+
+
+def beside_the_paper(parts: Parts) -> pandas.DataFrame:
+    """Directions, not numbers: each adapter alone beside all weights, and with Diff-Tuning, in the papers and here."""
+    import pandas
+
+    rows = {}
+    for name in [FULL, *measured(parts)]:
+        published = PUBLISHED[name]
+        rows[name] = {
+            "mean FID (papers)": published.text,
+            "beside all weights (papers)": "–" if name == FULL else _direction(published.mean / PUBLISHED[FULL].mean),
+            "beside all weights (here)": "–" if name == FULL else beside_full(parts, name).new,
+            "with Diff-Tuning (paper)": WITH_DIFF_TUNING.get(name, "–"),
+            "with Diff-Tuning (here)": with_diff_tuning(parts, name).new,
+        }
+    return pandas.DataFrame(rows).T
+
+
+def _direction(ratio: float) -> str:
+    return SAME if abs(ratio - 1) < ALIKE else BETTER if ratio < 1 else WORSE

@@ -1,0 +1,32 @@
+"""Everything that lesson 06 imports, in one place."""
+
+from ...support.world import data_folder
+from ...training.objective import Penalty
+from ..explorers import explore
+from ..filmstrip import filmstrip
+from ..folders import empty_folder
+from ..parts import runs_in_words
+from ..predictions import predict
+from .answers import (
+    STANDS,
+    STOPS,
+    answer_in_words,
+    beside_plain,
+    convergence_in_words,
+    guide_in_words,
+    holds_best,
+    margins_in_words,
+    stands_in_words,
+    stop_in_words,
+    terms_in_words,
+)
+from .figures import convergence_figure, plane_explorer, plane_figure, stopping_figure, terms_figure
+from .live import live_places
+from .plane import CHAIN, FAMILIES, LOSS, MEASURES, METHODS, SAMPLES, View, front, path, places, read_study, read_terms
+
+__all__ = [
+    "CHAIN", "FAMILIES", "LOSS", "MEASURES", "METHODS", "Penalty", "SAMPLES", "STANDS", "STOPS", "View", "answer_in_words",
+    "beside_plain", "convergence_figure", "convergence_in_words", "data_folder", "empty_folder", "explore", "filmstrip", "front",
+    "guide_in_words", "holds_best", "live_places", "margins_in_words", "path", "places", "plane_explorer", "plane_figure", "predict",
+    "read_study", "read_terms", "runs_in_words", "stands_in_words", "stop_in_words", "terms_in_words", "stopping_figure", "terms_figure",
+]  # fmt: skip

@@ -1,0 +1,310 @@
+"""The adapters' lesson: memory against counts by hand, verdicts against tables whose numbers are plain, exercises right and wrong."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from difftuning.lessons.adapters import answers, effects, figures, memory, paper, tables
+from difftuning.lessons.adapters.diagrams import block_diagram, trained_in_first_block
+from difftuning.lessons.exercises import grade
+from difftuning.lessons.parts import RUNS, read_parts, score
+from difftuning.models.adapters.apply import apply_adapter
+from difftuning.models.dit import build_dit
+from difftuning.studies.tables import write_rows
+from difftuning.support.world import world_version
+from small import small_pretrained
+
+pd = pytest.importorskip("pandas")
+
+
+# Memory -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("frozen", "kept"),
+    [
+        ((), 7 * 3 + 7 * 5),  # the picture, and what the ReLU gives, which is also the second layer's input
+        (("0.weight",), 7 * 5),  # a frozen weight needs no input
+        (("0.weight", "0.bias"), 7 * 5),
+        (("0.weight", "0.bias", "2.weight"), 0),  # nothing comes back through the ReLU
+    ],
+)
+def test_the_forward_pass_keeps_what_a_gradient_needs(frozen, kept):
+    model = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))
+    for name, weight in model.named_parameters():
+        weight.requires_grad_(name not in frozen)
+    assert memory.kept_bytes(lambda: model(torch.zeros(7, 3)), list(model.parameters())) == 4 * kept
+
+
+def test_shapes_alone_give_the_same_count_as_a_model_in_memory():
+    options = {"width": 32, "num_heads": 2, "num_layers": 2, "latent_shape": (4, 4, 4), "num_labels": 3}
+    with torch.device("meta"):
+        shapes = build_dit(**options)
+    for name in ("lora", "bitfit", "vpt"):
+        real, imagined = (memory.training_memory(apply_adapter(copy.deepcopy(model), name), 5) for model in (build_dit(**options), shapes))
+        assert real == imagined and real.activations > 0
+        assert real.optimizer == 2 * real.gradients == 2 * real.average
+
+
+def test_no_matrix_of_all_tokens_against_all_is_counted():
+    """Twice the side is four times the tokens: activations grow as they do, and not as their square."""
+    counts = []
+    for side in (16, 32):
+        with torch.device("meta"):
+            model = build_dit(width=32, num_heads=2, num_layers=2, latent_shape=(4, side, side), num_labels=3)
+        counts.append(memory.training_memory(model, 2).activations)
+    assert 3.9 < counts[1] / counts[0] < 4.01
+
+
+def test_the_lesson_s_claims_on_memory_hold_for_dit_xl():
+    found = {
+        name: memory.training_memory(model, 2) for name, model in memory.adapted(memory.dit_xl).items() if name in (memory.FULL, "BitFit")
+    }
+    full, few = found[memory.FULL], found["BitFit"]
+    assert full.weights == 4 * 674_834_720 == full.gradients
+    assert few.gradients < 0.003 * full.gradients and 2 / 3 < few.activations / full.activations < 0.75
+
+
+# Drawings -----------------------------------------------------------------------------------
+
+
+def test_a_diagram_s_colours_are_those_of_a_model_with_the_adapter():
+    attention = {f"attn1.{layer}.{kind}" for layer in ("to_q", "to_k", "to_v", "to_out.0") for kind in ("weight", "bias")}
+    rest = {f"{layer}.{kind}" for layer in ("ff.net.0.proj", "ff.net.2", "norm1.linear") for kind in ("weight", "bias")}
+    biases = {name for name in attention | rest if name.endswith("bias")}
+    narrow = {f"ff.{layer}.{kind}" for layer in ("down", "up") for kind in ("weight", "bias")}
+    expected = {
+        memory.FULL: attention | rest,
+        "BitFit": biases,
+        "LoRA, rank 8": {f"attn1.{layer}.lora_{factor}.default.weight" for layer in ("to_q", "to_v") for factor in "AB"},
+        "DiffFit": biases | {"attn1.gamma", "ff.gamma"},
+        "AdaptFormer, sequential": narrow,
+        "AdaptFormer, parallel": narrow,
+        "VPT-Deep": {"prompts"},
+    }
+    assert {name: set(trained_in_first_block(name)) for name in memory.SHOWN} == expected
+
+
+def test_sequential_and_parallel_are_drawn_apart():
+    assert len({bytes(block_diagram(name)._repr_png_()) for name in memory.SHOWN}) == len(memory.SHOWN)
+
+
+# Tables -------------------------------------------------------------------------------------
+
+
+def written(folder, effect, names=tuple(effects.NAMES), seeds=1, left_out=()):
+    """Tables in which `effect(name)` gives the factors of distance and of loss that Diff-Tuning makes; all other rows must not be read."""
+    scores, losses = [], []
+    for task, pictures in [*RUNS.items(), ("footwear", 200)]:
+        mine = pictures == RUNS[task]
+        for n, name in enumerate([memory.FULL, *names]):
+            new, old = effect(name)
+            for method, fid, ratio in zip(effects.pair(name), (2.0 + n, (2.0 + n) * new), (1.8 - 0.1 * n, (1.8 - 0.1 * n) * old)):
+                if (task, method) in left_out:
+                    continue
+                for seed in range(seeds):
+                    run = {
+                        "task": task,
+                        "method": method,
+                        "seed": seed,
+                        "training_pictures": pictures,
+                        "world": world_version(),
+                        "samples": 500,
+                    }
+                    for step, guidance, split in ((800, "1", "test"), (800, "1.5", "test"), (800, "1.5", "validation"), (400, "1", "test")):
+                        wanted = mine and (step, split) == (800, "test")
+                        scores.append(run | {"step": step, "guidance": guidance, "split": split, "fid": fid if wanted else 99})
+                    for step, data, tenth in ((s, d, t) for s in (400, 800) for d in ("target", "source") for t in range(1, 11)):
+                        after = 0.5 * ratio * 2.0 ** ((tenth - 5.5) / 4.5) if data == "source" else 7
+                        after = after if mine and step == 800 else 99
+                        losses.append(run | {"step": step, "data": data, "tenth": tenth, "before": 0.5, "after": after})
+    write_rows(folder / "adapters.csv", scores)
+    write_rows(folder / "adapters_losses.csv", losses)
+    floor = {"world": world_version(), "training_pictures": 2000, "pictures": "training pictures", "fid": 0.5}
+    write_rows(folder / "floors.csv", [floor | {"task": task} for task in RUNS])
+    return read_parts("adapters", folder)
+
+
+def test_only_the_rows_of_these_runs_are_read(tmp_path):
+    parts = written(tmp_path, lambda name: (0.5, 0.9))
+    assert parts.scores.fid.max() < 99 and parts.losses.after.max() < 99 and set(parts.losses.data) == {"source", "target"}
+    assert len(parts.scores) == 2 * 16 * 2 and parts.tasks == ["footwear", "digits"]
+    assert effects.old_loss(parts, "digits", "plain").mean == pytest.approx(math.log(1.8))  # geometric, over the chain
+    assert effects.loss_saved(parts, "digits", "BitFit + Diff-Tuning", "BitFit").mean == pytest.approx(-math.log(0.9))
+
+
+@pytest.mark.parametrize(
+    ("effect", "verdict"),
+    [
+        ((0.8, 0.8), effects.HELPED),
+        ((1.0, 0.8), effects.HELPED),
+        ((0.8, 1.2), effects.TRADE),
+        ((0.98, 1.02), effects.UNCHANGED),
+        ((1.0, 1.2), effects.HARMED),
+        ((1.2, 1.2), effects.HARMED),
+    ],
+)
+def test_what_diff_tuning_does_is_called_by_both_sides(tmp_path, effect, verdict):
+    parts = written(tmp_path, lambda name: effect)
+    assert {effects.with_diff_tuning(parts, name).verdict for name in effects.NAMES} == {verdict}
+    counts = {effects.HELPED: "all of them"}
+    assert answers.helped_in_words(parts) == counts.get(verdict, "none of them")
+    said = {effects.HELPED: "still helps all seven.", effects.TRADE: "helps none of them and is a trade for all seven.",
+            effects.UNCHANGED: "helps none of them and makes no difference to all seven.", effects.HARMED: "helps none of them and harms all seven."}  # fmt: skip
+    answer = answers.answer_in_words(parts)
+    assert answer.endswith(f"Diff-Tuning on top {said[verdict]}**")
+    assert "all seven adapters forget less than tuning all weights, but each pays for it with worse new samples" in answer
+
+
+def test_the_answer_names_each_group_of_adapters(tmp_path):
+    few = {"BitFit": (0.8, 0.8), "DiffFit": (0.8, 1.2), "VPT-Deep": (1.2, 1.2)}
+    parts = written(tmp_path, lambda name: few.get(name, (1, 1)))
+    said = "Diff-Tuning on top still helps one, is a trade for one, makes no difference to four and harms one.**"
+    assert answers.answer_in_words(parts).endswith(said)
+    assert answers.helped_in_words(parts) == "half of them or fewer"
+    words = answers.verdicts(parts).iloc[:, -1]
+    assert words["DiffFit"] == effects.TRADE and words["VPT-Deep"] == effects.HARMED and words[memory.FULL] == effects.UNCHANGED
+
+
+def test_an_adapter_that_one_set_lacks_is_not_spoken_of(tmp_path):
+    parts = written(tmp_path, lambda name: (0.8, 0.8), left_out=[("digits", "VPT-Deep + Diff-Tuning")])
+    assert effects.measured(parts) == [name for name in effects.NAMES if name != "VPT-Deep"]
+    assert "still helps all six." in answers.answer_in_words(parts) and "VPT-Deep" not in answers.verdicts(parts).index
+
+
+def test_adapters_that_keep_nothing_more_are_said_to(tmp_path):
+    parts = written(tmp_path, lambda name: (1, 1))
+    worse = parts.losses.method.isin(effects.NAMES)
+    parts = parts._replace(losses=parts.losses.assign(after=parts.losses.after * (1 + worse)))
+    assert answers.forgets_less(parts) == []
+    assert "does not prevent forgetting by itself: none of the seven adapters forgets less" in answers.answer_in_words(parts)
+
+
+def test_choices_are_those_that_no_other_beats_on_both_sides(tmp_path):
+    parts = written(tmp_path, lambda name: (0.9, 0.9))
+    # each adapter in turn has worse samples and keeps more: with Diff-Tuning none is beaten, without it each is
+    assert answers.undominated(parts) == [effects.pair(name)[1] for name in [memory.FULL, *effects.NAMES]]
+    assert answers.choices_in_words(parts).startswith("**all weights + Diff-Tuning** has the best new samples")
+
+
+def test_what_was_expected_stands_beside_what_came(tmp_path):
+    few = {memory.FULL: (0.7, 0.7), "LoRA, rank 8": (0.6, 0.9)}
+    found = answers.expected(written(tmp_path, lambda name: few.get(name, (0.8, 0.8))))
+    assert found.right.tolist() == ["yes", "no", "no", "no", "no"]
+    assert found.found.tolist()[:2] == ["seven of 7", "six of 7"] and found.found.iloc[2].startswith("BitFit")
+
+
+def test_arrows_lead_from_plain_tuning_to_diff_tuning(tmp_path):
+    parts = written(tmp_path, lambda name: (0.5, 0.9), seeds=3)
+    names = list(figures.settings(parts))
+    assert figures.settings(parts)[names[0]] == ("footwear", "1.5") and len(names) == 4
+    figure = figures.arrow_figure(parts, names[0])
+    assert "all weights from (1.80, 2.00) to (1.62, 1.00); BitFit from (1.70, 3.00) to (1.53, 1.50)" in figure.get_label()
+    (axis,) = figure.axes
+    assert axis.get_xlim()[0] < 1 and axis.get_xlim()[1] > 1.8 and axis.get_ylim()[0] < 1 < 9 < axis.get_ylim()[1]
+    assert [text.get_text() for text in axis.texts if text.get_text() in effects.NAMES] == effects.NAMES
+
+
+def test_our_counts_of_dit_xl_are_the_papers_where_the_recipe_is_the_same():
+    table = tables.share_table(small_pretrained(), classes=3)
+    ours, printed = table["DiT-XL/2, 101 classes"], table["DiT-XL/2, the papers' tables"]
+    same = [name for name in table.index if ours[name] == printed[name]]
+    assert same == ["BitFit", "LoRA, rank 8", "LoRA, rank 16", "AdaptFormer, sequential", "AdaptFormer, parallel"]
+    assert ours[tables.LONGER] == printed["VPT-Deep"]
+
+
+def test_directions_of_the_papers_are_taken_from_their_means(tmp_path):
+    table = tables.beside_the_paper(written(tmp_path, lambda name: (0.8, 0.8)))
+    directions = table["beside all weights (papers)"].to_dict()
+    assert directions == {
+        memory.FULL: "–", "BitFit": "about the same", "DiffFit": "better",
+        **dict.fromkeys(["LoRA, rank 8", "LoRA, rank 16", "AdaptFormer, sequential", "AdaptFormer, parallel", "VPT-Deep"], "worse"),
+    }  # fmt: skip
+    unsure = {name for name, mean in table["mean FID (papers)"].items() if mean.startswith("~")}
+    assert unsure == {name for name, row in paper.PUBLISHED.items() if not row.sure}
+
+
+# Exercises ----------------------------------------------------------------------------------
+
+
+class Right(nn.Module):
+    scale_of, a_of, b_of = staticmethod(lambda rank, alpha: alpha / rank), 160**-0.5, 0.0
+
+    def __init__(self, layer, rank, alpha):
+        super().__init__()
+        self.layer, self.scale = layer.requires_grad_(False), self.scale_of(rank, alpha)
+        self.A = nn.Parameter(torch.randn(rank, layer.in_features) * self.a_of)
+        self.B = nn.Parameter(torch.randn(layer.out_features, rank) * self.b_of)
+
+    def forward(self, x):
+        return self.layer(x) + self.scale * (x @ self.A.T) @ self.B.T
+
+
+def variant(**changed):
+    return type("Variant", (Right,), {name: staticmethod(value) if name == "scale_of" else value for name, value in changed.items()})
+
+
+class WholeProduct(Right):
+    def forward(self, x):
+        return nn.functional.linear(x, self.layer.weight + self.scale * self.B @ self.A, self.layer.bias)
+
+
+class Open(Right):
+    def __init__(self, layer, rank, alpha):
+        super().__init__(layer, rank, alpha)
+        layer.requires_grad_(True)
+
+
+class NotThere(nn.Module):
+    def __init__(self, layer, rank, alpha):
+        super().__init__()
+
+    def forward(self, x): ...
+
+
+def test_the_lora_exercise_takes_the_right_layer():
+    assert grade("LoRA layer", Right).passed
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (variant(scale_of=lambda rank, alpha: alpha), "the factor is alpha / rank, not alpha"),
+        (variant(scale_of=lambda rank, alpha: 1.0), "the factor alpha / rank is missing"),
+        (variant(a_of=0.0), "A and B are both zero"),
+        (variant(b_of=1.0), "B should start at zero"),
+        (variant(a_of=0.0, b_of=1.0), "the other way round"),
+        (variant(a_of=1.0), "times as large as 1 / sqrt"),
+        (WholeProduct, "the whole product B A is formed"),
+        (Open, "freeze the layer"),
+        (lambda layer, rank, alpha: layer.requires_grad_(False), "nothing is trained"),
+        (NotThere, "not written yet"),
+    ],
+)
+def test_the_lora_exercise_says_what_is_wrong(wrong, said):
+    graded = grade("LoRA layer", wrong)
+    assert not graded.passed and said in graded.message, graded.message
+
+
+def test_the_bytes_of_a_training_are_graded():
+    assert grade("training bytes", lambda weights, trained: 4 * (weights + 4 * trained)).passed
+    assert "the moving average is missing" in grade("training bytes", lambda weights, trained: 4 * weights + 12 * trained).message
+    assert not grade("training bytes", lambda weights, trained: 20 * weights).passed
+    few = memory.training_memory(apply_adapter(small_pretrained().denoiser, "lora"), 1)
+    weights, trained = few.weights // 4, few.gradients // 4
+    assert 4 * (weights + 4 * trained) == few.total - few.activations
+
+
+def test_the_readme_says_what_the_shipped_tables_say():
+    parts = read_parts("adapters")
+    assert answers.helped_in_words(parts) == "all of them" and len(effects.measured(parts)) == 7
+    halved = score(parts, "footwear", "LoRA, rank 8 + Diff-Tuning", "1.5").mean / score(parts, "footwear", "LoRA, rank 8", "1.5").mean
+    assert 0.4 < halved < 0.55
+    readme = " ".join((Path(__file__).resolve().parents[3] / "README.md").read_text().split())
+    assert "Diff-Tuning helps all seven that we tried" in readme and "2,000 shoes it halves the Frechet distance at guidance 1.5" in readme
