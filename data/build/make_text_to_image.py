@@ -74,25 +74,26 @@ def follow_prompts(images: torch.Tensor, prompts: list[str], names: list[str]) -
     """
     real = load_source("heldout")
     others = torch.randperm(len(prompts), generator=torch.Generator().manual_seed(0)).tolist()
-    return {
-        "caption_agreement": _share(caption_agreement(prompts, images)),
-        "caption_agreement_by_chance": _share(caption_agreement([prompts[i] for i in others], images)),
-        "class_agreement": class_agreement(images, names),
-        "class_agreement_by_chance": class_agreement(images, [names[i] for i in others]),
-        "class_agreement_of_real": class_agreement(real.images, [real.class_names[label] for label in real.labels.tolist()]),
+    resembled = nearest_classes(images)
+    shares = {
+        "caption_agreement": caption_agreement(prompts, images),
+        "caption_agreement_by_chance": caption_agreement([prompts[i] for i in others], images),
+        "class_agreement": _same(resembled, names),
+        "class_agreement_by_chance": _same(resembled, [names[i] for i in others]),
+        "class_agreement_of_real": _same(nearest_classes(real.images), [real.class_names[label] for label in real.labels.tolist()]),
     }
+    return {name: round(float(share.nanmean()), 3) for name, share in shares.items()}
 
 
-def class_agreement(images: torch.Tensor, names: list[str]) -> float:
-    """How many of the images have a picture of the class named as the nearest, among the shipped training pictures of the source, in the feature net's eyes."""
+def nearest_classes(images: torch.Tensor) -> list[str]:
+    """The class of the shipped training picture of the source that is nearest to each image, in the feature net's eyes."""
     known = load_source()
     nearest = torch.cdist(extract(images).double(), extract(known.images).double()).argmin(1)
-    found = [known.class_names[label] for label in known.labels[nearest].tolist()]
-    return _share(torch.tensor([name == other for name, other in zip(found, names, strict=True)]).float())
+    return [known.class_names[label] for label in known.labels[nearest].tolist()]
 
 
-def _share(values: torch.Tensor) -> float:
-    return round(float(values[~values.isnan()].mean()), 3)
+def _same(found: list[str], names: list[str]) -> torch.Tensor:
+    return torch.tensor([one == other for one, other in zip(found, names, strict=True)]).float()
 
 
 if __name__ == "__main__":

@@ -85,6 +85,12 @@ def distance_saved(parts: Parts, task: str, method: str, other: str, guidance: s
     return estimate((theirs - ours).dropna().to_numpy())
 
 
+def loss_saved(parts: Parts, task: str, method: str, other: str) -> Estimate:
+    """log(other's loss on old pictures / the method's), its mean over the chain, seed by seed: above 0 the method keeps more."""
+    ours, theirs = (_log_ratios(parts, task, "source", name) for name in (method, other))
+    return estimate((theirs - ours).dropna().to_numpy())
+
+
 def rise_avoided(parts: Parts, task: str, method: str, other: str, tenths: Sequence[int] = TENTHS) -> Estimate:
     """The share of another method's rise in the loss on old pictures that this one avoids, seed by seed; the rise is its mean over these tenths."""
     ours, theirs = (np.exp(_log_ratios(parts, task, "source", name, tenths)) - 1 for name in (method, other))

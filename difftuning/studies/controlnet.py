@@ -207,7 +207,7 @@ def _scored_set(cell: ControlCell, world: World) -> Asked:
 def _measures(cell: ControlCell, world: World, scored: Asked, images: Tensor) -> Row:
     """Distances to the reference, and how far the pictures follow their prompts."""
     found, follows = evaluate(images, world.held_out[cell.split]), caption_agreement(scored.prompts, images)
-    return {name: found[name] for name in SCORES} | {"caption_agreement": float(follows[~follows.isnan()].mean())}
+    return {name: found[name] for name in SCORES} | {"caption_agreement": float(follows.nanmean())}
 
 
 def _losses(cell: ControlCell, world: World, tuned: Pretrained | None) -> list[Row]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Sequence
 
 import numpy as np
 
-from ..parts import ALIKE, BETTER, GUIDANCES, Parts, distance_saved, rise_avoided
-from .effects import HARMED, HELPED, TRADE, UNCHANGED, beside_full, less, loss_saved, measured, pair, with_diff_tuning
+from ..parts import ALIKE, BETTER, GUIDANCES, Parts, distance_saved, loss_saved, rise_avoided
+from .effects import HARMED, HELPED, TRADE, UNCHANGED, beside_full, less, measured, pair, with_diff_tuning
 from .memory import FULL
 
 if TYPE_CHECKING:
@@ -113,15 +113,14 @@ def expected(parts: Parts) -> pandas.DataFrame:
     names = measured(parts)
     gained = {name: _gain(parts, *reversed(pair(name))) for name in [FULL, *names]}
     by_score = sorted(names, key=lambda name: -_gain(parts, name, "plain"))
-    as_well = [name for name in names if _gain(parts, name, "Diff-Tuning", ["digits"]) > -ALIKE]
     first, last = {"DiffFit", "AdaptFormer, sequential", "AdaptFormer, parallel"}, {"VPT-Deep", "LoRA, rank 8", "LoRA, rank 16"}
     rows = {
-        "Diff-Tuning helps every adapter": (helped_in_words(parts) == HOW_MANY[0], f"{NUMBERS[len(_judged(parts, HELPED))]} of {len(names)}"),
+        "Diff-Tuning helps every adapter": _all([with_diff_tuning(parts, name).verdict == HELPED for name in names]),
         "its samples gain less than those of all weights": _all([gained[name] < gained[FULL] for name in names]),
         "alone, DiffFit and AdaptFormer have the best samples": (set(by_score[:3]) == first, ", ".join(by_score[:3])),
         "alone, VPT-Deep and LoRA have the worst": (set(by_score[-3:]) == last, ", ".join(by_score[-3:])),
-        "on 200 digits each, alone, has samples as good as Diff-Tuning of all weights": (
-            len(as_well) == len(names), f"{NUMBERS[len(as_well)]} of {len(names)}"
+        "on 200 digits each, alone, has samples as good as Diff-Tuning of all weights": _all(
+            [_gain(parts, name, "Diff-Tuning", ["digits"]) > -ALIKE for name in names]
         ),
     }  # fmt: skip
     return pandas.DataFrame({said: {"right": "yes" if right else "no", "found": found} for said, (right, found) in rows.items()}).T

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
-from ...models.adapters.apply import apply_adapter
 from ...models.dit import build_dit
 from ..figures import COLOURS, describe
 from ..filmstrip import Strip
-from .memory import SHOWN
+from .memory import SHOWN, with_adapter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,9 +43,7 @@ def block_diagram(adapter: str) -> Figure:
 def trained_in_first_block(adapter: str) -> frozenset[str]:
     """Names of the weights that are trained in the first block of a DiT, as they are called without the block around."""
     with torch.device("meta"):
-        denoiser = build_dit(width=8, num_heads=2, num_layers=2, latent_shape=(4, 4, 4), num_labels=3)
-    options = SHOWN[adapter]
-    denoiser.requires_grad_(True) if options is None else apply_adapter(denoiser, options)
+        denoiser = with_adapter(build_dit(width=8, num_heads=2, num_layers=2, latent_shape=(4, 4, 4), num_labels=3), adapter)
     block = denoiser.transformer.transformer_blocks[0]
     names = (name for name, weight in block.named_parameters() if weight.requires_grad and ".emb." not in name)
     return frozenset(name.replace("base_layer.", "") for name in names)

@@ -6,17 +6,11 @@ on the source in every set.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-
-from ...studies.gains import Estimate, estimate
 from ...studies.methods import ADAPTED
-from ..parts import ALIKE, BETTER, SAME, WORSE, Parts, in_a_word, new_samples
+from ..parts import ALIKE, BETTER, SAME, WORSE, Parts, in_a_word, loss_saved, new_samples
 from .memory import FULL
-
-if TYPE_CHECKING:
-    import pandas
 
 ENDING = " + Diff-Tuning"
 NAMES = [method for method in ADAPTED if not method.endswith(ENDING)]
@@ -32,17 +26,6 @@ def measured(parts: Parts) -> list[str]:
     """The adapters of which the tables hold both, in every set."""
     held = set.intersection(*({*zip(table.task, table.method)} for table in parts[:2]))
     return [name for name in NAMES if all((task, method) in held for task in parts.tasks for method in pair(name))]
-
-
-def old_loss(parts: Parts, task: str, method: str) -> Estimate:
-    """log(loss on old pictures after tuning / before), its mean over the chain: an estimate over seeds."""
-    return estimate(_logs(parts, task)[method].dropna().to_numpy())
-
-
-def loss_saved(parts: Parts, task: str, method: str, other: str) -> Estimate:
-    """log(other's loss on old pictures / the method's), seed by seed: above 0 the method keeps more."""
-    logs = _logs(parts, task)
-    return estimate((logs[other] - logs[method]).dropna().to_numpy())
 
 
 class Compared(NamedTuple):
@@ -78,9 +61,3 @@ def with_diff_tuning(parts: Parts, name: str) -> Compared:
 def less(word: str) -> bool:
     """Is that a loss: somewhere worse, whatever it is elsewhere?"""
     return word not in (BETTER, SAME, "partly better")
-
-
-def _logs(parts: Parts, task: str) -> pandas.DataFrame:
-    """A row for each seed, a column for each method."""
-    rows = parts.losses[(parts.losses.task == task) & (parts.losses.data == "source")]
-    return np.log(rows.after / rows.before).groupby([rows.seed, rows.method]).mean().unstack("method")

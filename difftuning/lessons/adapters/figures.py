@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Mapping
 
 import numpy as np
-from matplotlib.patheffects import withStroke
 
 from ..figures import Figure, describe, theme
 from ..filmstrip import Strip
-from ..parts import GUIDANCES, LEAST_SEEDS, RUNS, Parts, score, seeds_in_words
-from .effects import measured, old_loss, pair
+from ..labels import Label, along, place_labels
+from ..parts import GUIDANCES, LEAST_SEEDS, RUNS, Parts, ratios, score, seeds_in_words
+from .effects import measured, pair
 from .memory import FULL, Memory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.text import Annotation
 
 PARTS = {
     "weights": "0.75",
@@ -35,22 +34,6 @@ ARROWS = {  # most of them Paul Tol's muted colours; text in them must be readab
     "AdaptFormer, parallel": "#8C564B",
     "VPT-Deep": "#AA4499",
 }
-PLACES = [
-    (8, 0),
-    (-8, 0),
-    (0, 9),
-    (0, -9),
-    (8, 8),
-    (-8, 8),
-    (8, -8),
-    (-8, -8),
-    (0, 20),
-    (0, -20),
-    (16, 15),
-    (-16, 15),
-    (16, -15),
-    (-16, -15),
-]
 
 
 def memory_figure(found: Mapping[str, Mapping[str, Memory]]) -> Figure:
@@ -118,12 +101,14 @@ def arrow_figure(parts: Parts, setting: str) -> Figure:
     axis.set_xlabel("loss on old pictures, after / before (left: more is kept)", fontsize=12)
     axis.set_ylabel("Frechet distance of new samples\n(low: better)", fontsize=12)
     axis.text(0.99, 0.015, seeds_in_words(parts), transform=axis.transAxes, ha="right", va="bottom", fontsize=10, color="0.3")
-    _name_arrows(figure, axis, arrows)
+    figure.draw_without_rendering()  # lays the axes out
+    names = [Label(name, ends[0], ARROWS[name], bold=name == FULL) for name, ends in arrows]
+    place_labels(axis, names, along(ends for _, ends in arrows))
     return describe(figure, f"From plain tuning to Diff-Tuning, (loss on old pictures, Frechet distance), {setting}: {'; '.join(seen)}.")
 
 
 def _place(parts: Parts, task: str, method: str, guidance: str) -> tuple[float, float]:
-    return float(np.exp(old_loss(parts, task, method).mean)), score(parts, task, method, guidance).mean
+    return float(np.exp(ratios(parts, task, "source", method).mean)), score(parts, task, method, guidance).mean
 
 
 def _limits(parts: Parts) -> dict[str, tuple[float, float]]:
@@ -149,57 +134,9 @@ def _arrow(axis: Axes, ends: list[tuple[float, float]], colour: str) -> None:
 
 
 def _interval(axis: Axes, parts: Parts, task: str, method: str, guidance: str, colour: str) -> None:
-    old, new = old_loss(parts, task, method), score(parts, task, method, guidance)
+    old, new = ratios(parts, task, "source", method), score(parts, task, method, guidance)
     if min(old.seeds, new.seeds) < LEAST_SEEDS:
         return
     x, y = np.exp(old.mean), new.mean
     axis.plot(np.exp([old.mean - old.half_width, old.mean + old.half_width]), [y, y], color=colour, alpha=0.4, linewidth=1.2)
     axis.plot([x, x], [max(y - new.half_width, axis.get_ylim()[0]), y + new.half_width], color=colour, alpha=0.4, linewidth=1.2)
-
-
-def _name_arrows(figure: Figure, axis: Axes, arrows: list[tuple[str, list[tuple[float, float]]]]) -> None:
-    """Names beside the arrows' beginnings, each at the place where it covers least of what is there already."""
-    figure.draw_without_rendering()  # lays the axes out
-    taken = [
-        axis.transData.transform(np.exp((1 - share) * np.log(ends[0]) + share * np.log(ends[1])))
-        for _, ends in arrows
-        for share in np.linspace(0, 1, 9)
-    ]
-    boxes: list[np.ndarray] = []
-    for name, ends in arrows:
-        tried = []
-        for place in PLACES:
-            text = _name(axis, name, ends[0], place)
-            box = text.get_window_extent()
-            tried.append((_covered(box, taken, boxes, axis), len(tried), place, box))
-            text.remove()
-        _, _, place, box = min(tried, key=lambda each: each[:2])
-        _name(axis, name, ends[0], place)
-        boxes.append(box)
-
-
-def _name(axis: Axes, name: str, end: tuple[float, float], place: tuple[int, int]) -> Annotation:
-    across = "left" if place[0] > 0 else "right" if place[0] < 0 else "center"
-    up = "bottom" if place[1] > 0 else "top" if place[1] < 0 else "center"
-    return axis.annotate(
-        name,
-        end,
-        place,
-        textcoords="offset points",
-        ha=across,
-        va=up,
-        fontsize=10.5,
-        color=ARROWS[name],
-        fontweight="bold" if name == FULL else "normal",
-        path_effects=[withStroke(linewidth=3, foreground="white")],  # an interval may run below
-        zorder=5,
-    )
-
-
-def _covered(box, taken: list[np.ndarray], boxes: list, axis: Axes) -> float:
-    """How much a text covers: points of arrows, other texts, and what lies outside of the axes."""
-    points = sum(box.x0 - 3 < x < box.x1 + 3 and box.y0 - 3 < y < box.y1 + 3 for x, y in taken)
-    texts = sum(not (box.x1 < other.x0 or box.x0 > other.x1 or box.y1 < other.y0 or box.y0 > other.y1) for other in boxes)
-    frame = axis.get_window_extent()
-    outside = box.x0 < frame.x0 or box.x1 > frame.x1 or box.y0 < frame.y0 or box.y1 > frame.y1
-    return points + 6 * texts + 12 * outside

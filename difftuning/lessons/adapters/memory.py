@@ -17,22 +17,18 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
 from ...models.adapters.apply import apply_adapter
-from ...models.adapters.options import VPT, Adapter, AdaptFormer, BitFit, DiffFit, LoRA
 from ...models.dit import build_dit
+from ...studies.methods import ADAPTED
 
 if TYPE_CHECKING:
+    from ...models.adapters.options import Adapter
     from ...models.dit import DiT
 
 BATCH = 32
 FULL = "all weights"
 SHOWN: dict[str, Adapter | None] = {
-    FULL: None,
-    "BitFit": BitFit(),
-    "LoRA, rank 8": LoRA(rank=8),
-    "DiffFit": DiffFit(),
-    "AdaptFormer, sequential": AdaptFormer(),
-    "AdaptFormer, parallel": AdaptFormer(parallel=True),
-    "VPT-Deep": VPT(),
+    name: None if name == FULL else ADAPTED[name].adapter  # as in the study
+    for name in (FULL, "BitFit", "LoRA, rank 8", "DiffFit", "AdaptFormer, sequential", "AdaptFormer, parallel", "VPT-Deep")
 }
 
 
@@ -99,8 +95,10 @@ def dit_xl() -> DiT:
 
 def adapted(build: Callable[[], DiT]) -> dict[str, DiT]:
     """A denoiser with each of `SHOWN` on it."""
-    return {name: _with(build(), adapter) for name, adapter in SHOWN.items()}
+    return {name: with_adapter(build(), name) for name in SHOWN}
 
 
-def _with(denoiser: DiT, adapter: Adapter | None) -> DiT:
+def with_adapter(denoiser: DiT, name: str) -> DiT:
+    """The denoiser with one of `SHOWN` on it, what is trained by it requiring a gradient."""
+    adapter = SHOWN[name]
     return denoiser.requires_grad_(True) if adapter is None else apply_adapter(denoiser, adapter)

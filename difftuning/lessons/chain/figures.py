@@ -143,8 +143,7 @@ def _chain_axis(axis: Axes, left: bool = False) -> None:
 
 
 def _ends(line: Line) -> str:
-    ratios = np.exp(np.log(line.rows.ratio).groupby(line.rows.tenth).mean())
-    return f"{line.label} {ratios.iloc[0]:.2f} and {ratios.iloc[-1]:.2f}"
+    return f"{line.label} {_mean(line, 1):.2f} and {_mean(line, 10):.2f}"
 
 
 def _mixed(colour: str, share: float) -> str:

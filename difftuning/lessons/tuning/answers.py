@@ -64,8 +64,7 @@ def beside_plain(parts: Parts, task: str, methods: Iterable[str]) -> str:
 
 def holds_best(study: Study, task: str) -> str:
     """Which method that holds on to the old forgets least."""
-    found = places(study.end, View(task), FAMILIES["hold on"])
-    return min(found, key=lambda method: found[method].forgotten.mean)
+    return _least_forgetful(study, task, FAMILIES["hold on"])
 
 
 def stands_in_words(study: Study, task: str) -> str:
@@ -100,7 +99,7 @@ def terms_in_words(terms: Parts) -> str:
 def guide_in_words(study: Study) -> str:
     """Markdown: what one would use, by what counts; a line for each case and set."""
     cases = {
-        "Only the new samples count": lambda task: f"{_listed(_best_samples(study, task))}",
+        "Only the new samples count": lambda task: _listed(_best_samples(study, task)),
         "The old pictures count as much": lambda task: _keepers(study, task),
         "The old pictures count most": lambda task: _least_forgetful(study, task),
     }
@@ -134,8 +133,8 @@ def _lowest(study: Study, task: str, method: str, measure: str) -> int:
     return min(found, key=lambda step: found[step].missed.mean)
 
 
-def _least_forgetful(study: Study, task: str) -> str:
-    found = places(study.end, View(task))
+def _least_forgetful(study: Study, task: str, methods: Sequence[str] = METHODS) -> str:
+    found = places(study.end, View(task), methods)
     return min(found, key=lambda method: found[method].forgotten.mean)
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from ..explorers import Frames, precompute
 from ..figures import COLOURS, Figure, describe, label_ends, theme
 from ..filmstrip import Strip
+from ..labels import Label, along, place_labels
 from ..parts import LEAST_SEEDS, RUNS, Parts, seeds_in_words
-from .labels import Label, place_labels
 from .plane import CHAIN, FAMILIES, LOSS, MEASURES, METHODS, SAMPLES, STEPS, TERMS, Place, Study, View, front, path, places, set_name
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _draw(axis: Axes, view: View, shown: Mapping[str, Place], walk: Mapping[int,
     named = {where.point for where in shown.values()}
     labels += [Label(f"{step:,} steps", where.point, COLOURS["plain"], 9) for step, where in walk.items() if where.point not in named]
     lines += list(zip(steps, steps[1:]))
-    place_labels(axis, labels, [tuple(np.array(a) + share * np.subtract(b, a)) for a, b in lines for share in np.linspace(0, 1, 15)])
+    place_labels(axis, labels, along(lines))
     axis.set_xlabel("loss on old pictures, after / before (left is better)", fontsize=11)
     axis.set_ylabel(AXES[view.measure], fontsize=11)
 

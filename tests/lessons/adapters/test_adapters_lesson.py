@@ -13,7 +13,7 @@ from torch import nn
 from difftuning.lessons.adapters import answers, effects, figures, memory, paper, tables
 from difftuning.lessons.adapters.diagrams import block_diagram, trained_in_first_block
 from difftuning.lessons.exercises import grade
-from difftuning.lessons.parts import RUNS, read_parts, score
+from difftuning.lessons.parts import RUNS, loss_saved, ratios, read_parts, score
 from difftuning.models.adapters.apply import apply_adapter
 from difftuning.models.dit import build_dit
 from difftuning.studies.tables import write_rows
@@ -135,8 +135,8 @@ def test_only_the_rows_of_these_runs_are_read(tmp_path):
     parts = written(tmp_path, lambda name: (0.5, 0.9))
     assert parts.scores.fid.max() < 99 and parts.losses.after.max() < 99 and set(parts.losses.data) == {"source", "target"}
     assert len(parts.scores) == 2 * 16 * 2 and parts.tasks == ["footwear", "digits"]
-    assert effects.old_loss(parts, "digits", "plain").mean == pytest.approx(math.log(1.8))  # geometric, over the chain
-    assert effects.loss_saved(parts, "digits", "BitFit + Diff-Tuning", "BitFit").mean == pytest.approx(-math.log(0.9))
+    assert ratios(parts, "digits", "source", "plain").mean == pytest.approx(math.log(1.8))  # geometric, over the chain
+    assert loss_saved(parts, "digits", "BitFit + Diff-Tuning", "BitFit").mean == pytest.approx(-math.log(0.9))
 
 
 @pytest.mark.parametrize(

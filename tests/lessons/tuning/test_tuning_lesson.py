@@ -10,14 +10,11 @@ import nbformat
 import numpy as np
 import pytest
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from difftuning.diffusion.regularizers import l2_sp
 from difftuning.lessons.exercises import grade
-from difftuning.lessons.figures import Figure
 from difftuning.lessons.parts import RUNS, STEPS
 from difftuning.lessons.tuning import answers, figures, plane
-from difftuning.lessons.tuning.labels import Label, place_labels
 from difftuning.lessons.tuning.live import live_places
 from difftuning.lessons.tuning.plane import LOSS, METHODS, SAMPLES, Place, Study, View
 from difftuning.models.loading import load_pretrained
@@ -236,21 +233,6 @@ def test_every_figure_draws_what_there_is(study, monkeypatch):
     draw, axes = figures.plane_explorer(study)
     assert axes["training_set"] == ["digits (200)", "footwear (2,000)"] and axes["new_pictures_by"][0] == SAMPLES
     assert "data end" in draw("footwear (2,000)", LOSS, "data end").axes[0].get_title()
-
-
-def test_labels_hide_neither_points_nor_each_other():
-    figure = Figure(figsize=(8, 6))
-    axis = figure.subplots()
-    points = np.random.default_rng(1).uniform(0.1, 0.9, (12, 2))
-    axis.set(xlim=(0, 1), ylim=(0, 1))
-    place_labels(axis, [Label(f"method {n}", tuple(point), "black") for n, point in enumerate(points)])
-    renderer = FigureCanvasAgg(figure).get_renderer()
-    boxes = [text.get_window_extent(renderer) for text in axis.texts if text.get_text()]
-    assert len(boxes) == 12
-    for n, box in enumerate(boxes):
-        assert not box.count_contains(axis.transData.transform(points))
-        assert not any(box.overlaps(other) for other in boxes[:n])
-        assert all(axis.get_window_extent(renderer).contains(*corner) for corner in box.corners())
 
 
 # The live run --------------------------------------------------------------------------------

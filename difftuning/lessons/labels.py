@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Sequence
+from typing import TYPE_CHECKING, Iterable, NamedTuple, Sequence
 
 import numpy as np
 
@@ -52,6 +52,12 @@ def place_labels(axis: Axes, labels: Sequence[Label], obstacles: Sequence[tuple[
             edge = shift - np.clip(shift, -half, half)
             axis.annotate("", label.point, tuple(edge), textcoords="offset points",
                           arrowprops={"arrowstyle": "-", "color": "0.6", "linewidth": 0.8, "shrinkA": 0, "shrinkB": 5})  # fmt: skip
+
+
+def along(lines: Iterable[Sequence[tuple[float, float]]], count: int = 15) -> list[tuple[float, float]]:
+    """Points of straight lines on axes that are logarithms, for labels to keep free: so many of each line, from one end to the other."""
+    ends = [np.log(line) for line in lines]
+    return [tuple(np.exp(start + share * (end - start)).tolist()) for start, end in ends for share in np.linspace(0, 1, count)]
 
 
 def _best_shift(point: np.ndarray, half: np.ndarray, others: np.ndarray, taken: np.ndarray, frame: np.ndarray) -> np.ndarray:
