@@ -40,6 +40,7 @@ class ControlCell:
     batch_size: int = 16
     training_pictures: int = 2000  # the first of the training split
     task: str = "footwear"
+    called: str = "shoe"  # by the prompts, whichever the class: the base knows this word, and neither sandals nor sneakers
     split: Literal["validation", "test"] = "test"  # where it is measured
     steps: int = 500
     check_every: int = 20

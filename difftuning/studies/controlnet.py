@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..config import DiffTuningConfig
-from ..data.captions import caption_agreement, caption_pictures
+from ..data.captions import CaptionAs, caption_agreement, caption_pictures
 from ..data.conditions import Kind, annotate
 from ..data.tasks import Task, load_source, load_task, spread_evenly
 from ..evaluation.agreement import condition_agreement, scale_agreement, sudden_convergence_step
@@ -31,7 +31,7 @@ from ..sampling import sample
 from ..support.surroundings import undisturbed
 from ..support.world import data_folder
 from ..training.checkpoints import load_checkpoint
-from ..training.controlnet import fine_tune_controlnet
+from ..training.controlnet import Captioner, fine_tune_controlnet
 from ..training.loop import TrainingState
 from ..training.memory_bank import MemoryBank
 from .control_cells import CONTROL_METHODS, IDENTITY, MAIN, ControlCell
@@ -116,7 +116,7 @@ def run_cell(cell: ControlCell, folder: Path, results: Path) -> None:
 def run_control_cell(cell: ControlCell, folder: str | Path, world: World | None = None) -> Found:
     """Train in `folder`, check the agreement on the way and measure at the end; a run that diverges has an agreement until then, and infinite scores."""
     world, method = world or shipped_world(cell.task), CONTROL_METHODS[cell.method]
-    asked = ask(cell.kind, world.held_out[cell.split], cell.checked)
+    asked = _asked(cell, cell.split, cell.checked, world)
     config = DiffTuningConfig(
         steps=cell.steps, batch_size=cell.batch_size, learning_rate=cell.learning_rate, label_drop=LABEL_DROP, seed=cell.seed,
         checkpoint_every=cell.check_every, keep_checkpoints=1, **method.options,
@@ -131,7 +131,7 @@ def run_control_cell(cell: ControlCell, folder: str | Path, world: World | None 
     try:
         tuned = fine_tune_controlnet(
             world.base, world.training.subset(range(cell.training_pictures)), world.bank if method.replays else None, config, kind=cell.kind,
-            folder=folder, bank_control=method.bank_control, callbacks=[check], progress=False,
+            folder=folder, captions=CaptionAs(cell.called), bank_control=method.bank_control, callbacks=[check], progress=False,
         ).model  # fmt: skip
     except FloatingPointError:  # a finding about its learning rate
         tuned = None
@@ -152,17 +152,20 @@ def convergence_step(curve: Sequence[Row]) -> int | None:
 def steps_saved(scores: pandas.DataFrame, method: str) -> dict[str, Estimate]:
     """By which share of its steps a method converges earlier than plain training, seed by seed: for each condition, and "mean" over them.
 
-    A pair of runs of which one never converges is left out, and so is such a seed from the mean.
+    A pair of runs of which one never converges is left out, and so is such a seed from the mean, which is over conditions that have a pair.
     """
-    steps = scores.pivot_table(index="seed", columns=["method", "kind"], values="sudden_convergence")
+    steps = scores.pivot(index="seed", columns=["method", "kind"], values="sudden_convergence").astype(float)
     saved = 1 - steps[method] / steps[MAIN[0]]  # a row for each seed, a column for each condition
-    return {kind: estimate(saved[kind].dropna().to_numpy()) for kind in saved} | {"mean": estimate(saved.dropna().mean(axis=1).to_numpy())}
+    complete = saved.dropna(axis=1, how="all").dropna()
+    return {kind: estimate(saved[kind].dropna().to_numpy()) for kind in saved} | {
+        "mean": estimate(complete.mean(axis=1).dropna().to_numpy())
+    }
 
 
 def floor_rows(cell: ControlCell, world: World | None = None) -> list[Row]:
     """What the base without condition and real pictures score by a cell's measures: rows like its scores, with the mean `agreement` on the checked set."""
     world, rows = world or shipped_world(cell.task), []
-    checked, scored = ask(cell.kind, world.held_out[cell.split], cell.checked), _scored_set(cell, world)
+    checked, scored = _asked(cell, cell.split, cell.checked, world), _scored_set(cell, world)
     for pictures, of_checked, of_scored in (
         ("base without condition", _draw(world.base, checked, cell.check_sampling_steps), _draw_guided(cell, world.base, scored)),
         ("real, through the autoencoder", _decoded(world.base, checked), _decoded(world.base, scored)),
@@ -172,11 +175,11 @@ def floor_rows(cell: ControlCell, world: World | None = None) -> list[Row]:
     return rows
 
 
-def ask(kind: Kind, task: Task, count: int) -> Asked:
+def ask(kind: Kind, task: Task, count: int, captions: Captioner = caption_pictures) -> Asked:
     """Prompts and conditions of `count` pictures spread evenly over a task."""
     chosen = spread_evenly(len(task), min(count, len(task)))
     images = task.read(chosen)
-    prompts = caption_pictures(images, [task.class_names[label] for label in task.labels[chosen].tolist()])
+    prompts = captions(images, [task.class_names[label] for label in task.labels[chosen].tolist()])
     return Asked(images, prompts, annotate(kind, images))
 
 
@@ -201,7 +204,11 @@ def _scores(cell: ControlCell, world: World, tuned: Pretrained | None) -> Row:
 def _scored_set(cell: ControlCell, world: World) -> Asked:
     """Of the other held-out split than the reference, whose own pictures must not be asked for."""
     other = {"validation": "test", "test": "validation"}[cell.split]
-    return ask(cell.kind, world.held_out[other], cell.samples)
+    return _asked(cell, other, cell.samples, world)
+
+
+def _asked(cell: ControlCell, split: str, count: int, world: World) -> Asked:
+    return ask(cell.kind, world.held_out[split], count, CaptionAs(cell.called))
 
 
 def _measures(cell: ControlCell, world: World, scored: Asked, images: Tensor) -> Row:
@@ -213,14 +220,14 @@ def _measures(cell: ControlCell, world: World, scored: Asked, images: Tensor) ->
 def _losses(cell: ControlCell, world: World, tuned: Pretrained | None) -> list[Row]:
     """For each held-out set and tenth of the chain the base's loss `before`, told the prompt, and `after`, told the condition, too."""
     rows = []
-    for data, task in {"target": world.held_out[cell.split], "source": world.source}.items():
-        before, after = _loss(cell, world.base, task), [math.inf] * 10 if tuned is None else _loss(cell, tuned, task)
+    target, source = _asked(cell, cell.split, cell.loss_pictures, world), ask(cell.kind, world.source, cell.loss_pictures)
+    for data, asked in {"target": target, "source": source}.items():
+        before, after = _loss(world.base, asked), [math.inf] * 10 if tuned is None else _loss(tuned, asked)
         rows += [{"data": data, "tenth": tenth + 1, "before": before[tenth], "after": after[tenth]} for tenth in range(10)]
     return rows
 
 
-def _loss(cell: ControlCell, model: Pretrained, task: Task) -> list[float]:
-    asked = ask(cell.kind, task, cell.loss_pictures)
+def _loss(model: Pretrained, asked: Asked) -> list[float]:
     told = {"text": model.denoiser.tokens(asked.prompts)} | _control(model, asked)
     labels = torch.full((len(asked.images),), model.null_label)
     return losses_by_tenth(model, asked.images, labels, each=TIMESTEPS, seed=NOISE_SEED, conditions=told).tolist()

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from difftuning.data.captions import (
+    CaptionAs,
     asked_words,
     attribute_words,
     caption_agreement,
@@ -79,6 +80,7 @@ def test_larger_pictures_of_the_same_thing_get_the_same_words():
 
 def test_a_mirrored_picture_leans_the_other_way():
     assert caption_pictures(stroke(0.5), ["stroke"]) == ["a tall thin stroke leaning right"]
+    assert CaptionAs("stroke")(stroke(0.5), ["line"]) == ["a tall thin stroke leaning right"]
     assert caption_pictures(stroke(0.5).flip(-1), ["stroke"]) == ["a tall thin stroke leaning left"]
 
 

@@ -11,7 +11,7 @@ import torch
 
 import difftuning as dt
 from difftuning.config import TextToImageConfig
-from difftuning.data.captions import caption_pictures
+from difftuning.data.captions import CaptionAs, caption_pictures
 from difftuning.data.conditions import KINDS
 from difftuning.data.tasks import Task
 from difftuning.evaluation.chain_of_forgetting import losses_by_tenth
@@ -26,7 +26,7 @@ from difftuning.training.pretrain_text_to_image import untrained_text_to_image
 from small import shapes
 
 CELL = ControlCell(
-    "segmentation", "Diff-Tuning", 0, 1e-3, batch_size=8, training_pictures=24, task="shapes", steps=6, check_every=2, checked=6,
+    "segmentation", "Diff-Tuning", 0, 1e-3, batch_size=8, training_pictures=24, task="shapes", called="square", steps=6, check_every=2, checked=6,
     check_sampling_steps=2, samples=8, sampling_steps=2, loss_pictures=4,
 )  # fmt: skip
 
@@ -108,7 +108,7 @@ def test_the_last_check_is_what_the_public_functions_say_of_the_result(world, fi
     model, held_out = dt.load_fine_tuned(folder).model, world.held_out["test"]
     chosen = held_out.subset([0, 2, 4, 6, 8, 11])
     conditions = dt.annotate("segmentation", chosen.images)
-    prompts = caption_pictures(chosen.images, [held_out.class_names[label] for label in chosen.labels.tolist()])
+    prompts = caption_pictures(chosen.images, ["square"] * 6)  # whichever the class
     images = sample_controlnet(model, prompts, conditions, steps=2, guidance=1, seed=0)
     agreement = dt.condition_agreement("segmentation", conditions, dt.annotate("segmentation", images)).mean()
     assert found.agreement[-1]["agreement"] == pytest.approx(float(agreement), abs=1e-6)
@@ -129,7 +129,7 @@ def test_losses_are_those_of_the_base_told_the_prompt_and_of_the_result_told_the
     folder, found = finished
     model = dt.load_fine_tuned(folder).model
     for data, task in (("target", world.held_out["test"]), ("source", world.source)):
-        asked = ask("segmentation", task, 4)
+        asked = ask("segmentation", task, 4, CaptionAs("square") if data == "target" else caption_pictures)
         text, null = {"text": world.base.denoiser.embed(asked.prompts)}, torch.zeros(4, dtype=torch.int64)
         before = losses_by_tenth(world.base, asked.images, null, each=2, conditions=text)
         after = losses_by_tenth(model, asked.images, null, each=2, conditions=text | {"control": asked.conditions})
@@ -185,6 +185,8 @@ def test_steps_are_saved_seed_by_seed_and_runs_that_never_converge_are_left_out(
         ("Diff-Tuning", "edge"): (150, 150),
         ("plain", "depth"): (100, 100),
         ("Diff-Tuning", "depth"): (80, None),
+        ("plain", "normal"): (None, None),
+        ("Diff-Tuning", "normal"): (None, 100),
     }
     rows = [
         {"method": method, "kind": kind, "seed": seed, "sudden_convergence": step}
@@ -193,4 +195,11 @@ def test_steps_are_saved_seed_by_seed_and_runs_that_never_converge_are_left_out(
     ]
     saved = steps_saved(pd.DataFrame(rows), "Diff-Tuning")
     assert [round(saved[name].mean, 6) for name in ("edge", "depth", "mean")] == [(0.25 + 0.5) / 2, 0.2, (0.25 + 0.2) / 2]
-    assert [saved[name].seeds for name in ("edge", "depth", "mean")] == [2, 1, 1]
+    assert [saved[name].seeds for name in ("edge", "depth", "normal", "mean")] == [2, 1, 0, 1]
+
+
+def test_nothing_is_saved_where_no_run_of_a_method_converges():
+    rows = [
+        {"method": method, "kind": "edge", "seed": 0, "sudden_convergence": step} for method, step in (("plain", None), ("Diff-Tuning", 80))
+    ]
+    assert {name: saved.seeds for name, saved in steps_saved(pd.DataFrame(rows), "Diff-Tuning").items()} == {"edge": 0, "mean": 0}
