@@ -31,7 +31,7 @@ MAIN = ("plain", "Diff-Tuning")
 
 @dataclass(frozen=True)
 class ControlCell:
-    """One run of the study, three minutes of one core in the tiny world; everything in it ends up in its rows."""
+    """One run of the study, four minutes of one core in the tiny world; everything in it ends up in its rows."""
 
     kind: Kind
     method: str
@@ -42,7 +42,7 @@ class ControlCell:
     task: str = "footwear"
     called: str = "shoe"  # by the prompts, whichever the class: the base knows this word, and neither sandals nor sneakers
     split: Literal["validation", "test"] = "test"  # where it is measured
-    steps: int = 500
+    steps: int = 800
     check_every: int = 20
     checked: int = 32  # pictures at each check, unguided
     check_sampling_steps: int = 8
