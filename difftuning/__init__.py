@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # the same names for editors; at run time a name's file is im
     from .evaluation.transferability import transferability
     from .models.adapters.apply import apply_adapter, merge_adapter, parameter_share
     from .models.conversion import convert_original_dit
+    from .models.load_controlnet import load_controlnet
     from .models.loading import load_adapter, load_pretrained
     from .models.pretrained import Pretrained
     from .sampling import sample, sample_controlnet
@@ -50,6 +51,7 @@ _NAMES = {
     "data.conditions": ("annotate",),
     "models.conversion": ("convert_original_dit",),
     "models.adapters.apply": ("apply_adapter", "merge_adapter", "parameter_share"),
+    "models.load_controlnet": ("load_controlnet",),
     "models.loading": ("load_adapter", "load_pretrained"),
     "models.pretrained": ("Pretrained",),
     "sampling": ("sample", "sample_controlnet"),

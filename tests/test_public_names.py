@@ -35,6 +35,7 @@ SIGNATURES = {
     "merge_adapter": "model",
     "parameter_share": "denoiser, *, num_classes=None",
     "load_adapter": "pretrained, folder",
+    "load_controlnet": "base, source",
     "load_task": "source, *, split='train', size=None",
     "list_tasks": "",
     "MemoryBank.sample": "pretrained, size, *, folder, seed=0, labels=None, sampler='ddim', steps=50, guidance=1.5, resume=True",

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..support.files import one_line
 from .annotators import normals
-from .sets import one_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..support.files import one_line
 from ..support.hub import require_on_hub
 from ..support.names import one_form
 from .content import content_digests
 from .pictures import read_pictures
-from .sets import DEFAULT_SIZE, Pictures, digest, find_split, one_line
+from .sets import DEFAULT_SIZE, Pictures, digest, find_split
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..support.files import DamagedFileError
+from ..support.files import DamagedFileError, one_line
 from .pictures import fit, to_images
-from .sets import Pictures, digest, find_split, one_line
+from .sets import Pictures, digest, find_split
 
 MOST_CLASSES = 100_000  # that an npz file may have without their names
 

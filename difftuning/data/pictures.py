@@ -17,9 +17,8 @@ import torch
 from torch import Tensor
 
 from .. import __version__
-from ..support.files import DamagedFileError, atomic_path
+from ..support.files import DamagedFileError, atomic_path, one_line
 from ..support.names import user_path
-from .sets import one_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -52,9 +52,3 @@ def find_split(split: str, available: Sequence[str], where: object) -> str:
     known = [name for name in SPLITS if {name, *OTHER_SPLIT_NAMES[name]} & set(available)]
     advice = f"; give split={known[0]!r}" if len(known) == 1 else "; give one of them as split=" if known else ""
     raise ValueError(f"{where} has no split {split!r}: {only}{advice}")
-
-
-def one_line(error: BaseException) -> str:
-    """An error's text on one line of 200 characters at most; its type where it says nothing."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -11,9 +11,8 @@ from typing import Sequence
 
 import torch
 
-from ..data.sets import one_line
-from ..support.files import DamagedFileError, checksum_list, read_json, verify
-from ..support.hub import is_hub_id, require_on_hub
+from ..support.files import DamagedFileError, checksum_list, one_line, read_json, verify
+from ..support.hub import is_hub_id, snapshot
 from ..support.names import in_order, user_path
 from ..support.quiet import quiet_transformers, require_transformers
 from ..support.surroundings import undisturbed
@@ -157,14 +156,7 @@ def _model_folder(source: str | Path) -> Path:
         return folder
     if not is_hub_id(str(source)):
         raise FileNotFoundError(f"no model {str(source)!r}: give 'tiny', an existing folder or a hub id such as 'facebook/DiT-XL-2-256'")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        require_on_hub(str(source), "model")
-        return Path(snapshot_download(str(source), allow_patterns=HUB_FILES, ignore_patterns=HUB_LEFT_OUT))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise FileNotFoundError(f"no folder {str(source)!r} here, and {one_line(error)}") from error
+    return snapshot(str(source), HUB_FILES, HUB_LEFT_OUT)
 
 
 def load_component(model_class, folder: Path, dtype: torch.dtype, **options):

@@ -30,6 +30,12 @@ class DamagedFileError(RuntimeError):
     """A file is missing, truncated or altered; the message names it and says what to do."""
 
 
+def one_line(error: BaseException) -> str:
+    """An error's text on one line of 200 characters at most; its type where it says nothing."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
 # Whether files are what they were ------------------------------------------------------------
 
 

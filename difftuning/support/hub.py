@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
+from pathlib import Path
+from typing import Literal, Sequence
+
+from .files import one_line
 
 PATIENCE = 4  # seconds for an answer
 
@@ -26,3 +29,15 @@ def require_on_hub(name: str, kind: Literal["model", "dataset"]) -> None:
         raise FileNotFoundError(
             f"the hub gave no {kind} {name!r} ({reason}); without a network, HF_HUB_OFFLINE=1 takes what was downloaded before"
         ) from error
+
+
+def snapshot(model: str, files: Sequence[str], left_out: Sequence[str] = ()) -> Path:
+    """The folder into which those files of a model on the hub were downloaded; FileNotFoundError where there is none."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        require_on_hub(model, "model")
+        return Path(snapshot_download(model, allow_patterns=list(files), ignore_patterns=list(left_out)))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise FileNotFoundError(f"no folder {model!r} here, and {one_line(error)}") from error

@@ -238,7 +238,7 @@ def test_without_a_network_a_hub_id_is_answered_within_seconds(monkeypatch, capf
 def test_a_hub_id_is_fetched_without_its_pickles(monkeypatch, saved):
     asked = {}
 
-    monkeypatch.setattr("difftuning.models.loading.require_on_hub", lambda *_: None)
+    monkeypatch.setattr("difftuning.support.hub.require_on_hub", lambda *_: None)
 
     def snapshot(source, *, allow_patterns, ignore_patterns):
         asked[source] = allow_patterns + ignore_patterns
