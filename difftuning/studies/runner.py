@@ -20,12 +20,13 @@ from .premise import require_premise
 from .tables import drop_torn_line, join_arrays, samples_file, with_suffix
 
 Cell = StudyCell | ControlCell
+PICTURED = 0  # the seed of which pictures are kept
 
 
 def run_study(cells: Sequence[Cell], *, folder: str | Path, results: str | Path, processes: int = 1) -> Path:
     """Do what is missing of the cells: their rows are added to the table `results` (CSV) and its siblings, mark by mark.
 
-    Those are *_losses.csv and others of the kind of cell, and *_samples.npz (a few pictures of each run of the first seed).
+    Those are *_losses.csv and others of the kind of cell, and *_samples.npz (a few pictures of each run of seed 0).
     `folder` is for the checkpoints of the runs.  ValueError where a frozen task is asked for too early (premise.py).
     """
     if processes < 1:
@@ -44,8 +45,7 @@ def run_study(cells: Sequence[Cell], *, folder: str | Path, results: str | Path,
             with multiprocessing.get_context("spawn").Pool(processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
                 _watch(pool.imap_unordered(work, missing), len(cells), len(missing))
     finally:  # an interrupted study keeps its pictures, too
-        first = min((one.seed for one in cells), default=0)
-        pictures = {one.file_name: samples_file(one.file_name, folder) for one in cells if one.seed == first}
+        pictures = {one.file_name: samples_file(one.file_name, folder) for one in cells if one.seed == PICTURED}
         join_arrays(pictures, with_suffix(results, "_samples", ".npz"))
     return results
 
