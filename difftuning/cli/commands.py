@@ -65,6 +65,8 @@ def train(given: dict[str, Any]) -> None:
     adapter = _adapter(options.get("adapter"), extra)
     if adapter is not None and "control" in options:
         raise ValueError("--control trains a ControlNet beside the model, --adapter goes into it: give one of them")
+    if "called" in options and "control" not in options:
+        raise ValueError("--called is what a ControlNet's prompts call the pictures: give --control")
     from ..data.tasks import load_task
     from ..models.adapters.apply import parameter_share
     from ..support.world import data_folder
@@ -79,7 +81,10 @@ def train(given: dict[str, Any]) -> None:
     place = options.get("bank")
     bank = None if place is None else MemoryBank.load(data_folder() / shipped[1] if place == "tiny" else place)
     regularizer = _regularizer(options.get("regularizer"), weight)
-    tune = partial(fine_tune_controlnet, kind=options["control"]) if "control" in options else partial(fine_tune, adapter=adapter)
+    if "control" in options:
+        tune = partial(fine_tune_controlnet, kind=options["control"], captions=_captions(options))
+    else:
+        tune = partial(fine_tune, adapter=adapter)
     result = tune(model, task, bank, config, folder=options["folder"], resume=given.get("resume", True), regularizer=regularizer)
     losses = ", ".join(f"{name} {result.history[name].iloc[-1]:.4f}" for name in result.history.dropna(axis=1) if name.endswith("_loss"))
     share = "" if adapter is None else f", {100 * parameter_share(result.model.denoiser):.2f} % of the weights trained"
@@ -105,14 +110,19 @@ def sample(given: dict[str, Any]) -> None:
     """Draw pictures and print where they are."""
     from .. import sampling
     from ..data.pictures import picture_files, write_pictures
+    from ..models.load_controlnet import load_controlnet
 
     picture_files(given["out"])
     if ("control" in given) != ("task" in given):
         raise ValueError("--control and --task go together: a kind of condition, and the pictures to find it in")
+    if {"controlnet", "called"} & given.keys() and "control" not in given:
+        raise ValueError("--controlnet and --called go with --control and --task: there must be conditions to draw after")
     if "control" in given and {"guide", "labels"} & given.keys():
         raise ValueError("--control goes with --prompts, not with --guide or --labels")
     device = _device(given)
-    model, rows = _model(given.pop("model"), device)
+    model, rows = _model(given.pop("model", "tiny-text-to-image" if "control" in given else "tiny"), device)
+    if "controlnet" in given:
+        model = load_controlnet(model, given.pop("controlnet"))
     if "guide" in given:
         given["guide"] = _model(given["guide"], device)[0]
     if "control" in given:
@@ -131,7 +141,6 @@ def sample(given: dict[str, Any]) -> None:
 
 def _sample_control(model: Pretrained, given: dict[str, Any]) -> None:
     """Pictures after the conditions found in a task's test pictures; the conditions lie beside them as OUT_conditions."""
-    from ..data.captions import caption_pictures
     from ..data.conditions import annotate
     from ..data.pictures import write_pictures
     from ..data.tasks import load_task, spread_evenly
@@ -143,10 +152,18 @@ def _sample_control(model: Pretrained, given: dict[str, Any]) -> None:
     chosen = task.subset(spread_evenly(len(task), min(count, len(task))))
     names = [chosen.class_names[label] for label in chosen.labels.tolist()]
     conditions = annotate(kind, chosen.images)
-    prompts = _repeated(given.pop("prompts", caption_pictures(chosen.images, names)), len(chosen), "--count")
+    captions = _captions(given)
+    prompts = _repeated(given.pop("prompts", captions(chosen.images, names)), len(chosen), "--count")
     images = sample_controlnet(model, prompts, conditions, **given)
     for place, pictures in ((out, images), (f"{out}_conditions", 2 * conditions - 1)):
         print(*write_pictures(place, pictures, chosen.labels.tolist()), sep="\n")
+
+
+def _captions(options: dict[str, Any]) -> Any:
+    """How pictures are captioned, by --called, which is taken out."""
+    from ..data.captions import CaptionAs, caption_pictures
+
+    return CaptionAs(options.pop("called")) if "called" in options else caption_pictures
 
 
 def _repeated(values: Sequence[Any], count: int, flag: str) -> list[Any]:

@@ -17,6 +17,7 @@ TRAIN_OPTIONS = {
     "model": "what to start from: 'tiny' (default; 'tiny-text-to-image' with --control), a folder of a pipeline or a hub id",
     "bank": "folder of `difftuning bank`, or 'tiny' for the shipped one; without it, nothing is replayed",
     "control": "trains a ControlNet on a text-to-image model, for edge, sketch, segmentation, depth or normal",
+    "called": "with --control: what the prompts call every picture (default: each by its class's name)",
     "adapter": f"train a part of the weights, or new ones: {', '.join(adapters.ADAPTERS)} (default: train all)",
     "regularizer": "hold the model near the pre-trained one: l2_sp, ewc, distillation or prior_preservation (default: none)",
     "device": "such as cpu, cuda:1 or mps; default: a GPU if there is one",
@@ -71,11 +72,15 @@ def build_parser() -> argparse.ArgumentParser:
     training.add_argument("--no-resume", dest="resume", action="store_false", help="fail where the folder holds a run already")
 
     sampling = command("sample", "Draw pictures: OUT.png shows them, OUT.npz holds them.")
-    sampling.add_argument("--model", default="tiny", help=f"{MODEL_HELP} (default: tiny)")
+    sampling.add_argument("--model", help=f"{MODEL_HELP} (default: tiny; tiny-text-to-image with --control)")
     sampling.add_argument("--labels", nargs="+", help="names or label rows, repeated up to --count (default: all classes)")
     sampling.add_argument("--prompts", nargs="+", help="in place of labels, for a text-to-image model; each a quoted sentence")
     sampling.add_argument("--control", metavar="KIND", help="draw after the conditions of this kind found in the pictures of --task")
     sampling.add_argument("--task", help="where --control finds conditions, and captions where there are no --prompts (its test split)")
+    sampling.add_argument("--called", help="what these captions call every picture (default: each by its class's name)")
+    sampling.add_argument(
+        "--controlnet", help="beside --model: 'tiny-edge-diff-tuning', 'tiny-edge-plain', a folder of a ControlNetModel or a hub id"
+    )
     sampling.add_argument("--count", type=int, help="number of pictures (default: one for each label)")
     sampling.add_argument("--guide", help="model whose null branch guides (Domain Guidance: the pre-trained one)")
     sampling.add_argument("--out", default="samples", help="where to write, without a suffix (default: samples)")

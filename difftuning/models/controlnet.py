@@ -73,7 +73,7 @@ def require_matching_factor(model: Pretrained, channels: Sequence[int] | None = 
 def require_controls(model: Pretrained, pictures: Tensor, count: int) -> None:
     """ValueError where condition pictures are not `count` of (3, H, W) in [0, 1], of the model's size, or the model has no ControlNet."""
     if not model.takes_prompts or model.denoiser.controlnet is None:
-        raise ValueError(f"{model.name} has no ControlNet: train one with fine_tune_controlnet, or load a pipeline that has one")
+        raise ValueError(f"{model.name} has no ControlNet: train one with fine_tune_controlnet, or take one by load_controlnet")
     size = model.image_size
     require_pictures("conditions", pictures, size)
     low, high = (float(pictures.min()), float(pictures.max())) if len(pictures) else (0.0, 0.0)

@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 
 import difftuning as dt
+from difftuning.data.captions import caption_pictures
+from difftuning.data.tasks import spread_evenly
 from difftuning.models.adapters.options import LoRA
 from difftuning.training.regularizers import L2SP
 from small import small_text_to_image
@@ -171,6 +173,25 @@ def test_a_controlnet_is_trained_with_its_bank_and_drawn_from(capsys, pictures, 
     code, out, err = run(capsys, "sample", "--control", "edge", *drawing, "--prompts", "a small shoe")
     assert code == 0 and len(out.split()) == 4, err
     assert dt.load_task(tmp_path / "drawn.npz").images.shape == dt.load_task(tmp_path / "drawn_conditions.npz").images.shape == (3, 3, 8, 8)
+
+
+def test_a_controlnet_by_itself_draws_beside_its_base_after_captions_with_one_name(capsys, pictures, tmp_path):
+    base = small_text_to_image()
+    base.save(tmp_path / "base")
+    training = ["--model", tmp_path / "base", "--task", pictures, "--folder", tmp_path / "run", "--steps", 1, "--batch-size", 5]
+    code, _, err = run(capsys, "train", "--control", "edge", "--called", "shoe", *training, "--device", "cpu")
+    assert code == 0 and "CaptionAs(name='shoe')" in (tmp_path / "run" / "run.json").read_text(), err
+    tuned = dt.load_fine_tuned(tmp_path / "run").model
+    tuned.denoiser.controlnet.save_pretrained(tmp_path / "kept")
+    flags = ["--device", "cpu", "--task", pictures, "--count", 3, "--steps", 2, "--out", tmp_path / "drawn", "--control", "edge"]
+    code, _, err = run(capsys, "sample", "--model", tmp_path / "base", "--controlnet", tmp_path / "kept", "--called", "shoe", *flags)
+    assert code == 0, err
+    task = dt.load_task(pictures, split="test", size=8)
+    chosen = task.subset(spread_evenly(len(task), 3))
+    prompts = caption_pictures(chosen.images, ["shoe"] * 3)
+    expected = dt.sample_controlnet(tuned, prompts, dt.annotate("edge", chosen.images), steps=2, progress=False)
+    drawn = dt.load_task(tmp_path / "drawn.npz").images
+    torch.testing.assert_close(drawn, expected, atol=1 / 127, rtol=0)  # kept in eight bits
 
 
 def test_prompts_are_drawn(capsys, tmp_path):
