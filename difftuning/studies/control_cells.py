@@ -81,6 +81,6 @@ def control_rates() -> list[ControlCell]:
     cells = []
     for method in MAIN:
         usual = ControlCell("edge", method, 0, split="validation")
-        changes = [{}, {"learning_rate": 1e-4}, {"learning_rate": 1e-3}, {"batch_size": 8}, {"batch_size": 32}, {"training_pictures": 500}]
+        changes = [{}, {"learning_rate": 1e-4}, {"learning_rate": 1e-3}, {"batch_size": 8}, {"training_pictures": 500}]
         cells += [replace(usual, **change) for change in changes]
     return cells
