@@ -6,7 +6,6 @@ count alike, so a verdict holds for all sets and both of them, or says that it d
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterable, Mapping, NamedTuple, Sequence
 
@@ -109,30 +108,26 @@ def old_pictures(parts: Parts, method: str, other: str = "plain") -> str:
 
 
 def in_a_word(gains: Iterable[Estimate], margin: float) -> str:
-    """The words "better", "worse" or "about the same" where all gains agree; "partly better", "partly worse" or "mixed" where they do not."""
-    words = {_one_word(gain, margin) for gain in gains}
-    if len(words) == 1:
-        return words.pop()
+    """The words "better", "worse" or "about the same" where all gains agree; "partly better", "partly worse" or "mixed" where they do not.
+
+    A gain that was not measured says nothing.
+    """
+    words = {_one_word(gain, margin) for gain in gains if gain.seeds}
+    if len(words) < 2:
+        return words.pop() if words else SAME
     return "mixed" if {BETTER, WORSE} <= words else "partly better" if BETTER in words else "partly worse"
 
 
-def beside(parts: Parts, methods: Sequence[str], other: str) -> str:
-    """Markdown: for each set and guidance, which methods' samples are better or worse than another's; below, what counts as a difference."""
-    lines = []
-    for guidance, task in itertools.product(GUIDANCES, parts.tasks):
-        groups: dict[str, list[str]] = {BETTER: [], SAME: [], WORSE: []}
-        for method in parts.present(methods):
-            groups[_one_word(distance_saved(parts, task, method, other, guidance), ALIKE)].append(method)
-        found = (f"{', '.join(names)} *{word} {'as' if word == SAME else 'than'} {other}*" for word, names in groups.items() if names)
-        lines.append(f"- {task}, guidance {guidance}: {'; '.join(found)}")
-    within = ", or within the 95 % interval of the difference," if _seeds(parts)[1] >= LEAST_SEEDS else ""
-    return "\n".join(lines) + f"\n\n(Less than {100 * ALIKE:.0f} % apart{within} is called the same.)"
+def seeds(parts: Parts) -> tuple[int, int]:
+    """The least and the most seeds of any method on any set."""
+    counts = parts.scores.groupby(["task", "method"]).seed.nunique()
+    return int(counts.min()), int(counts.max())
 
 
 def runs_in_words(parts: Parts) -> str:
     """What was run, and how far it is to be trusted: said once, early in a lesson."""
     sets = " and ".join(f"{RUNS[task]:,} pictures of {task}" for task in parts.tasks)
-    least, most = _seeds(parts)
+    least, most = seeds(parts)
     count = "one run (seed)" if most == 1 else f"{most} runs (seeds)" if least == most else f"{least} to {most} runs (seeds)"
     chance, intervals = "a small difference may be chance", "bars and bands are 95 % intervals"
     trust = intervals if least >= LEAST_SEEDS else f"{intervals}, and where there is none {chance}" if most >= LEAST_SEEDS else chance
@@ -141,15 +136,10 @@ def runs_in_words(parts: Parts) -> str:
 
 def seeds_in_words(parts: Parts) -> str:
     """A figure's footnote: "one seed", "3 seeds, 95 % intervals", ..."""
-    least, most = _seeds(parts)
+    least, most = seeds(parts)
     if most == 1:
         return "one seed"
     return f"{most if least == most else f'{least} to {most}'} seeds" + (", 95 % intervals" if most >= LEAST_SEEDS else "")
-
-
-def _seeds(parts: Parts) -> tuple[int, int]:
-    counts = parts.scores.groupby(["task", "method"]).seed.nunique()
-    return int(counts.min()), int(counts.max())
 
 
 def _one_word(gain: Estimate, margin: float) -> str:

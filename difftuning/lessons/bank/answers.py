@@ -9,8 +9,10 @@ import numpy as np
 from ...data.tasks import load_task
 from ...studies.banks import FAR_KIND, bank_of_far_classes
 from ..parts import KEPT, TENTHS, Parts, new_samples, old_pictures, ratio, rise_avoided
+from ..parts_words import ORDINALS, SAMPLES, longest_run, samples_in_words, stretch_in_words
 
-WITHOUT = "reconsolidation only"
+WITHOUT, OWN, REAL = "reconsolidation only", "Diff-Tuning, own labels", "bank of real pictures"
+PAIR = ("bank of noise", "Diff-Tuning")  # the control and what it is for
 BANKS = {
     "bank of noise": "random numbers with the mean and spread of latents. They take the same 6 of 32 places, at the same timesteps and with the "
     "same weight; only the content is gone",
@@ -26,7 +28,12 @@ LABELS = ("the null label", "their own labels", "neither: there is hardly a diff
 SHARES = {"hardly any of it": 0.1, "less than half": 0.5, "more than half": 0.9, "nearly all of it": np.inf}  # up to
 FRACTIONS = {"a tenth": 1 / 10, "a fifth": 1 / 5, "a quarter": 1 / 4, "a third": 1 / 3, "two fifths": 2 / 5, "half": 1 / 2,
              "three fifths": 3 / 5, "two thirds": 2 / 3, "three quarters": 3 / 4, "four fifths": 4 / 5, "nine tenths": 9 / 10}  # fmt: skip
+PROTECT = {
+    "better": "better", "partly better": "better on one of the sets", "about the same": "about as well", "worse": "less",
+    "partly worse": "less on one of the sets", "mixed": "better on one set and less on the other",
+}  # fmt: skip
 FIRST, MIDDLE = [1], [4, 5, 6]  # tenths of the chain
+CLEAR, MEET, HELD = 1.05, 1.15, 0.2  # one loss is clearly above another, lines nearly meet, a loss is held
 
 
 def banks_in_words(parts: Parts) -> str:
@@ -36,32 +43,44 @@ def banks_in_words(parts: Parts) -> str:
 
 
 def avoided_by_hand(parts: Parts) -> str:
-    """How a bar of protection comes about, on the first set of the tables."""
-    task = parts.tasks[0]
+    """How a bar of protection comes about, on one set: digits, where the tables hold it."""
+    task = parts.tasks[-1]
     without, ours = (round(ratio(parts, task, "source", method), 2) for method in (WITHOUT, "Diff-Tuning"))
     share = 100 * rise_avoided(parts, task, "Diff-Tuning", WITHOUT).mean
     return (
-        f"{task}: without a bank the loss rises to {without:.2f} times what it was, with the shipped one to {ours:.2f} times. "
+        f"Take {task}: without a bank the loss rises to {without:.2f} times what it was, with the shipped one to {ours:.2f} times. "
         f"Of a rise of {without - 1:.2f} it avoids {without - ours:.2f}, or about {share:.0f} %."
     )
 
 
+def protection_in_words(parts: Parts) -> str:
+    """What to see in the bars: the new pictures themselves, a small bank, and real pictures."""
+    own, small, noise = (_avoided(parts, name) for name in ("bank of target pictures", "bank of 100", "bank of noise"))
+    found = "protect, too" if own > KEPT else "protect nothing" if own > -KEPT else "do harm"
+    words = f"*The new pictures themselves, replayed as if they were memories, {found}.*"
+    if small > max(noise, KEPT):
+        words += " The model does not just learn the bank by heart: each of the hundred is seen some fifty times, and yet other pictures are protected."
+    return f"{words} {number_or_kind(parts)}"
+
+
 def noise_and_memories(parts: Parts) -> str:
-    """Where on the chain noise avoids how much of the rise, and what the runs say of the memories' quality."""
-    first, middle = (100 * _avoided(parts, "bank of noise", tenths) for tenths in (FIRST, MIDDLE))
-    far = "far better" if share_of_noise(parts) < SHARES["less than half"] else "better" if share_of_noise(parts) < 1 else "no better"
-    return (
-        f"Random numbers avoid {first:.0f} % of the rise in the first tenth, and {middle:.0f} % in tenths four to six. "
-        f"Memories protect {far}, and poor ones at that. {_real_ones(parts)}"
-    )
+    """Where on the chain noise avoids how much of the rise, where memories do better, and what real pictures add."""
+    first, middle = (_percent(_avoided(parts, "bank of noise", tenths)) for tenths in (FIRST, MIDDLE))
+    lines = [
+        [[ratio(parts, task, "source", name, [n]) for n in TENTHS] for name in parts.present((*PAIR, WITHOUT, REAL))] for task in parts.tasks
+    ]
+    below = longest_run([all(noise[n] > CLEAR * ours[n] for noise, ours, *_ in lines) for n in range(len(TENTHS))])
+    where = f"lie clearly below them {stretch_in_words(below)}" if below else "lie nowhere clearly below them"
+    words = f"*Random numbers avoid {first} of the rise in the first tenth, and {middle} in tenths four to six. Memories {where}.* {_real_ones(parts)}"
+    if all(max(line[-1] for line in one) < MEET * min(line[-1] for line in one) for one in lines):
+        words += " In the last tenth all lines nearly meet. Few bank pictures are trained there; whether that is the reason we do not know."
+    return words
 
 
 def _real_ones(parts: Parts) -> str:
-    if not parts.present(["bank of real pictures"]):
+    if not parts.present([REAL]):
         return "What real pictures in their place would do we have not run."
-    found = old_pictures(parts, "bank of real pictures", "Diff-Tuning")
-    words = {"better": "better still", "worse": "less", "about the same": "about as well"}
-    return f"Real pictures in their place protect {words.get(found, 'better or less, by the task')}."
+    return f"Real pictures in their place protect {PROTECT[old_pictures(parts, REAL, 'Diff-Tuning')]}."
 
 
 def share_of_memories(parts: Parts, method: str) -> float:
@@ -86,8 +105,18 @@ def noise_in_words(parts: Parts) -> str:
 
 def labels_in_words(parts: Parts) -> str:
     """Which of `LABELS` avoid more of the rise in the loss on old pictures; mean over the sets."""
-    null, own = (_avoided(parts, method) for method in ("Diff-Tuning", "Diff-Tuning, own labels"))
+    null, own = (_avoided(parts, method) for method in ("Diff-Tuning", OWN))
     return LABELS[2] if abs(own - null) < KEPT else LABELS[1] if own > null else LABELS[0]
+
+
+def labels_along_the_chain(parts: Parts) -> str:
+    """How far up the chain own labels hold the loss on old pictures, and what they do to the new samples."""
+    held = [all(ratio(parts, task, "source", OWN, [n]) < 1 + HELD for task in parts.tasks) for n in TENTHS]
+    below = held.index(False) if False in held else len(held)
+    words = f"*Replayed under their own labels, the old pictures' loss rises by less than a fifth up to the {ORDINALS[below - 1]} tenth.* " if below else ""
+    found = new_samples(parts, OWN, "Diff-Tuning")
+    pays = ": they pay for it" if found == "worse" else ""
+    return f"{words}The new samples are {SAMPLES[found]} with own labels{pays}."
 
 
 def answer_in_words(parts: Parts) -> str:
@@ -99,37 +128,30 @@ def answer_in_words(parts: Parts) -> str:
         "more than half": f"Only in part: random numbers avoid about {share} of the forgetting that memories avoid",
         "nearly all of it": "No: random numbers avoid nearly as much forgetting as memories",
     }[noise_in_words(parts)]
-    new = {
-        "better": "The new samples are even better with random numbers",
-        "worse": "The new samples, too, are better with memories",
-    }.get(new_samples(parts, "bank of noise", "Diff-Tuning"), "The new samples show no clear difference between the two")
     poor = "" if old.startswith("No") else " Poor memories help."
-    return f"**{old}.{poor} {new}.**"
+    return f"**{old}.{poor} With random numbers in their place the new samples are {samples_in_words(parts, 'bank of noise', 'Diff-Tuning')}.**"
 
 
 def number_or_kind(parts: Parts) -> str:
     """What the runs say of how many pictures a bank needs and of which classes."""
     if not parts.present(["bank as small, all classes"]):
-        return (
-            "How many pictures, and of which classes? The small banks protect less than the full one. But the bank of far classes is smaller, "
-            "too, so these runs cannot separate number from kind."
-        )
-    found = old_pictures(parts, "bank of far classes", "bank as small, all classes")
-    words = {"worse": "less: the classes count", "better": "more", "about the same": "about as much: the classes count little"}
+        return "The small banks hold fewer kinds, too, so these runs cannot separate number from kind."
+    found = PROTECT[old_pictures(parts, "bank of far classes", "bank as small, all classes")]
+    count = {"less": ": the classes count", "about as well": ": the classes count little"}.get(found, "")
+    return f"Beside as many pictures of all kinds, far classes alone protect {found}{count}."
+
+
+def coverage_and_protection(parts: Parts) -> str:
+    """What a small bank covers against what it protects."""
+    share = share_of_memories(parts, "bank of 100")
     return (
-        "How many pictures, and of which classes? Beside as many pictures of all kinds, far classes alone protect "
-        f"{words.get(found, 'differently from task to task')}."
+        f"A bank of 125 pictures covers less than a third of the source. {'Yet the' if share > 0.5 else 'The'} bank of 100 gave about "
+        f"{fraction_in_words(share)} of the protection of the thousand. Coverage describes a bank; it does not say what the bank does."
     )
 
 
-def labels_and_new_samples(parts: Parts) -> str:
-    """What own labels do to the new samples, beside the null label."""
-    found = new_samples(parts, "Diff-Tuning, own labels", "Diff-Tuning")
-    words = {
-        "better": "With own labels the new samples are better, too.",
-        "worse": "With own labels the new samples are worse: they pay for it.",
-    }
-    return words.get(found, "Own labels or the null label: the new samples show no clear difference.")
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %" if share > 0.005 else "nothing"
 
 
 def _avoided(parts: Parts, method: str, tenths: Sequence[int] = TENTHS) -> float:

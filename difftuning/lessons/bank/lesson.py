@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,8 +14,9 @@ from ...support.world import data_folder
 from ..explorers import explore, precompute
 from ..filmstrip import filmstrip
 from ..folders import empty_folder
-from ..parts import GUIDANCES, beside, ratio, read_parts, rise_avoided, runs_in_words, score
+from ..parts import ratio, read_parts, rise_avoided, runs_in_words
 from ..parts_figures import avoided_figure, loss_figure, score_figure
+from ..parts_words import beside, where_sets_differ
 from ..predictions import predict
 from .answers import (
     BANKS,
@@ -25,35 +27,47 @@ from .answers import (
     answer_in_words,
     avoided_by_hand,
     banks_in_words,
-    labels_and_new_samples,
+    coverage_and_protection,
+    labels_along_the_chain,
     labels_in_words,
     noise_and_memories,
     noise_in_words,
-    number_or_kind,
-    share_of_memories,
-    share_of_noise,
+    protection_in_words,
 )
 from .coverage import equal_shares, load_table, real_scores, scores, source_features
 from .figures import class_rows, coverage_figure
 
 if TYPE_CHECKING:
+    import pandas
+
     from ...data.tasks import Task
     from ...models.pretrained import Pretrained
     from ...training.memory_bank import MemoryBank
 
 __all__ = [
-    "BANKS", "GUIDANCES", "LABELS", "ROW_NAMES", "SHARES", "WITHOUT", "answer_in_words", "avoided_by_hand", "avoided_figure",
-    "banks_in_words", "beside", "class_rows", "coverage_figure", "data_folder", "empty_folder", "equal_shares", "explore", "extract", "filmstrip",
-    "first_of_each", "kinds_of", "labels_and_new_samples", "labels_in_words", "load_source", "load_table", "loss_figure",
-    "noise_and_memories", "noise_in_words", "number_or_kind", "pictures_of", "precompute", "predict", "ratio",
-    "read_parts", "real_scores", "rise_avoided", "runs_in_words", "score", "score_figure", "scores",
-    "share_of_memories", "share_of_noise", "source_features", "spread_evenly",
+    "BANKS", "LABELS", "ROW_NAMES", "SHARES", "WITHOUT", "answer_in_words", "avoided_by_hand", "avoided_figure", "banks_in_words", "beside",
+    "class_rows", "coverage_and_protection", "coverage_figure", "data_folder", "empty_folder", "equal_shares", "explore", "extract",
+    "filmstrip", "first_of_each", "held_by_kind", "kinds_of", "labels_along_the_chain", "labels_in_words", "load_source", "load_table",
+    "loss_figure", "noise_and_memories", "noise_in_words", "pictures_of", "precompute", "predict", "protection_in_words", "ratio",
+    "read_parts", "real_scores", "rise_avoided", "runs_in_words", "score_figure", "scores", "source_features", "spread_evenly",
+    "where_sets_differ",
 ]  # fmt: skip
 
 
 def kinds_of(source: Task) -> dict[str, str]:
     """The kind of every source class, by its name."""
     return {source.class_names[label]: kind for label, kind in source.kind_of.items()}
+
+
+def held_by_kind(bank: MemoryBank, source: Task) -> pandas.DataFrame:
+    """For each kind of the source: its pictures in the bank, its classes, and how many of these the bank holds no picture of."""
+    import pandas
+
+    kind_of, held = source.kind_of, bank.labels.tolist()
+    pictures, classes = Counter(kind_of[label] for label in held), Counter(kind_of.values())
+    missing = Counter(kind for label, kind in kind_of.items() if label not in set(held))
+    rows = {kind: (pictures[kind], classes[kind], missing[kind]) for kind in source.card["kinds"]}
+    return pandas.DataFrame.from_dict(rows, orient="index", columns=["pictures in the bank", "classes", "classes missing"])
 
 
 def first_of_each(source: Task, names: list[str]) -> tuple[Tensor, Tensor]:

@@ -6,16 +6,18 @@ that suit it best on validation pictures.  Both are scored against test pictures
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Sequence
 
 from ...studies.gains import Estimate, gain_at_own_best, loss_gain, paired_gain
+from ..parts import ALIKE
 
 if TYPE_CHECKING:
     import pandas
 
 OURS = "Diff-Tuning"
 PAPER, OWN_BEST = "the paper's protocol", "each at its own best"
-WHERE = {PAPER: "under the paper's protocol", OWN_BEST: "with each at its own best"}
+WHERE = {PAPER: "Under the paper's protocol the samples of Diff-Tuning are", OWN_BEST: "With each at its own best they are"}
+NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 BY_SOURCE = "domain"  # guidance by the untouched model, which is a method of its own
 
 
@@ -39,20 +41,28 @@ def _in_order(column: pandas.Series) -> pandas.Series:
 
 
 def in_words(gains: pandas.DataFrame, losses: pandas.DataFrame) -> str:
-    """Markdown, a line for each training set: Diff-Tuning's distance under either protocol, and its loss on held-out source pictures, against plain's."""
-    lines = []
-    for name, rows in gains.groupby("set", sort=False):
-        told = "; ".join(f"{_against_plain(gain, 'better', 'worse')} {WHERE[protocol]}" for protocol, gain in zip(rows.protocol, rows.gain))
-        own = losses[losses.set == name]
-        kept = _against_plain(loss_gain(own, OURS, "source", own.step.max()), "lower", "higher")
-        lines.append(f"- *{name}*: {told}. Its loss on the source's pictures is {kept}.")
-    if any(gain.seeds == 1 for gain in gains.gain):
-        lines.append("\nThese are single runs, so a difference may be chance.")
-    return "\n".join(lines)
+    """Markdown: on how many training sets Diff-Tuning's samples are better than plain's, a line for each protocol, and its loss on old pictures."""
+    lines = [f"- {WHERE[protocol]} {_samples(list(rows.gain))}." for protocol, rows in gains.groupby("protocol", sort=False)]
+    kept = [loss_gain(losses[losses.set == name], OURS, "source", losses[losses.set == name].step.max()) for name in gains.set.unique()]
+    kept = [round(100 * gain.mean) for gain in kept if gain.seeds]
+    lower = [percent for percent in kept if percent > 0]
+    if lower:
+        by = f"by {min(lower)} to {max(lower)} %" if min(lower) < max(lower) else f"by {lower[0]} %"
+        lines.append(f"- Its loss on old pictures is lower on {_of(len(lower), len(kept))}, {by}.")
+    alone = [gain.seeds == 1 for gain in gains.gain if gain.seeds]
+    chance = f" {'These' if all(alone) else 'Some of these'} are single runs, so a difference may be chance." if any(alone) else ""
+    return "\n".join(lines) + f"\n\n(Less than {100 * ALIKE:.0f} % apart counts as the same.{chance})"
 
 
-def _against_plain(gain: Estimate, good: str, bad: str) -> str:
-    if not gain.seeds:
-        return "not measured"
-    spread, percent = f" (± {100 * gain.half_width:.0f})" if gain.seeds > 1 else "", round(100 * gain.mean)
-    return f"{abs(percent)} %{spread} {good if percent > 0 else bad}" if percent else f"the same{spread}"
+def _samples(gains: Sequence[Estimate]) -> str:
+    """Of the sets that were measured, on how many the samples are better, worse, and neither."""
+    means = [gain.mean for gain in gains if gain.seeds]
+    better, worse = (sum(sign * mean > ALIKE for mean in means) for sign in (1, -1))
+    words = [f"better on {_of(better, len(means))}"] + [
+        f"{word} on {NUMBERS[count]}" for word, count in (("worse", worse), ("about the same", len(means) - better - worse)) if count
+    ]
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+
+
+def _of(count: int, total: int) -> str:
+    return f"all {NUMBERS[total]}" if count == total else f"{NUMBERS[count]} of {NUMBERS[total]} sets"

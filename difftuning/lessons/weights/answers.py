@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..parts import ALIKE, GUIDANCES, KEPT, distance_saved, new_samples, old_pictures, ratio, score
+from ..parts import ALIKE, GUIDANCES, TENTHS, distance_saved, ratio, score
+from ..parts_words import MEANT, kept_in_words, longest_run, samples_in_words, stretch_in_words
 
 if TYPE_CHECKING:
     from ..parts import Parts
@@ -19,21 +20,9 @@ CURVES = {
     "retention only": "With a bank, and new pictures at all t alike,",
     "weightings swapped": "With the curves swapped",
 }
-NEW = {
-    "better": "the new samples get better", "partly better": "the new samples get better in some settings and no worse in the others",
-    "about the same": "the new samples stay about as good", "worse": "the new samples get worse",
-    "partly worse": "the new samples get worse in some settings and no better in the others",
-    "mixed": "the new samples get better in some settings and worse in others",
-}  # fmt: skip
-OLD = {
-    "better": "more of the old is kept", "partly better": "more of the old is kept in some settings", "about the same": "no more of the old is kept",
-    "worse": "less of the old is kept", "partly worse": "less of the old is kept in some settings", "mixed": "the old is kept better or worse by the task",
-}  # fmt: skip
-
-
-BOLD_NEW = {"better": "get better than plain's", "about the same": "get about as good as plain's", "worse": "get worse than plain's"}
-UNSURE = "differ from plain's in some settings alone"
-BOLD_OLD = {"better": "more of the old is still kept", "about the same": "no more of the old is kept", "worse": "less of the old is kept"}
+RISING, BANKED = ("reconsolidation only", "Diff-Tuning"), ("retention only", "Diff-Tuning", "weightings swapped")
+HEAVY, LIGHT = "Diff-Tuning, weight 1", "Diff-Tuning"
+CLOSE = 0.02  # two losses nearer than this are called alike
 
 
 def swapped_in_words(parts: Parts) -> str:
@@ -46,27 +35,52 @@ def swapped_in_words(parts: Parts) -> str:
 
 def heavier_in_words(parts: Parts) -> str:
     """Which of `HEAVIER` the scores say about bank weight 1 beside 0.1: the mean over sets and ways of guidance."""
-    saved = _saved(parts, "Diff-Tuning, weight 1", "Diff-Tuning")
+    saved = _saved(parts, HEAVY, LIGHT)
     return HEAVIER[1] if abs(saved) < ALIKE else HEAVIER[0] if saved > 0 else HEAVIER[2]
 
 
-def does_both(parts: Parts) -> list[str]:
-    """Those of `CURVES` whose new samples are better than plain fine-tuning's, and which keep more of the old."""
-    return [method for method in CURVES if new_samples(parts, method) == old_pictures(parts, method) == "better"]
+def losses_in_words(parts: Parts) -> str:
+    """What to see in the losses of plain fine-tuning and `CURVES`: who learns the noise end, and where a bank protects."""
+    old = [{name: [ratio(parts, task, "source", name, [n]) for n in TENTHS] for name in ("plain", *CURVES)} for task in parts.tasks]
+    below = longest_run(
+        [all(max(one[name][n] for name in BANKED) < min(line[n] for name, line in one.items() if name not in BANKED) for one in old)
+         for n in range(len(TENTHS))]
+    )  # fmt: skip
+    right = f"the three methods with a bank lie below the two without {stretch_in_words(below)}" if below else "the lines with a bank and without cross"
+    words = f"*Left, new pictures: {_noise_end(parts)}. Right, old pictures: {right}.*"
+    if least_kept_last(parts, "weightings swapped"):
+        words += " With the curves swapped many bank pictures are trained in the last tenth, and yet most is lost there; these runs cannot say why."
+    return words
+
+
+def heavier_along_the_chain(parts: Parts) -> str:
+    """What bank weight 1 does to the old pictures, and where along the chain to the loss on new ones, beside 0.1."""
+    losses = [[[ratio(parts, task, "target", name, [n]) for name in (HEAVY, LIGHT)] for n in TENTHS] for task in parts.tasks]
+    lower, higher = (
+        longest_run([all(sign * np.log(one[n][0] / one[n][1]) > CLOSE for one in losses) for n in range(len(TENTHS))]) for sign in (-1, 1)
+    )
+    found = [f"{word} {stretch_in_words(where)}" for word, where in (("lower", lower), ("higher", higher)) if where]
+    sets = " of both sets" if len(parts.tasks) > 1 else ""
+    loss = f"The loss on new pictures{sets} is {' and '.join(found)}" if found else f"The loss on new pictures{sets} hardly changes"
+    return f"*With weight 1, light blue, {kept_in_words(parts, HEAVY, LIGHT)} than with weight 0.1.* {loss}."
+
+
+def picked_or_multiplied(parts: Parts) -> str:
+    """Whether multiplying the loss gives other samples than picking t."""
+    return f"*Beside picking (blue), the samples of multiplying (purple) are {samples_in_words(parts, 'weighted, not sampled', LIGHT)}.*"
 
 
 def answer_in_words(parts: Parts) -> str:
     """The lesson's answer in Markdown: one bold sentence, and a line for each of `CURVES`, beside plain fine-tuning."""
-    old = old_pictures(parts, "reconsolidation only")
-    without_bank = f"{BOLD_OLD.get(old, OLD[old])} than under plain fine-tuning"
-    without_rise, swapped = (BOLD_NEW.get(new_samples(parts, method), UNSURE) for method in ("retention only", "weightings swapped"))
+    without_rise, swapped = (samples_in_words(parts, method) for method in ("retention only", "weightings swapped"))
     if worst_of_all(parts, "weightings swapped"):
-        swapped = "get worst of all"
+        swapped = "the worst of all"
     bold = (
-        f"Drop the bank, and {without_bank}; drop the rising curve, and the new samples {without_rise}; swap the two, and they {swapped}."
+        f"Beside plain fine-tuning: drop the bank, and {kept_in_words(parts, 'reconsolidation only')}; drop the rising curve, and the new samples "
+        f"are {without_rise}; swap the two, and they are {swapped}."
     )
-    lines = (f"- {words} {NEW[new_samples(parts, method)]}, and {_kept(parts, method)}." for method, words in CURVES.items())
-    return f"**{bold}**\n\nBeside plain fine-tuning, method by method:\n\n" + "\n".join(lines) + f"\n\n{_what_kept_means()}"
+    lines = (f"- {words} the new samples are {samples_in_words(parts, method)}, and {_kept(parts, method)}." for method, words in CURVES.items())
+    return f"**{bold}**\n\nMethod by method:\n\n" + "\n".join(lines) + f"\n\n{MEANT}"
 
 
 def worst_of_all(parts: Parts, method: str) -> bool:
@@ -81,24 +95,32 @@ def worst_of_all(parts: Parts, method: str) -> bool:
 
 def least_kept_last(parts: Parts, method: str) -> bool:
     """Is the loss on old pictures in the last tenth highest after this method, among plain fine-tuning and `CURVES`, in every set?"""
-    others = [name for name in ("plain", *CURVES) if name != method]
-    last = {name: [ratio(parts, task, "source", name, [10]) for task in parts.tasks] for name in (method, *others)}
-    return all(mine > max(last[name][n] for name in others) for n, mine in enumerate(last[method]))
+    return all(max(last, key=last.__getitem__) == method for last in _last_tenth(parts, "source"))
+
+
+def _noise_end(parts: Parts) -> str:
+    """Which methods have learned the last tenth of the chain least and most."""
+    last = _last_tenth(parts, "target")
+    least = {max(one, key=one.__getitem__) for one in last}
+    most = all(set(sorted(one, key=one.__getitem__)[:2]) == set(RISING) for one in last)
+    known = [
+        *(["the swapped method has learned least"] if least == {"weightings swapped"} else []),
+        *(["the two with a rising curve have learned most"] if most else []),
+    ]
+    return f"in the last tenth {' and '.join(known)}" if known else "no method stands out at the noise end of both sets"
+
+
+def _last_tenth(parts: Parts, data: str) -> list[dict[str, float]]:
+    return [{name: ratio(parts, task, data, name, [TENTHS[-1]]) for name in ("plain", *CURVES)} for task in parts.tasks]
 
 
 def _kept(parts: Parts, method: str) -> str:
-    found = old_pictures(parts, method)
-    last = ", on average, though in the last tenth least of all" if found == "better" and least_kept_last(parts, method) else ""
-    return OLD[found] + last
-
-
-def _what_kept_means() -> str:
-    return (
-        "(*More is kept*: in the right panel the loss rises less than under plain fine-tuning, as a mean over the chain, by "
-        f"{100 * KEPT:.0f} % of that rise at least. New samples less than {100 * ALIKE:.0f} % apart count as equally good.)"
-    )
+    found = kept_in_words(parts, method)
+    last = ", on average, though in the last tenth least of all" if found.startswith("more") and least_kept_last(parts, method) else ""
+    return found + last
 
 
 def _saved(parts: Parts, method: str, other: str) -> float:
-    """log(other's distance / the method's), the mean over sets and ways of guidance."""
-    return float(np.mean([distance_saved(parts, task, method, other, guidance).mean for task in parts.tasks for guidance in GUIDANCES]))
+    """log(other's distance / the method's), the mean over the sets and ways of guidance that were measured."""
+    gains = [distance_saved(parts, task, method, other, guidance) for task in parts.tasks for guidance in GUIDANCES]
+    return float(np.mean([gain.mean for gain in gains if gain.seeds]))

@@ -87,12 +87,12 @@ def spread(distribution: Tensor, count: int) -> np.ndarray:
 
 
 def picks_figure(picks: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
-    """A panel for "target" and "bank"; a bar for each schedule, cut by how much of the picture is known where t falls."""
+    """A panel for "target" and "bank"; a bar for each setting, cut by how much of the picture is known where t falls."""
     with theme():
-        figure = Strip(figsize=(9.6, 2.7), layout="constrained")
+        figure = Strip(figsize=(9.6, 1.7 + 0.5 * len(next(iter(picks.values())))), layout="constrained")
         axes = figure.subplots(1, len(picks), sharey=True, squeeze=False)[0]
-    for axis, (role, schedules) in zip(axes, picks.items()):
-        for place, parts in enumerate(schedules.values()):
+    for axis, (role, settings) in zip(axes, picks.items()):
+        for place, parts in enumerate(settings.values()):
             left = 0.0
             for colour, part in zip(SHADES, parts):
                 axis.barh(place, 100 * part, left=left, height=0.62, color=colour, edgecolor="white")
@@ -109,17 +109,17 @@ def picks_figure(picks: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
                     )
                 left += 100 * part
         axis.set(xlim=(0, 100), title=SETS[role], xlabel="share of the pictures (%)")
-        axis.set_yticks(range(len(schedules)), list(schedules), fontsize=11)
+        axis.set_yticks(range(len(settings)), list(settings), fontsize=11)
         axis.grid(False)
     axes[0].invert_yaxis()
     handles = [axes[0].barh(0, 0, color=colour, label=name) for colour, name in zip(SHADES, BINS)]
     figure.legend(handles=handles, title="known of the picture at that t", loc="outside lower center", ncols=4, fontsize=10, frameon=False)
     found = (
         f"{SETS[role]}, {name}: " + ", ".join(f"{100 * part:.0f} % where {words} is known" for part, words in zip(parts, BINS))
-        for role, schedules in picks.items()
-        for name, parts in schedules.items()
+        for role, settings in picks.items()
+        for name, parts in settings.items()
     )
-    return describe(figure, f"The same distributions of t on two schedules, by how much of the picture is known. {'; '.join(found)}.")
+    return describe(figure, f"Where the picked timesteps fall, by how much of the picture is known. {'; '.join(found)}.")
 
 
 def length_curves(timesteps: Tensor, squares: Mapping[str, Tensor]) -> Figure:

@@ -18,10 +18,11 @@ from ...training.streams import training_streams
 from ..exercises import grade
 from ..explorers import explore, precompute
 from ..filmstrip import filmstrip
-from ..parts import GUIDANCES, beside, ratio, read_parts, rise_avoided, runs_in_words, score
+from ..parts import ratio, read_parts, runs_in_words
 from ..parts_figures import loss_figure, samples_figure, score_figure
+from ..parts_words import beside, where_sets_differ
 from ..predictions import predict
-from .answers import answer_in_words, does_both, heavier_in_words, least_kept_last, swapped_in_words, worst_of_all
+from .answers import answer_in_words, heavier_along_the_chain, heavier_in_words, losses_in_words, picked_or_multiplied, swapped_in_words
 from .balance import balance, two_families
 from .dashboard import weights_explorer
 from .figures import chain_figure, length_curves, picks_figure, weightings_figure
@@ -33,11 +34,11 @@ if TYPE_CHECKING:
     from ...models.pretrained import Pretrained
 
 __all__ = [
-    "GUIDANCES", "answer_in_words", "balance", "beside", "chain_figure", "does_both", "explore", "filmstrip",
-    "first_picture", "grade", "gradient_lengths", "heavier_in_words", "known_share", "length_curves", "least_kept_last", "load_source", "loss_figure",
-    "moment_ratio", "picks_by_known_share", "picks_figure", "precompute", "predict", "ratio",
-    "read_parts", "rise_avoided", "runs_in_words", "samples_figure", "scaled_schedule", "score", "score_figure", "spread_evenly",
-    "strip", "swapped_in_words", "two_families", "weightings_figure", "weights_explorer", "worst_of_all",
+    "answer_in_words", "balance", "beside", "chain_figure", "explore", "filmstrip", "first_picture", "grade", "gradient_lengths",
+    "heavier_along_the_chain", "heavier_in_words", "known_share", "length_curves", "load_source", "loss_figure", "losses_in_words",
+    "moment_ratio", "picked_or_multiplied", "picks_by_known_share", "picks_figure", "precompute", "predict", "ratio", "read_parts",
+    "runs_in_words", "samples_figure", "scaled_schedule", "score_figure", "spread_evenly", "strip", "swapped_in_words", "two_families",
+    "weightings_figure", "weights_explorer", "where_sets_differ",
 ]  # fmt: skip
 
 
