@@ -5,7 +5,21 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Callable, Sequence
 
-from .parts import ALIKE, BETTER, GUIDANCES, KEPT, LEAST_SEEDS, SAME, WORSE, Parts, distance_saved, in_a_word, new_samples, old_pictures, seeds
+from .parts import (
+    ALIKE,
+    BETTER,
+    GUIDANCES,
+    KEPT,
+    LEAST_SEEDS,
+    SAME,
+    WORSE,
+    Parts,
+    distance_saved,
+    in_a_word,
+    new_samples,
+    old_pictures,
+    seeds,
+)
 
 if TYPE_CHECKING:
     from ..studies.gains import Estimate

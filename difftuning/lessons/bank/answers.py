@@ -47,10 +47,10 @@ def avoided_by_hand(parts: Parts) -> str:
     task = parts.tasks[-1]
     without, ours = (round(ratio(parts, task, "source", method), 2) for method in (WITHOUT, "Diff-Tuning"))
     share = 100 * rise_avoided(parts, task, "Diff-Tuning", WITHOUT).mean
-    return (
-        f"Take {task}: without a bank the loss rises to {without:.2f} times what it was, with the shipped one to {ours:.2f} times. "
-        f"Of a rise of {without - 1:.2f} it avoids {without - ours:.2f}, or about {share:.0f} %."
-    )
+    rises = f"Take {task}: without a bank the loss rises to {without:.2f} times what it was, with the shipped one to {ours:.2f} times."
+    if ours >= without:
+        return f"{rises} It avoids nothing of the rise."
+    return f"{rises} Of a rise of {without - 1:.2f} it avoids {without - ours:.2f}, or about {share:.0f} %."
 
 
 def protection_in_words(parts: Parts) -> str:
@@ -67,7 +67,8 @@ def noise_and_memories(parts: Parts) -> str:
     """Where on the chain noise avoids how much of the rise, where memories do better, and what real pictures add."""
     first, middle = (_percent(_avoided(parts, "bank of noise", tenths)) for tenths in (FIRST, MIDDLE))
     lines = [
-        [[ratio(parts, task, "source", name, [n]) for n in TENTHS] for name in parts.present((*PAIR, WITHOUT, REAL))] for task in parts.tasks
+        [[ratio(parts, task, "source", name, [n]) for n in TENTHS] for name in parts.present((*PAIR, WITHOUT, REAL))]
+        for task in parts.tasks
     ]
     below = longest_run([all(noise[n] > CLEAR * ours[n] for noise, ours, *_ in lines) for n in range(len(TENTHS))])
     where = f"lie clearly below them {stretch_in_words(below)}" if below else "lie nowhere clearly below them"
@@ -113,7 +114,11 @@ def labels_along_the_chain(parts: Parts) -> str:
     """How far up the chain own labels hold the loss on old pictures, and what they do to the new samples."""
     held = [all(ratio(parts, task, "source", OWN, [n]) < 1 + HELD for task in parts.tasks) for n in TENTHS]
     below = held.index(False) if False in held else len(held)
-    words = f"*Replayed under their own labels, the old pictures' loss rises by less than a fifth up to the {ORDINALS[below - 1]} tenth.* " if below else ""
+    words = (
+        f"*Replayed under their own labels, the old pictures' loss rises by less than a fifth up to the {ORDINALS[below - 1]} tenth.* "
+        if below
+        else ""
+    )
     found = new_samples(parts, OWN, "Diff-Tuning")
     pays = ": they pay for it" if found == "worse" else ""
     return f"{words}The new samples are {SAMPLES[found]} with own labels{pays}."

@@ -58,11 +58,13 @@ def _samples(gains: Sequence[Estimate]) -> str:
     """Of the sets that were measured, on how many the samples are better, worse, and neither."""
     means = [gain.mean for gain in gains if gain.seeds]
     better, worse = (sum(sign * mean > ALIKE for mean in means) for sign in (1, -1))
-    words = [f"better on {_of(better, len(means))}"] + [
-        f"{word} on {NUMBERS[count]}" for word, count in (("worse", worse), ("about the same", len(means) - better - worse)) if count
-    ]
+    counts = {"better": better, "worse": worse, "about the same": len(means) - better - worse}
+    words = [f"{word} on {NUMBERS[count]}" for word, count in counts.items() if count]
+    words[0] = next(f"{word} on {_of(count, len(means))}" for word, count in counts.items() if count)
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
 
 
 def _of(count: int, total: int) -> str:
+    if total == 1:
+        return "the one set"
     return f"all {NUMBERS[total]}" if count == total else f"{NUMBERS[count]} of {NUMBERS[total]} sets"

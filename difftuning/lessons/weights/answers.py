@@ -46,7 +46,11 @@ def losses_in_words(parts: Parts) -> str:
         [all(max(one[name][n] for name in BANKED) < min(line[n] for name, line in one.items() if name not in BANKED) for one in old)
          for n in range(len(TENTHS))]
     )  # fmt: skip
-    right = f"the three methods with a bank lie below the two without {stretch_in_words(below)}" if below else "the lines with a bank and without cross"
+    right = (
+        f"the three methods with a bank lie below the two without {stretch_in_words(below)}"
+        if below
+        else "the lines with a bank and without cross"
+    )
     words = f"*Left, new pictures: {_noise_end(parts)}. Right, old pictures: {right}.*"
     if least_kept_last(parts, "weightings swapped"):
         words += " With the curves swapped many bank pictures are trained in the last tenth, and yet most is lost there; these runs cannot say why."
@@ -79,7 +83,9 @@ def answer_in_words(parts: Parts) -> str:
         f"Beside plain fine-tuning: drop the bank, and {kept_in_words(parts, 'reconsolidation only')}; drop the rising curve, and the new samples "
         f"are {without_rise}; swap the two, and they are {swapped}."
     )
-    lines = (f"- {words} the new samples are {samples_in_words(parts, method)}, and {_kept(parts, method)}." for method, words in CURVES.items())
+    lines = (
+        f"- {words} the new samples are {samples_in_words(parts, method)}, and {_kept(parts, method)}." for method, words in CURVES.items()
+    )
     return f"**{bold}**\n\nMethod by method:\n\n" + "\n".join(lines) + f"\n\n{MEANT}"
 
 
@@ -107,7 +113,7 @@ def _noise_end(parts: Parts) -> str:
         *(["the swapped method has learned least"] if least == {"weightings swapped"} else []),
         *(["the two with a rising curve have learned most"] if most else []),
     ]
-    return f"in the last tenth {' and '.join(known)}" if known else "no method stands out at the noise end of both sets"
+    return f"in the last tenth {' and '.join(known)}" if known else "no method stands out in the last tenth"
 
 
 def _last_tenth(parts: Parts, data: str) -> list[dict[str, float]]:

@@ -1,0 +1,124 @@
+"""Words of lessons 04 and 05: they follow the tables, and read well for one set or both, with one to three seeds, whatever the runs say."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from difftuning.lessons import parts_words as words
+from difftuning.lessons.bank import answers as bank
+from difftuning.lessons.parts import RUNS, Parts, read_parts, runs_in_words
+from difftuning.lessons.weights import answers as weights
+
+pd = pytest.importorskip("pandas")
+
+
+def made_parts(distances, tasks=tuple(RUNS), rises=()):
+    """One seed: Frechet distances under both guidances by set and method, and the rise in the loss on old pictures by method."""
+    scores = [
+        {"task": task, "method": method, "seed": 0, "guidance": guidance, "fid": fid}
+        for task, by_method in distances.items() for method, pair in by_method.items() for guidance, fid in zip(("1", "1.5"), pair)
+    ]  # fmt: skip
+    losses = [
+        {"task": task, "data": "source", "method": method, "seed": 0, "tenth": tenth, "before": 1.0, "after": 1 + rise}
+        for task in tasks for method, rise in dict(rises).items() for tenth in range(1, 11)
+    ]  # fmt: skip
+    return Parts(pd.DataFrame(scores), pd.DataFrame(losses))
+
+
+DISTANCES = {"footwear": {"plain": (2, 2), "Diff-Tuning": (1, 2.01)}, "digits": {"plain": (2, 2), "Diff-Tuning": (3, 1)}}
+RISES = {"plain": 0.6, "Diff-Tuning": 0.3}
+
+
+def test_every_set_and_guidance_has_its_row():
+    table = words.beside(made_parts(DISTANCES, rises=RISES | {"bank of noise": 0.5}), ["Diff-Tuning", "bank of noise", "plain"], "plain")
+    assert table.splitlines() == [
+        "| samples beside those of plain | better | about the same | worse |",
+        "|---|---|---|---|",
+        "| footwear, guidance 1 | Diff-Tuning | plain | – |",
+        "| footwear, guidance 1.5 | – | Diff-Tuning; plain | – |",
+        "| digits, guidance 1 | – | plain | Diff-Tuning |",
+        "| digits, guidance 1.5 | Diff-Tuning | plain | – |",
+        "",
+        "(Less than 5 % apart is called the same.)",
+    ]
+
+
+def test_with_three_seeds_the_interval_counts_too():
+    parts = made_parts(DISTANCES, rises=RISES)
+    parts = Parts(pd.concat([parts.scores.assign(seed=seed) for seed in range(3)]), parts.losses)
+    assert words.beside(parts, ["Diff-Tuning"], "plain").endswith("or within the 95 % interval of the difference, is called the same.)")
+
+
+def test_sets_that_disagree_are_told_apart_and_others_are_not():
+    parts = made_parts(DISTANCES, rises=RISES)
+    assert words.where_sets_differ(parts, lambda one: "better") == ""
+    assert words.where_sets_differ(parts, lambda one: f"on {one.tasks[0]}") == " (footwear: on footwear; digits: on digits.)"
+    assert words.where_sets_differ(words.of_set(parts, "digits"), lambda one: f"on {one.tasks[0]}") == ""
+
+
+def test_words_hold_for_every_setting():
+    parts = made_parts(DISTANCES, rises=RISES)
+    assert words.samples_in_words(parts, "Diff-Tuning") == "better in some settings and worse in others"
+    assert words.samples_in_words(words.of_set(parts, "footwear"), "Diff-Tuning") == "better in some settings and no worse in the others"
+    assert words.kept_in_words(parts, "Diff-Tuning") == "more of the old is kept"
+    assert words.kept_in_words(parts, "plain", "Diff-Tuning") == "less of the old is kept"
+
+
+@pytest.mark.parametrize(
+    "holds, stretch, told",
+    [
+        ([1, 1, 0, 1, 1, 1, 0, 0, 0, 0], [4, 5, 6], "from the fourth to the sixth tenth"),
+        ([1, 1, 0, 0, 0, 0, 0, 0, 1, 1], [1, 2], "from the first to the second tenth"),
+        ([0] * 9 + [1], [10], "in the last tenth"),
+        ([1] * 10, list(range(1, 11)), "all along the chain"),
+        ([0] * 10, [], "nowhere"),
+    ],
+)
+def test_the_longest_stretch_of_the_chain_is_found_and_told(holds, stretch, told):
+    found = words.longest_run([bool(held) for held in holds])
+    assert found == stretch and words.stretch_in_words(found) == told
+
+
+def stand_in(tasks, seeds, generator, spread):
+    """The committed runs of digits, for each of these sets and seeds; distances, losses and rises disturbed at random, method by method."""
+    scores, losses = (table[(table.task == "digits") & (table.seed == 0)] for table in read_parts()[:2])
+    made = []
+    for table, value, keys in ((scores, "fid", ["method", "guidance"]), (losses, "after", ["method", "data"])):
+        rows = [table.assign(task=task, seed=seed) for task in tasks for seed in range(seeds)]
+        for one in rows:
+            groups = one.groupby(keys).ngroup()
+            factor = np.exp(spread * generator.standard_normal(groups.max() + 1))[groups]
+            one[value] = one[value] * factor * np.exp(0.02 * generator.standard_normal(len(one)))
+        made.append(pd.concat(rows))
+    return Parts(*made, dict.fromkeys(tasks, 0.5))
+
+
+def said(parts):
+    """All that lessons 04 and 05 write by code."""
+    for answer, choices in (
+        (weights.swapped_in_words, weights.SWAPPED), (weights.heavier_in_words, weights.HEAVIER), (bank.noise_in_words, bank.SHARES),
+        (bank.labels_in_words, bank.LABELS),
+    ):  # fmt: skip
+        assert answer(parts) in choices
+        yield f"Answer: {answer(parts)}.{words.where_sets_differ(parts, answer)}"
+    for sentence in (
+        runs_in_words, weights.losses_in_words, weights.answer_in_words, weights.heavier_along_the_chain, weights.picked_or_multiplied,
+        bank.banks_in_words, bank.avoided_by_hand, bank.protection_in_words, bank.noise_and_memories, bank.answer_in_words,
+        bank.labels_along_the_chain, bank.coverage_and_protection,
+    ):  # fmt: skip
+        yield sentence(parts)
+    yield words.beside(parts, list(bank.BANKS), bank.WITHOUT)
+    yield words.beside(parts, ["Diff-Tuning"], "reconsolidation only")
+
+
+@pytest.mark.parametrize("tasks", [("digits",), ("footwear", "digits")], ids=len)
+@pytest.mark.parametrize("seeds, spread", [(1, 0.3), (2, 0.05), (3, 0.3)])
+def test_every_sentence_is_whole_whatever_the_runs_say(tasks, seeds, spread):
+    for text in said(stand_in(tasks, seeds, np.random.default_rng(seeds), spread)):
+        assert not re.search(r"nan|inf\b|None|  |\.\.|\. \.| ,| \.|[,:;]\.|-\d+ %", text), text
+        assert text.count("**") in (0, 2) and text.replace("**", "").count("*") % 2 == 0 and text.rstrip("*)").endswith((".", "?")), text
+        if len(tasks) == 1:
+            assert "footwear" not in text and "sets" not in text.replace("training sets", ""), text
