@@ -90,9 +90,12 @@ def loss_saved(parts: Parts, task: str, method: str, other: str) -> Estimate:
     return estimate((theirs - ours).dropna().to_numpy())
 
 
-def rise_avoided(parts: Parts, task: str, method: str, other: str, tenths: Sequence[int] = TENTHS) -> Estimate:
-    """The share of another method's rise in the loss on old pictures that this one avoids, seed by seed; the rise is its mean over these tenths."""
-    ours, theirs = (np.exp(_log_ratios(parts, task, "source", name, tenths)) - 1 for name in (method, other))
+def rise_avoided(parts: Parts, task: str, method: str, other: str, tenths: Sequence[int] = TENTHS, least: float = -np.inf) -> Estimate:
+    """The share of another method's rise in the loss on old pictures that this one avoids, seed by seed; the rise is its mean over these tenths.
+
+    `least`: a smaller rise counts as this one, for a share of next to nothing says nothing.
+    """
+    ours, theirs = ((np.exp(_log_ratios(parts, task, "source", name, tenths)) - 1).clip(least) for name in (method, other))
     return estimate((1 - ours / theirs).dropna().to_numpy())
 
 
@@ -102,9 +105,9 @@ def new_samples(parts: Parts, method: str, other: str = "plain") -> str:
     return in_a_word((distance_saved(parts, task, method, other, guidance) for task, guidance in cells), ALIKE)
 
 
-def old_pictures(parts: Parts, method: str, other: str = "plain") -> str:
-    """Are old pictures kept better than under another method?  See `in_a_word`."""
-    return in_a_word((rise_avoided(parts, task, method, other) for task in parts.tasks), KEPT)
+def old_pictures(parts: Parts, method: str, other: str = "plain", least: float = -np.inf) -> str:
+    """Are old pictures kept better than under another method?  See `in_a_word`, and `rise_avoided` for `least`."""
+    return in_a_word((rise_avoided(parts, task, method, other, least=least) for task in parts.tasks), KEPT)
 
 
 def in_a_word(gains: Iterable[Estimate], margin: float) -> str:

@@ -1,7 +1,7 @@
 """The study "adapters": what training few weights does, and what Diff-Tuning does on top, each in two words.
 
-New samples are judged by their Frechet distance in every set and under both ways of guidance, old pictures by the held-out loss
-on the source in every set.
+New samples are judged by their Frechet distance in every set and under both ways of guidance, old pictures by the share of the
+other's rise in their held-out loss that is avoided in every set.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ...studies.methods import ADAPTED
-from ..parts import ALIKE, BETTER, SAME, WORSE, Parts, in_a_word, loss_saved, new_samples
+from ..parts import BETTER, SAME, WORSE, Parts, new_samples, old_pictures
 from .memory import FULL
 
 ENDING = " + Diff-Tuning"
 NAMES = [method for method in ADAPTED if not method.endswith(ENDING)]
+LEAST_RISE = 0.05  # of the loss on old pictures: a smaller one counts as this
 HELPED, TRADE, UNCHANGED, HARMED = "helped", "a trade", "no difference", "harmed"
 
 
@@ -44,7 +45,7 @@ class Compared(NamedTuple):
 
 def compared(parts: Parts, method: str, other: str) -> Compared:
     """New samples and old pictures of one method beside another's."""
-    return Compared(new_samples(parts, method, other), in_a_word((loss_saved(parts, task, method, other) for task in parts.tasks), ALIKE))
+    return Compared(new_samples(parts, method, other), old_pictures(parts, method, other, LEAST_RISE))
 
 
 def beside_full(parts: Parts, name: str) -> Compared:

@@ -1,4 +1,4 @@
-"""The exercises of lesson 07: a LoRA layer of one's own, held against peft's, and the bytes that a training needs."""
+"""The exercises of lesson 07: a LoRA layer of one's own, held against peft's, and the share of a rise that is avoided."""
 
 from __future__ import annotations
 
@@ -13,16 +13,28 @@ from ..exercises import Grade, compare, exercise, written
 
 INPUTS, OUTPUTS = 160, 96  # all sizes differ, so that a shape tells which factor it is
 CASES = [(8, 8.0), (4, 12.0), (16, 4.0)]  # rank, alpha
-TRAININGS = [(3_065_632, 3_065_632), (3_096_352, 190_880), (674_834_720, 1_642_784)]  # all weights, and those trained
+LOSSES = [
+    (0.5, 0.9, 0.6),
+    (0.4, 0.5, 0.5),
+    (0.25, 0.5, 0.2),
+    (0.2, 0.3, 0.35),
+]  # on old pictures: before, after plain tuning, after a method
 
 
 @exercise("LoRA layer")
 def lora_layer(answer: Callable) -> Grade:
     """answer(layer, rank, alpha) -> a module that starts as the layer, trains two factors alone, and computes what peft's does."""
-    for case, (rank, alpha) in enumerate(CASES):
-        graded = _one_layer(answer, rank, alpha, case)
-        if not graded.passed:
-            return graded
+    if isinstance(answer, nn.Module):
+        return Grade(False, "hand over your class itself, not a layer that it has made")
+    try:
+        for case, (rank, alpha) in enumerate(CASES):
+            graded = _one_layer(answer, rank, alpha, case)
+            if not graded.passed:
+                return graded
+    except NotImplementedError:
+        return Grade(False, "not written yet: fill in both methods of the class")
+    except Exception as error:  # the reader's, to be read on one line
+        return Grade(False, f"your class raised {type(error).__name__}: {error}")
     return Grade(True, f"{graded.message}: the numbers of peft's layer, in {len(CASES)} ranks and scales")
 
 
@@ -95,19 +107,25 @@ def _by_peft(layer: nn.Linear, x: Tensor, a: Tensor, b: Tensor, alpha: float) ->
     return (model(x) - layer(x)).detach()
 
 
-@exercise("training bytes")
-def training_bytes(answer: Callable) -> Grade:
-    """answer(weights, trained) -> bytes in float32 of weights, gradients, Adam's moments and the moving average."""
-    found = [answer(*case) for case in TRAININGS]
+@exercise("rise avoided")
+def rise_avoided(answer: Callable) -> Grade:
+    """answer(before, plain, method) -> the share of plain tuning's rise in the loss that a method avoids; the first is the loss before tuning."""
+    found = [answer(*case) for case in LOSSES]
     written(*found)
-    expected = torch.tensor([4 * (weights + 4 * trained) for weights, trained in TRAININGS], dtype=torch.float64)
-    graded = compare(
-        torch.tensor(found, dtype=torch.float64),
-        expected,
-        place=lambda n: "{:,} weights, {:,} trained".format(*TRAININGS[n]),
-        separate=True,
-    )
-    without = torch.tensor([4 * (weights + 3 * trained) for weights, trained in TRAININGS], dtype=torch.float64)
-    if not graded.passed and torch.allclose(torch.tensor(found, dtype=torch.float64), without):
-        return Grade(False, f"{graded.message}; the moving average is missing")
-    return graded
+    found = torch.tensor(found, dtype=torch.float64)
+    before, plain, method = torch.tensor(LOSSES, dtype=torch.float64).T
+    graded = compare(found, 1 - (method - before) / (plain - before), place=lambda n: "before {}, plain {}, method {}: the share".format(*LOSSES[n]),
+                     separate=True)  # fmt: skip
+    if graded.passed:
+        return graded
+    mistakes = {
+        "that compares the losses themselves: subtract the loss before tuning from both first": 1 - method / plain,
+        "that is the share of the rise that is left; what is avoided is the rest": (method - before) / (plain - before),
+        "that is the difference alone: divide it by plain tuning's rise": plain - method,
+        "that divides by the loss before tuning: divide by plain tuning's rise": (plain - method) / before,
+        "a share may lie below 0 or above 1, where a method forgets more than plain tuning or gets better": (
+            ((plain - method) / (plain - before)).clamp(0, 1)
+        ),
+    }
+    hints = [hint for hint, wrong in mistakes.items() if torch.allclose(found, wrong, rtol=1e-3, atol=1e-6)]
+    return Grade(False, "; ".join([graded.message, *hints[:1]]))

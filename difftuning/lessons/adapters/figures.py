@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Mapping
+from typing import TYPE_CHECKING, Mapping, Sequence
 
 import numpy as np
 
-from ..figures import Figure, describe, theme
+from ..figures import Figure, describe, picture_rows, theme
 from ..filmstrip import Strip
 from ..labels import Label, along, place_labels
 from ..parts import GUIDANCES, LEAST_SEEDS, RUNS, Parts, ratios, score, seeds_in_words
+from ..tuning.plane import LOSS, STEPS, Study, View, path, place, set_name
 from .effects import measured, pair
 from .memory import FULL, Memory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from torch import Tensor
 
 PARTS = {
     "weights": "0.75",
@@ -49,8 +51,8 @@ def memory_figure(found: Mapping[str, Mapping[str, Memory]]) -> Figure:
             widths = np.array([getattr(memories[name], part) for name in names]) / size
             axis.barh(names, widths, left=left, color=colour, height=0.68, label=part)
             left += widths
-        for place, total in enumerate(left):
-            axis.text(total + 0.012 * left.max(), place, f"{total:.0f}", va="center", fontsize=10)
+        for height, total in enumerate(left):
+            axis.text(total + 0.012 * left.max(), height, f"{total:.0f}", va="center", fontsize=10)
         axis.set_title(title, fontsize=12)
         axis.set_xlabel(unit, fontsize=11)
         axis.set_xlim(0, 1.1 * left.max())
@@ -66,6 +68,16 @@ def memory_figure(found: Mapping[str, Mapping[str, Memory]]) -> Figure:
     return describe(figure, f"Memory of a training by part. {'; '.join(seen)}.")
 
 
+def drawn_figure(rows: Mapping[str, Tensor], new: Sequence[str], old: Sequence[str]) -> Figure:
+    """Rows of samples, new classes to the left of old ones: larger than elsewhere, and the rows further apart."""
+    figure = picture_rows(rows, columns=len(new) + len(old), heads=[*new, *old])
+    figure.set_size_inches(1.5 * figure.get_size_inches())
+    figure.get_layout_engine().set(h_pad=0.1)
+    for axis in figure.axes:
+        axis.axvline(len(new) * (axis.get_xlim()[1] + 0.5) / (len(new) + len(old)) - 0.5, color="white", linewidth=8)
+    return figure
+
+
 def settings(parts: Parts) -> dict[str, tuple[str, str]]:
     """The settings of the arrow figure by name: a task and a guidance each."""
     return {f"{task} ({RUNS[task]:,}), guidance {guidance}": (task, guidance) for task in parts.tasks for guidance in reversed(GUIDANCES)}
@@ -74,53 +86,102 @@ def settings(parts: Parts) -> dict[str, tuple[str, str]]:
 def arrow_figure(parts: Parts, setting: str) -> Figure:
     """An arrow for each adapter and for all weights, from plain tuning to Diff-Tuning; left keeps the old, low has the better samples.
 
-    All settings have the same axes.  A crossed end is a 95 % interval.
+    The adapters and all weights have parts of the horizontal axis of their own, the vertical one is the same.  A crossed end is a 95 % interval.
     """
     task, guidance = settings(parts)[setting]
     with theme():
-        figure = Strip(figsize=(8.2, 5.4), layout="constrained")
-        axis = figure.subplots()
-    axis.set(xscale="log", yscale="log", **_limits(parts))
-    axis.axvline(1, color="0.35", linewidth=1)
-    arrows, seen = [], []
-    for name in [FULL, *measured(parts)]:
-        ends = [_place(parts, task, method, guidance) for method in pair(name)]
-        arrows.append((name, ends))
-        _arrow(axis, ends, ARROWS[name])
-        for method in pair(name):
-            _interval(axis, parts, task, method, guidance, ARROWS[name])
-        seen.append(f"{name} from ({ends[0][0]:.2f}, {ends[0][1]:.2f}) to ({ends[1][0]:.2f}, {ends[1][1]:.2f})")
-    for which, values in (("x", axis.get_xlim()), ("y", axis.get_ylim())):
-        ticks = [
-            tick
-            for tick in (0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.4, 1.6, 2, 3, 4, 5, 7, 10, 15, 20, 30, 50)
-            if values[0] < tick < values[1]
-        ]
-        getattr(axis, f"set_{which}ticks")(ticks, [f"{tick:g}" for tick in ticks])
-    axis.minorticks_off()
-    axis.set_xlabel("loss on old pictures, after / before (left: more is kept)", fontsize=12)
-    axis.set_ylabel("Frechet distance of new samples\n(low: better)", fontsize=12)
-    axis.text(0.99, 0.015, seeds_in_words(parts), transform=axis.transAxes, ha="right", va="bottom", fontsize=10, color="0.3")
+        figure = Strip(figsize=(8.2, 5.6), layout="constrained")
+        panels = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
+    figure.get_layout_engine().set(wspace=0.01)
+    arrows = {name: [_place(parts, task, method, guidance) for method in pair(name)] for name in [FULL, *measured(parts)]}
+    groups = (measured(parts), [FULL])
+    everything = np.array([*arrows.values()]).reshape(-1, 2)
+    for axis, names in zip(panels, groups):
+        axis.set(xscale="log", yscale="log", xlim=_around([*(x for name in names for x, _ in arrows[name]), *([1] if FULL not in names else [])]),
+                 ylim=_around(everything[:, 1]))  # fmt: skip
+        _ticks(axis, 6 if FULL not in names else 3)
+        for name in names:
+            _arrow(axis, arrows[name], ARROWS[name])
+            for method in pair(name):
+                _interval(axis, parts, task, method, guidance, ARROWS[name])
+    panels[0].axvline(1, color="0.35", linewidth=1)
+    panels[1].set_facecolor("0.97")
+    figure.supxlabel("loss on old pictures, after / before (left: more is kept)", fontsize=12)
+    panels[0].set_ylabel("Frechet distance of new samples (low: better)", fontsize=12)
+    panels[1].set_title(seeds_in_words(parts), fontsize=10, color="0.3", loc="right")
     figure.draw_without_rendering()  # lays the axes out
-    names = [Label(name, ends[0], ARROWS[name], bold=name == FULL) for name, ends in arrows]
-    place_labels(axis, names, along(ends for _, ends in arrows))
+    for axis, names in zip(panels, groups):
+        labels = [Label(_in_two_lines(name), arrows[name][0], ARROWS[name], 11.5, bold=name == FULL) for name in names]
+        place_labels(axis, labels, along((arrows[name] for name in names), count=40))
+    seen = (f"{name} from ({first[0]:.2f}, {first[1]:.2f}) to ({last[0]:.2f}, {last[1]:.2f})" for name, (first, last) in arrows.items())
     return describe(figure, f"From plain tuning to Diff-Tuning, (loss on old pictures, Frechet distance), {setting}: {'; '.join(seen)}.")
+
+
+def equal_learning_figure(parts: Parts, study: Study) -> Figure:
+    """Plain tuning's walk over its steps, and each adapter alone, on the plane of both losses: a panel for each set, zoomed on the adapters."""
+    with theme():
+        figure = Strip(figsize=(11.2, 5.2), layout="constrained")
+        axes = figure.subplots(1, len(parts.tasks), squeeze=False)[0]
+    points: dict[str, tuple[dict[str, tuple[float, float]], dict[int, tuple[float, float]]]] = {}
+    for axis, task in zip(axes, parts.tasks):
+        view = View(task, LOSS)
+        dots = {name: place(parts, view, name).point for name in measured(parts)}
+        walk = {step: where.point for step, where in path(study, view).items()}
+        highest = max(y for _, y in (*dots.values(), *(at for step, at in walk.items() if step <= STEPS)))
+        near = np.array([*dots.values(), (1, highest), *(at for at in walk.values() if at[1] <= highest)])
+        axis.set(xscale="log", yscale="log", xlim=_around(near[:, 0]), ylim=_around(near[:, 1]))
+        _ticks(axis)
+        axis.axvline(1, color="0.35", linewidth=1)
+        axis.plot(*zip(*walk.values()), color=ARROWS[FULL], linewidth=2, marker="o", markersize=6)
+        for name, dot in dots.items():
+            axis.plot(*dot, marker="o", markersize=8, color=ARROWS[name])
+        axis.set_title(set_name(task), fontsize=12)
+        points[task] = dots, {step: at for step, at in walk.items() if at[1] <= highest}
+        if beyond := [f"{step:,}" for step in walk if step not in points[task][1]]:
+            axis.text(0.6, 0.97, f"higher up:\n{' and '.join(beyond)} steps", transform=axis.transAxes, ha="right", va="top", fontsize=10)
+    figure.supxlabel("loss on old pictures, after / before (left: more is kept)", fontsize=12)
+    axes[0].set_ylabel("loss on new pictures, after / before (low: better)", fontsize=12)
+    figure.draw_without_rendering()  # lays the axes out
+    for axis, (dots, walk) in zip(axes, points.values()):
+        labels = [Label(_in_two_lines(name), dot, ARROWS[name], 11) for name, dot in dots.items()]
+        labels += [Label(f"{step:,} steps", at, ARROWS[FULL], 10) for step, at in list(walk.items())[1:]]
+        labels += [Label(f"{FULL},\n{step:,} steps", at, ARROWS[FULL], 10, bold=True) for step, at in list(walk.items())[:1]]
+        steps = [*walk.values()]
+        place_labels(axis, labels, along(zip(steps, steps[1:])))
+    seen = (
+        f"{task}: all weights {', '.join(f'({x:.2f}, {y:.2f}) after {step:,} steps' for step, (x, y) in walk.items())}; "
+        + ", ".join(f"{name} ({x:.2f}, {y:.2f})" for name, (x, y) in dots.items())
+        for task, (dots, walk) in points.items()
+    )
+    return describe(
+        figure, f"Losses after / before (old pictures, new pictures), plain tuning of all weights and adapters. {'. '.join(seen)}."
+    )
 
 
 def _place(parts: Parts, task: str, method: str, guidance: str) -> tuple[float, float]:
     return float(np.exp(ratios(parts, task, "source", method).mean)), score(parts, task, method, guidance).mean
 
 
-def _limits(parts: Parts) -> dict[str, tuple[float, float]]:
-    methods = [method for name in [FULL, *measured(parts)] for method in pair(name)]
-    places = [_place(parts, task, method, guidance) for task, guidance in settings(parts).values() for method in methods]
-    across, up = np.log(np.array(places)).T
-    across = np.append(across, 0)  # as before tuning
-    wide, high = 0.12 * np.ptp(across) + 0.01, 0.12 * np.ptp(up) + 0.05
-    return {
-        "xlim": (np.exp(across.min() - wide), np.exp(across.max() + wide)),
-        "ylim": (np.exp(up.min() - high), np.exp(up.max() + high)),
-    }
+def _in_two_lines(name: str) -> str:
+    """A long name needs less room so."""
+    return name.replace("AdaptFormer, ", "AdaptFormer,\n")
+
+
+def _around(values: Sequence[float], margin: float = 0.15) -> tuple[float, float]:
+    """Limits of a logarithmic axis, with room around these values."""
+    logs = np.log(np.asarray(values))
+    room = margin * np.ptp(logs) + 0.002
+    return float(np.exp(logs.min() - room)), float(np.exp(logs.max() + room))
+
+
+def _ticks(axis: Axes, across: int = 6) -> None:
+    """Plain numbers on logarithmic axes that span little."""
+    from matplotlib.ticker import MaxNLocator
+
+    for each, count in ((axis.xaxis, across), (axis.yaxis, 7)):
+        each.set_major_locator(MaxNLocator(count, steps=[1, 2, 5, 10]))
+        each.set_major_formatter("{x:.4g}")
+    axis.minorticks_off()
 
 
 def _arrow(axis: Axes, ends: list[tuple[float, float]], colour: str) -> None:

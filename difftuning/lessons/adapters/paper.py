@@ -1,8 +1,8 @@
 """What papers print of adapters on DiT-XL/2, and how sure each figure is.
 
 Mean FID over eight sets (Food101, SUN397, DF-20M, Caltech101, CUB-200, ArtBench, Flowers, Stanford Cars), 24,000 steps: the
-table of DiffFit's authors (Xie et al., ICCV 2023), which Diff-Tuning's paper takes over.  `sure`: read in a source; otherwise from
-memory, where it agrees with the means of its own row.
+table of DiffFit's authors (Xie et al., ICCV 2023), which Diff-Tuning's paper takes over.  `sure`: looked up in a source; otherwise
+reconstructed, and checked only against its row: the eight values recalled for the sets have it as their mean.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Published(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The mean, with a ~ where it is from memory."""
+        """The mean, with a ~ where it is not looked up."""
         return f"{'' if self.sure else '~'}{self.mean:.2f}"
 
 
@@ -39,6 +39,6 @@ RERUN = Published("100", 14.36, False)  # all weights again, by Diff-Tuning's au
 DIFF_TUNED = Published("100", 10.63, True)
 WITH_DIFF_TUNING = {  # what Diff-Tuning's paper says of it
     FULL: f"better ({RERUN.text} to {DIFF_TUNED.text})",
-    "DiffFit": "better",  # its number is not known here
+    "DiffFit": "better",  # than a run of DiffFit of its own; its number is not known here
 }
 CLASSES = 101  # of the sets' label tables: the published shares come out at 101

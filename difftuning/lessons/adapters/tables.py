@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ...models.adapters.apply import apply_adapter, parameter_share
 from ...models.adapters.options import VPT, LoRA
+from ...studies.methods import ADAPTED
 from ..parts import ALIKE, BETTER, SAME, WORSE, Parts
 from .effects import beside_full, measured, with_diff_tuning
 from .memory import FULL, adapted, dit_xl
@@ -37,6 +38,13 @@ def share_table(pretrained: Pretrained, classes: int) -> pandas.DataFrame:
     columns["DiT-XL/2, the papers' tables"] = {name: f"{row.share} %" for name, row in PUBLISHED.items()}
     order = [*list(PUBLISHED), LONGER]
     return pandas.DataFrame(columns).loc[order].drop(FULL).fillna("–")
+
+
+def trained_share(pretrained: Pretrained, name: str, classes: int) -> float:
+    """The trained share of the weights of a model with so many new classes: all weights, or an adapter of the study."""
+    if name == FULL:
+        return 1.0
+    return parameter_share(apply_adapter(pretrained.copy_denoiser(), ADAPTED[name].adapter), num_classes=classes)
 
 
 def beside_the_paper(parts: Parts) -> pandas.DataFrame:

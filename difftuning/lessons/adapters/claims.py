@@ -1,0 +1,71 @@
+"""What lesson 07 says of its tables in plain prose: each claim, and whether they bear it out."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Callable
+
+from ..parts import ALIKE, GUIDANCES, KEPT, Parts, ratio, score
+from ..tuning.plane import Study
+from .answers import guidance_gains
+from .effects import LEAST_RISE, measured, pair
+from .learning import at_equal_loss
+
+SHOES, DIGITS = "footwear", "digits"
+AS_GOOD = ("LoRA, rank 16", "AdaptFormer, sequential")  # with Diff-Tuning, as plain tuning of all weights
+BEHIND = ("BitFit", "DiffFit", "VPT-Deep")  # LoRA's samples are better
+
+
+def unfounded(parts: Parts, study: Study) -> list[str]:
+    """The claims that do not hold; none, if the lesson may stay as it is."""
+    return [claim for claim, holds in CLAIMS.items() if not holds(parts, study)]
+
+
+def _levels(parts: Parts, study: Study, task: str) -> list:
+    return [at_equal_loss(parts, study, task, name) for name in measured(parts)]
+
+
+def _everywhere(parts: Parts, better: str, worse: str, factor: float = 1) -> bool:
+    """Are one method's distances below another's, in every set and under both ways of guidance?"""
+    return all(
+        score(parts, task, better, way).mean < factor * score(parts, task, worse, way).mean for task in parts.tasks for way in GUIDANCES
+    )
+
+
+def _guided_shoes_are_as_good(parts: Parts, study: Study) -> bool:
+    plain = score(parts, SHOES, "plain", "1.5").mean
+    return all(abs(score(parts, SHOES, pair(name)[1], "1.5").mean / plain - 1) < ALIKE and ratio(parts, SHOES, "source", pair(name)[1]) < 1.03
+               for name in AS_GOOD)  # fmt: skip
+
+
+CLAIMS: dict[str, Callable[[Parts, Study], bool]] = {
+    "5 %, a tenth, 5 %": lambda parts, study: (ALIKE, KEPT, LEAST_RISE) == (0.05, 0.1, 0.05),
+    "guidance lowers the distance hardly without Diff-Tuning, and by far more with it": lambda parts, study: (
+        -0.1 < guidance_gains(parts)[0] < 0.1 < 0.3 < guidance_gains(parts)[1]
+    ),
+    "on footwear plain tuning reaches the loss of every adapter on new pictures": lambda parts, study: all(
+        level.reached for level in _levels(parts, study, SHOES)
+    ),
+    "on digits it reaches that of none": lambda parts, study: not any(level.reached for level in _levels(parts, study, DIGITS)),
+    "alone, every adapter draws worse than plain tuning of all weights": lambda parts, study: all(
+        _everywhere(parts, "plain", name) for name in measured(parts)
+    ),
+    "and worse than that has drawn after 400 steps, when on footwear it has about the same loss on new pictures": lambda parts, study: all(
+        score(study.at[400], task, "plain", way).mean < score(parts, task, name, way).mean
+        for task, way, name in itertools.product(parts.tasks, GUIDANCES, measured(parts))
+    ),
+    "without guidance every adapter draws worse even with Diff-Tuning": lambda parts, study: all(
+        score(parts, task, pair(name)[1], "1").mean > (1 + ALIKE) * score(parts, task, "plain", "1").mean
+        for task in parts.tasks
+        for name in measured(parts)
+    ),
+    "guided shoes of LoRA of rank 16 and sequential AdaptFormer with Diff-Tuning are as good, and hardly anything is forgotten": (
+        _guided_shoes_are_as_good
+    ),
+    "DiffFit draws as BitFit does": lambda parts, study: all(
+        _everywhere(parts, one, other, 1 + ALIKE) for one, other in itertools.permutations(("BitFit", "DiffFit"))
+    ),
+    "LoRA draws better than BitFit, DiffFit and VPT": lambda parts, study: all(
+        _everywhere(parts, name, other) for name in ("LoRA, rank 8", "LoRA, rank 16") for other in BEHIND
+    ),
+}
