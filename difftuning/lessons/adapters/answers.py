@@ -84,8 +84,11 @@ def small_rises_in_words(parts: Parts) -> str:
 
 def guidance_in_words(parts: Parts) -> str:
     """What guidance does to the adapters' samples, without Diff-Tuning and with it."""
-    alone, tuned = (f"{'lowers' if gain > 0 else 'raises'} it by {100 * abs(gain):.0f} %" for gain in guidance_gains(parts))
-    return f"What does guidance {GUIDANCES[1]} do to the adapters' Frechet distance? Without Diff-Tuning it {alone} on average, with it {tuned}."
+    alone, tuned = (f"{100 * abs(gain):.0f} %{' more' if gain < 0 else ' less'}" for gain in guidance_gains(parts))
+    return (
+        f"With guidance {GUIDANCES[1]} in place of {GUIDANCES[0]}, the adapters' Frechet distance is, on average over adapters and sets, {alone} "
+        f"without Diff-Tuning and {tuned} with it."
+    )
 
 
 def guidance_gains(parts: Parts) -> list[float]:

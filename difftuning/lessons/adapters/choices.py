@@ -55,10 +55,10 @@ def choices_in_words(parts: Parts) -> str:
         return f"**Take {CALLED.get(first, first)}:** it has the best new samples and keeps most of the old. {out}"
     far, kept = rest[0][1]
     step = (
-        f"The first step down lets the Frechet distance grow by {100 * (far / near - 1):.0f} %, and the loss on old pictures rise by "
-        f"{100 * (kept - 1):.0f} % in place of {100 * (lost - 1):.0f} %."
+        f"From the first row to the second, the Frechet distance grows by {100 * (far / near - 1):.0f} %, and the rise of the loss on old pictures "
+        f"falls from {100 * (lost - 1):.0f} % to {100 * (kept - 1):.0f} %."
     )
-    return f"**Take the highest row that keeps enough of the old for you; the first, if the old does not matter.** {step}\n\n{out}"
+    return f"**Take the highest row that keeps as much of the old as you need.** {step}\n\n{out}"
 
 
 def _sides(parts: Parts, method: str) -> tuple[float, float]:

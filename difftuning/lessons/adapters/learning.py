@@ -5,10 +5,9 @@ What is learned is the loss on new pictures, after / before; plain tuning's walk
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import NamedTuple, Sequence
-
-import numpy as np
 
 from ..parts import KEPT, Parts
 from ..tuning.plane import LOSS, Study, View, path, place, set_name
@@ -32,12 +31,13 @@ class Level(NamedTuple):
 def at_equal_loss(parts: Parts, study: Study, task: str, name: str) -> Level:
     """An adapter alone beside plain tuning of all weights; between two numbers of steps its walk is a straight line of logarithms."""
     own = place(parts, View(task, LOSS), name)
+    rise = math.expm1(own.forgotten.mean)
     walk = [(0.0, 0.0), *((where.forgotten.mean, where.missed.mean) for where in path(study, View(task, LOSS)).values())]
     for (start, above), (end, below) in pairwise(walk):
         if below <= own.missed.mean:
-            share = 0.0 if above == below else float(np.clip((above - own.missed.mean) / (above - below), 0, 1))
-            return Level(np.expm1(own.forgotten.mean), np.expm1(start + share * (end - start)), True)
-    return Level(np.expm1(own.forgotten.mean), np.expm1(min(walk, key=lambda at: at[1])[0]), False)
+            share = (above - own.missed.mean) / (above - below) if above > own.missed.mean else 0.0
+            return Level(rise, math.expm1(start + share * (end - start)), True)
+    return Level(rise, math.expm1(min(walk, key=lambda at: at[1])[0]), False)
 
 
 def forgets_less_at_equal_loss(parts: Parts, study: Study) -> list[str]:
