@@ -70,6 +70,7 @@ assets: $(VENV)/.installed
 	$(RUN) data/build/make_dit.py third --start build-cache/second/model --steps 36000 --cooldown-steps 9000
 	$(RUN) data/build/make_model.py
 	$(RUN) data/build/make_text_to_image.py
+	$(RUN) data/build/make_controlnets.py
 
 clean:
 	rm -rf $(VENV) runs pages dist .pytest_cache .ruff_cache

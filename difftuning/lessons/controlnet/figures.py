@@ -1,4 +1,4 @@
-"""Figures of lesson 08: the two gates, five curves of agreement, and when each begins to obey."""
+"""Figures of lesson 08: what conditions tell, the two gates, five curves of agreement, when each begins to obey, and at what cost."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from ...data.conditions import KINDS
 from ...studies.controlnet import THRESHOLD
 from ..figures import COLOURS, Figure, describe, draw_with_interval, label_ends, theme
+from .runs import Runs
 from .two_gates import PARTS
 
 if TYPE_CHECKING:
@@ -17,7 +18,36 @@ if TYPE_CHECKING:
 
 # Paul Tol's bright colours, as those of the methods are taken.
 OF_KIND = dict(zip(KINDS, ("#4477AA", "#EE6677", "#228833", "#B8A020", "#AA3377")))
+OF_METHOD = COLOURS | {"Diff-Tuning, null prompts": "#E69F00", "Diff-Tuning, black conditions": "#6A3D9A"}
 OF_PART = dict(zip(PARTS, ("#D55E00", "#0072B2", "#56B4E9", "#000000")))
+
+
+def information(table: pandas.DataFrame) -> Figure:
+    """Bars: which share of the held-out pictures' variance each condition explains, a panel for each task; dashed: what the class alone explains.
+
+    Columns task, condition, explained_by_condition, explained_by_class.
+    """
+    tasks = list(table.task.unique())
+    with theme():
+        figure = Figure(figsize=(1.6 + 3.4 * len(tasks), 2.9), layout="constrained")
+        axes = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
+    seen = []
+    for axis, task in zip(axes, tasks):
+        rows = table[table.task == task]
+        axis.barh(range(len(rows)), rows.explained_by_condition, color=[OF_KIND[kind] for kind in rows.condition], height=0.65)
+        for place, share in enumerate(rows.explained_by_condition):
+            axis.text(share - 0.02, place, f"{100 * share:.0f} %", va="center", ha="right", color="white", fontsize=10, fontweight="bold")
+        alone = rows.explained_by_class.iloc[0]
+        axis.axvline(alone, color="0.2", linestyle="--", linewidth=1.3)
+        axis.text(alone, -0.55, "the class alone", va="bottom", ha="center", fontsize=9, color="0.2")
+        axis.set(xlim=(0, 1), xlabel="share explained (1: the picture itself)")
+        axis.set_title(task, loc="right", fontsize=12)
+        axis.grid(False, axis="y")
+        told = ", ".join(f"{kind} {share:.0%}" for kind, share in zip(rows.condition, rows.explained_by_condition))
+        seen.append(f"{task}: {told}, the class {alone:.0%}")
+    axes[0].set_yticks(range(len(rows)), rows.condition)
+    axes[0].set_ylim(len(rows) - 0.5, -0.5)
+    return describe(figure, f"Share of the pictures' variance that each condition explains. {'; '.join(seen)}.")
 
 
 def two_gates(table: pandas.DataFrame, *, title: str = "") -> Figure:
@@ -71,7 +101,7 @@ def agreement_by_method(table: pandas.DataFrame, *, title: str = "") -> Figure:
         figure = Figure(figsize=(7.2, 4.2), layout="constrained")
         axis = figure.subplots()
     for method, rows in table.groupby("method", sort=False):
-        draw_with_interval(axis, rows, "step", "scaled", COLOURS.get(method, "0.5"), method)
+        draw_with_interval(axis, rows, "step", "scaled", OF_METHOD.get(method, "0.5"), method)
     _half_way(axis)
     axis.set(xlabel="training steps", ylabel="agreement with the condition\n(0: the base, 1: real pictures)", title=title)
     axis.legend(frameon=True, fontsize=10, loc="lower right")
@@ -104,7 +134,47 @@ def convergence_steps(scores: pandas.DataFrame, methods: Sequence[str] = ("plain
     return describe(figure, f"Steps of sudden convergence, means over seeds. {'; '.join(seen)}.")
 
 
+def costs(runs: Runs, methods: Sequence[str] = ("plain", "Diff-Tuning")) -> Figure:
+    """What the runs end with, a row for each condition, every run a dot: Frechet distance, share of the prompts' words that the pictures follow, agreement.
+
+    Dashed: the base without condition.  Dotted: real pictures through the autoencoder.
+    """
+    last = runs.agreement[runs.agreement.step == runs.agreement.step.max()]
+    floors = runs.floors.groupby("pictures")[["fid", "caption_agreement"]].mean()
+    base, real = (next(rows for name, rows in floors.iterrows() if name.startswith(word)) for word in ("base", "real"))
+    panels = (
+        ("Frechet distance\n(left is better)", runs.scores, "fid", base.fid, real.fid),
+        ("words of the prompt followed\n(right is better)", runs.scores, "caption_agreement", base.caption_agreement, real.caption_agreement),
+        ("condition obeyed\n(right is better)", last, "scaled", 0.0, 1.0),
+    )  # fmt: skip
+    with theme():
+        figure = Figure(figsize=(10.4, 3.6), layout="constrained")
+        axes = figure.subplots(1, len(panels), sharey=True)
+    kinds, seen = list(runs.scores.kind.unique()), []
+    for axis, (name, table, column, low, high) in zip(axes, panels):
+        for offset, method in zip((-0.14, 0.14), methods):
+            mine = table[table.method == method].groupby("kind")[column]
+            for height, kind in enumerate(kinds):
+                values = mine.get_group(kind)
+                axis.plot(values, np.full(len(values), height + offset), "o", markersize=4, alpha=0.4, color=COLOURS[method])
+                label = method if height == 0 and axis is axes[0] else None
+                axis.plot(values.mean(), height + offset, "o", markersize=9, color=COLOURS[method], label=label)
+            seen.append(f"{name.splitlines()[0]}, {method}: {', '.join(f'{kind} {mine.mean()[kind]:.2f}' for kind in kinds)}")
+        axis.axvline(low, color="0.2", linestyle="--", linewidth=1.2, label="the base, no condition" if axis is axes[0] else None)
+        axis.axvline(high, color="0.2", linestyle=":", linewidth=1.6, label="real pictures" if axis is axes[0] else None)
+        axis.set_xlabel(name, fontsize=11)
+        axis.grid(False, axis="y")
+    axes[0].set_xlim(left=0)
+    axes[0].set_yticks(range(len(kinds)), kinds)
+    axes[0].set_ylim(len(kinds) - 0.5, -0.5)
+    figure.legend(loc="outside upper center", ncols=4, fontsize=10, frameon=False)
+    return describe(figure, f"After the last step. {'; '.join(seen)}. Base: {base.fid:.2f} and {base.caption_agreement:.2f}.")
+
+
 def _half_way(axis: Axes) -> None:
+    """A line at the threshold; intervals of few seeds may leave the axes, so that the curves keep theirs."""
+    drawn = np.concatenate([line.get_ydata() for line in axis.lines])
+    axis.set_ylim(min(-0.15, drawn.min() - 0.05), max(1.15, drawn.max() + 0.05))
     axis.axhline(THRESHOLD, color="0.5", linestyle="--", linewidth=1)
     axis.text(0, THRESHOLD + 0.02, "half of the way", fontsize=9, color="0.4")
 

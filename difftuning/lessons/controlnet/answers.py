@@ -1,0 +1,149 @@
+"""What the ControlNet study's runs answer, in words that follow the tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Iterator
+
+import numpy as np
+
+from ...data.conditions import KINDS
+from ...evaluation.agreement import steepest_step, sudden_convergence_step
+from ...studies.controlnet import HELD, steps_saved
+from ...studies.gains import Estimate, estimate
+from ..parts import BETTER, SAME, WORSE, in_a_word
+from .runs import Runs
+
+if TYPE_CHECKING:
+    import pandas
+
+PAPER = 0.24  # of the steps saved, the paper's mean over its five conditions
+RISES = ("evenly, from the first step to the last", "fast at first, then ever more slowly", "hardly at all for long, and then at once")
+EVEN, SUDDEN = 0.2, 0.4  # a straight line reaches a fifth of its height in a quarter of the time that it takes to four fifths
+TURNS = ("earlier", "later", "no clear difference")
+MARGIN = 0.05  # less is no difference: of the steps, of a distance, and of a loss
+PROMPT_MARGIN, OBEYS_MARGIN = 0.02, 0.05  # of the attributes asked for; of the way from the base to real pictures
+
+
+def rise_in_words(runs: Runs, method: str = "plain") -> str:
+    """Which of `RISES`: the share of the time to four fifths of the final agreement that the first fifth takes, mean over the conditions."""
+    shares = []
+    for _, rows in runs.agreement[runs.agreement.method == method].groupby("kind"):
+        curve = rows.groupby("step").scaled.mean()
+        heights = np.maximum.accumulate(curve) / curve.iloc[-1]
+        first, most = (float(np.interp(height, heights, curve.index)) for height in (0.2, 0.8))
+        shares.append(first / most)
+    share = np.mean(shares)
+    return RISES[2] if share >= SUDDEN else RISES[0] if share >= EVEN else RISES[1]
+
+
+def turn_in_words(runs: Runs) -> str:
+    """Which of `TURNS` is said of Diff-Tuning's sudden convergence beside plain training's: the mean over the conditions, beyond its interval."""
+    return _turn(steps_saved(runs.scores, "Diff-Tuning")["mean"])
+
+
+def answer_in_words(runs: Runs) -> str:
+    """The lesson's answer in Markdown: one bold sentence; then the number with its interval beside the paper's, and the conditions one by one."""
+    saved = steps_saved(runs.scores, "Diff-Tuning")
+    mean = saved["mean"]
+    bold = {
+        TURNS[0]: f"Yes: with Diff-Tuning the pictures snap to their conditions after {100 * abs(mean.mean):.0f} % fewer steps, on average over five conditions",
+        TURNS[1]: f"No: with Diff-Tuning the pictures snap to their conditions only after {100 * abs(mean.mean):.0f} % more steps, on average over five conditions",
+        TURNS[2]: "Not that these runs could tell: on average over five conditions the steps of the two methods do not differ clearly",
+    }[_turn(mean)]  # fmt: skip
+    if not mean.seeds:
+        bold = "These runs cannot tell: with every seed some run never begins to obey"
+    groups = {turn: [kind for kind in KINDS if kind in saved and saved[kind].seeds and _turn(saved[kind]) == turn] for turn in TURNS}
+    each = "; ".join(f"{turn}: {', '.join(kinds)}" for turn, kinds in groups.items() if kinds)
+    return (
+        f"**{bold}.** Steps saved: {mean.percent} ({_seeds(mean)}). The paper reports {100 * PAPER:.0f} %, for Stable Diffusion.\n\n"
+        f"Condition by condition, Diff-Tuning is {each.replace(TURNS[2], 'not clearly different')}. {_other_measures(runs)}"
+    )
+
+
+def saved_by_other_measures(runs: Runs, method: str = "Diff-Tuning") -> dict[str, Estimate]:
+    """The mean share of steps saved, were the threshold a third or two thirds of the way, or the step that of the steepest rise."""
+    measures = {
+        "a third of the way": lambda steps, scaled: sudden_convergence_step(steps, scaled, threshold=1 / 3, k=HELD),
+        "two thirds of the way": lambda steps, scaled: sudden_convergence_step(steps, scaled, threshold=2 / 3, k=HELD),
+        "the steepest rise": lambda steps, scaled: steepest_step(steps, scaled, k=HELD),
+    }
+    runs_of = runs.agreement[runs.agreement.method.isin(["plain", method])].groupby(["kind", "method", "seed"])
+    found = {}
+    for name, measure in measures.items():
+        steps = runs_of[["step", "scaled"]].apply(lambda rows: measure(rows.step.tolist(), rows.scaled.tolist()))
+        found[name] = steps_saved(steps.astype(float).rename("sudden_convergence").reset_index(), method)["mean"]
+    return found
+
+
+def parts_in_words(runs: Runs) -> str:
+    """Markdown: how many steps reconsolidation alone saves over all conditions, and each option on edge."""
+    methods = [method for method in runs.scores.method.unique() if method != "plain"]
+    lines = [f"- *{method}*: {_shares(steps_saved(runs.scores, method))}" for method in methods]
+    return "Steps saved beside plain training:\n\n" + "\n".join(lines) + f"\n\n{_bank_in_words(runs)}"
+
+
+def _bank_in_words(runs: Runs) -> str:
+    """What the bank adds to reconsolidation: Diff-Tuning's step beside that of reconsolidation alone, seed by seed."""
+    steps = runs.scores.pivot_table(index="seed", columns=["method", "kind"], values="sudden_convergence")
+    if "reconsolidation only" not in steps:
+        return "Reconsolidation alone has not been run."
+    added = (1 - steps["Diff-Tuning"] / steps["reconsolidation only"]).dropna().mean(axis=1)
+    return {
+        TURNS[0]: "The bank moves the step forward: Diff-Tuning obeys earlier than reconsolidation alone.",
+        TURNS[1]: "The bank moves the step back: Diff-Tuning obeys later than reconsolidation alone.",
+        TURNS[2]: "The bank does not clearly move the step: Diff-Tuning and reconsolidation alone are about as early.",
+    }[_turn(estimate(added.to_numpy()))]
+
+
+def costs_in_words(runs: Runs) -> str:
+    """Markdown: a line each for picture quality, prompts, obedience at the end and both held-out losses, Diff-Tuning beside plain training."""
+    last = runs.agreement[runs.agreement.step == runs.agreement.step.max()]
+    losses = runs.losses.groupby(["kind", "method", "seed", "data"], as_index=False)[["before", "after"]].mean()
+    new, old = (losses[losses.data == data].assign(log=lambda rows: -np.log(rows.after)) for data in ("target", "source"))
+    found = {
+        "pictures (Frechet distance)": (runs.scores.assign(log=-np.log(runs.scores.fid)), "log", MARGIN),
+        "prompts followed": (runs.scores, "caption_agreement", PROMPT_MARGIN),
+        "conditions obeyed after the last step": (last, "scaled", OBEYS_MARGIN),
+        "loss on held-out new pictures": (new, "log", MARGIN),
+        "loss on held-out old pictures": (old, "log", MARGIN),
+    }
+    return "\n".join(
+        f"- {what}: *{_beside_plain(in_a_word(_gains(table, column), margin))}*" for what, (table, column, margin) in found.items()
+    )
+
+
+def _beside_plain(word: str) -> str:
+    """A word of `in_a_word` over the conditions, as a phrase."""
+    mixed = {
+        "partly better": "better than plain on some conditions, the same on the others",
+        "partly worse": "worse than plain on some conditions, the same on the others",
+        "mixed": "better than plain on some conditions, worse on others",
+        SAME: "about the same as plain",
+    }
+    return mixed.get(word, f"{word} than plain")
+
+
+def _gains(table: pandas.DataFrame, column: str) -> Iterator[Estimate]:
+    """Diff-Tuning's number less plain's, seed by seed: an estimate for each condition."""
+    found = table.pivot_table(index="seed", columns=["method", "kind"], values=column)
+    for kind in found["plain"]:
+        yield estimate((found["Diff-Tuning"][kind] - found["plain"][kind]).dropna().to_numpy())
+
+
+def _turn(saved: Estimate) -> str:
+    return {BETTER: TURNS[0], WORSE: TURNS[1]}.get(in_a_word([saved], MARGIN), TURNS[2])
+
+
+def _shares(saved: dict[str, Estimate]) -> str:
+    mean, edge = saved["mean"], saved["edge"]
+    on_edge = f"{edge.percent} on edge ({_seeds(edge)})"
+    return f"{mean.percent} over five conditions, {on_edge}" if mean.seeds else on_edge
+
+
+def _other_measures(runs: Runs) -> str:
+    others = [f"with {name} {share.percent}" for name, share in saved_by_other_measures(runs).items()]
+    return f"Another definition of the step gives: {', '.join(others)}."
+
+
+def _seeds(found: Estimate) -> str:
+    return f"{found.seeds} seeds" if found.seeds != 1 else "one seed"

@@ -1,0 +1,55 @@
+"""Everything that lesson 08 imports, in one place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...data.conditions import KINDS
+from ...data.tasks import load_source
+from ...studies.controlnet import steps_saved
+from ...studies.gains import read_table
+from ..chain.figures import ratios_by_method
+from ..explorers import explore, precompute
+from ..figures import picture_rows
+from ..filmstrip import filmstrip
+from ..folders import empty_folder
+from ..predictions import predict
+from . import figures
+from .answers import (
+    RISES,
+    TURNS,
+    answer_in_words,
+    costs_in_words,
+    parts_in_words,
+    rise_in_words,
+    turn_in_words,
+)
+from .drawing import outlines, picture_of
+from .runs import kept_drawings, read_runs, shown_set, steps_around
+from .tuned import load_tuned
+from .two_gates import PARTS, two_gate_start
+
+if TYPE_CHECKING:
+    import pandas
+
+    from .runs import Runs
+
+__all__ = [
+    "KINDS", "PARTS", "RISES", "TURNS", "answer_in_words", "costs_in_words", "empty_folder", "explore", "figures", "filmstrip", "first_gradient",
+    "kept_drawings", "load_source", "load_tuned", "losses_by_side", "outlines", "parts_in_words", "picture_of", "picture_rows", "precompute",
+    "predict", "ratios_by_method", "read_runs", "read_table", "rise_in_words", "shown_set", "steps_around", "steps_saved",
+    "turn_in_words", "two_gate_start",
+]  # fmt: skip
+
+
+def first_gradient(gates: pandas.DataFrame) -> list[str]:
+    """The parts whose gradient is not zero in the first step."""
+    first = gates[(gates.step == gates.step.min()) & (gates.gradient > 0)]
+    return first.part.tolist()
+
+
+def losses_by_side(runs: Runs) -> dict[str, pandas.DataFrame]:
+    """Losses along the chain on new and old held-out pictures, plain and by Diff-Tuning: for each seed the means over the conditions."""
+    main = runs.losses[runs.losses.method.isin(["plain", "Diff-Tuning"])]
+    means = main.groupby(["data", "method", "seed", "tenth"], as_index=False, sort=False)[["before", "after"]].mean()
+    return {name: means[means.data == data] for name, data in (("new pictures", "target"), ("old pictures", "source"))}

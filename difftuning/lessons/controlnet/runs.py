@@ -1,0 +1,73 @@
+"""The runs of the ControlNet study as lesson 08 reads them: tables, and the pictures drawn on the way."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from ...data.conditions import KINDS, Kind
+from ...data.pictures import to_images
+from ...data.tasks import load_task
+from ...studies.control_cells import ControlCell
+from ...studies.controlnet import SHOWN, Asked, ask
+from ...studies.gains import BUILT_BY, read_table
+from ...support.world import data_folder
+
+if TYPE_CHECKING:
+    import pandas
+
+STUDY = "controlnet"
+
+
+class Runs(NamedTuple):
+    """A row of `scores` for each run (kind, method, seed); of `agreement` for each check, with its run's `sudden_convergence`; of `losses` for
+    each held-out set and tenth; of `floors` for the base and for real pictures.  `pictures`: drawn at each check, by file name."""
+
+    scores: pandas.DataFrame
+    agreement: pandas.DataFrame
+    losses: pandas.DataFrame
+    floors: pandas.DataFrame
+    pictures: Path
+
+
+def read_runs(folder: Path | None = None) -> Runs:
+    """The study's tables from data/results, or from another folder; FileNotFoundError where one is not there."""
+    folder = folder or data_folder() / "results"
+    scores, agreement, losses, floors = (read_table(f"{STUDY}{suffix}", folder) for suffix in ("", "_agreement", "_losses", "_floors"))
+    steps = scores[["kind", "method", "seed", "sudden_convergence"]]
+    agreement = agreement.merge(steps, on=["kind", "method", "seed"], how="inner")  # an unfinished run has no scores yet
+    return Runs(scores, agreement, losses, floors, folder / f"{STUDY}_samples.npz")
+
+
+def kept_drawings(runs: Runs, method: str = "plain") -> dict[Kind, dict[int, Tensor]]:
+    """What a method's first run drew at each check: by condition and step, images (n, 3, H, W) of what `shown_set` asks for."""
+    if not runs.pictures.is_file():
+        raise FileNotFoundError(f"{runs.pictures} is not there: build it with `{BUILT_BY[STUDY]}`")
+    found = {}
+    with np.load(runs.pictures, allow_pickle=False) as kept:
+        for kind in KINDS:
+            mine = runs.scores[(runs.scores.kind == kind) & (runs.scores.method == method)]
+            cell = _cell(mine.loc[mine.seed.idxmin()])
+            found[kind] = {int(cell.check_every) * (check + 1): to_images(images) for check, images in enumerate(kept[cell.file_name])}
+    return found
+
+
+def shown_set(kind: Kind) -> Asked:
+    """Pictures, prompts and conditions of `kept_drawings`: the first of those that are checked."""
+    cell = ControlCell(kind, "plain", 0)
+    return Asked(*(each[:SHOWN] for each in ask(kind, load_task(cell.task, split=cell.split), cell.checked)))
+
+
+def steps_around(steps: list[int], jump: float, count: int = 5) -> list[int]:
+    """The first and the last of `steps`, and between them those nearest to `jump`; `count` in all, rising."""
+    inner = sorted(steps[1:-1], key=lambda step: abs(step - jump))[: count - 2]
+    return sorted([steps[0], *inner, steps[-1]])
+
+
+def _cell(row: pandas.Series) -> ControlCell:
+    """The cell whose row of scores this is."""
+    return ControlCell(**{field.name: row[field.name] for field in fields(ControlCell)})
