@@ -17,33 +17,38 @@ if TYPE_CHECKING:
     import pandas
 
 PAPER = 0.24  # of the steps saved, the paper's mean over its five conditions
-RISES = ("evenly, from the first step to the last", "fast at first, then ever more slowly", "hardly at all for long, and then at once")
-EVEN, SUDDEN = 0.2, 0.4  # a straight line reaches a fifth of its height in a quarter of the time that it takes to four fifths
+WINDOW = 3  # checks: so many is the stretch whose rise is told
+SUDDEN = 2  # times what an even rise would gain in a window: so much more than in a slower one before it
 TURNS = ("earlier", "later", "no clear difference")
 MARGIN = 0.05  # less is no difference: of the steps, of a distance, and of a loss
 PROMPT_MARGIN, OBEYS_MARGIN = 0.02, 0.05  # of the attributes asked for; of the way from the base to real pictures
 
 
 def rise_in_words(runs: Runs, method: str = "plain") -> str:
-    """Which of `RISES`: the share of the time to four fifths of the final agreement that the first fifth takes, mean over the conditions."""
-    shares = []
+    """Is there a jump?  Of the means over seeds, what agreement gains at first, in its steepest stretch after that, and what an even rise would gain."""
+    gains = []
     for _, rows in runs.agreement[runs.agreement.method == method].groupby("kind"):
         curve = rows.groupby("step").scaled.mean()
-        heights = np.maximum.accumulate(curve) / curve.iloc[-1]
-        first, most = (float(np.interp(height, heights, curve.index)) for height in (0.2, 0.8))
-        shares.append(first / most)
-    share = np.mean(shares)
-    return RISES[2] if share >= SUDDEN else RISES[0] if share >= EVEN else RISES[1]
+        rises = (curve.shift(-WINDOW) - curve).dropna().to_numpy()
+        faster = rises[WINDOW:] - np.minimum.accumulate(rises)[:-WINDOW]
+        gains.append((rises[0], rises[WINDOW:].max(), faster.max(), (curve.iloc[-1] - curve.iloc[0]) * WINDOW / (len(curve) - 1)))
+    first, steepest, faster, even = np.mean(gains, axis=0)
+    steps = int(curve.index[WINDOW] - curve.index[0])
+    verdict = "So there is a jump." if faster >= SUDDEN * even else "So there is hardly a jump: the pictures come to obey little by little."
+    return (
+        f"On average over the conditions agreement gains {first:.2f} in the first {steps} steps, and {steepest:.2f} in the steepest {steps} later on; "
+        f"an even rise would gain {even:.2f}. {verdict}"
+    )
 
 
 def turn_in_words(runs: Runs) -> str:
     """Which of `TURNS` is said of Diff-Tuning's sudden convergence beside plain training's: the mean over the conditions, beyond its interval."""
-    return _turn(steps_saved(runs.scores, "Diff-Tuning")["mean"])
+    return _turn(_saved(runs.scores, "Diff-Tuning")["mean"])
 
 
 def answer_in_words(runs: Runs) -> str:
     """The lesson's answer in Markdown: one bold sentence; then the number with its interval beside the paper's, and the conditions one by one."""
-    saved = steps_saved(runs.scores, "Diff-Tuning")
+    saved = _saved(runs.scores, "Diff-Tuning")
     mean = saved["mean"]
     bold = {
         TURNS[0]: f"Yes: with Diff-Tuning the pictures snap to their conditions after {100 * abs(mean.mean):.0f} % fewer steps, on average over five conditions",
@@ -71,22 +76,22 @@ def saved_by_other_measures(runs: Runs, method: str = "Diff-Tuning") -> dict[str
     found = {}
     for name, measure in measures.items():
         steps = runs_of[["step", "scaled"]].apply(lambda rows: measure(rows.step.tolist(), rows.scaled.tolist()))
-        found[name] = steps_saved(steps.astype(float).rename("sudden_convergence").reset_index(), method)["mean"]
+        found[name] = _saved(steps.astype(float).rename("sudden_convergence").reset_index(), method)["mean"]
     return found
 
 
 def parts_in_words(runs: Runs) -> str:
     """Markdown: how many steps reconsolidation alone saves over all conditions, and each option on edge."""
     methods = [method for method in runs.scores.method.unique() if method != "plain"]
-    lines = [f"- *{method}*: {_shares(steps_saved(runs.scores, method))}" for method in methods]
+    lines = [f"- *{method}*: {_shares(_saved(runs.scores, method))}" for method in methods]
     return "Steps saved beside plain training:\n\n" + "\n".join(lines) + f"\n\n{_bank_in_words(runs)}"
 
 
 def _bank_in_words(runs: Runs) -> str:
     """What the bank adds to reconsolidation: Diff-Tuning's step beside that of reconsolidation alone, seed by seed."""
     steps = runs.scores.pivot_table(index="seed", columns=["method", "kind"], values="sudden_convergence")
-    if "reconsolidation only" not in steps:
-        return "Reconsolidation alone has not been run."
+    if not {"Diff-Tuning", "reconsolidation only"} <= set(steps.columns.get_level_values("method")):
+        return "What the bank adds, these runs cannot tell."
     added = (1 - steps["Diff-Tuning"] / steps["reconsolidation only"]).dropna().mean(axis=1)
     return {
         TURNS[0]: "The bank moves the step forward: Diff-Tuning obeys earlier than reconsolidation alone.",
@@ -128,6 +133,13 @@ def _gains(table: pandas.DataFrame, column: str) -> Iterator[Estimate]:
     found = table.pivot_table(index="seed", columns=["method", "kind"], values=column)
     for kind in found["plain"]:
         yield estimate((found["Diff-Tuning"][kind] - found["plain"][kind]).dropna().to_numpy())
+
+
+def _saved(scores: pandas.DataFrame, method: str) -> dict[str, Estimate]:
+    """`steps_saved`, which needs a run of each method that has converged; nothing is measured where there is none."""
+    if {"plain", method} <= set(scores[scores.sudden_convergence.notna()].method):
+        return steps_saved(scores, method)
+    return dict.fromkeys([*KINDS, "mean"], estimate(np.empty(0)))
 
 
 def _turn(saved: Estimate) -> str:

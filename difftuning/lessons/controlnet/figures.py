@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Sequence
 
 import numpy as np
 
-from ...data.conditions import KINDS
+from ...data.conditions import KINDS, Kind
 from ...studies.controlnet import THRESHOLD
 from ..figures import COLOURS, Figure, describe, draw_with_interval, label_ends, theme
 from .runs import Runs
@@ -71,6 +71,22 @@ def two_gates(table: pandas.DataFrame, *, title: str = "") -> Figure:
     axis.set_xticks(sorted(table.step.unique()))
     axis.text(0.99, 0.02, "rings: exactly 0", transform=axis.transAxes, ha="right", fontsize=10, color="0.4")
     return describe(figure, f"Length of the gradient at each step. Not zero: {'; '.join(seen)}.")
+
+
+def own_and_others(table: pandas.DataFrame, kind: Kind) -> Figure:
+    """The agreement of a few drawings with the condition asked for, and with other pictures' conditions, against training steps; columns step, own, others."""
+    with theme():
+        figure = Figure(figsize=(7.2, 3.6), layout="constrained")
+        axis = figure.subplots()
+    lines = {"the one asked for": ("own", OF_KIND[kind]), "of other pictures": ("others", "0.45")}
+    for column, colour in lines.values():
+        axis.plot(table.step, table[column], marker="o", markersize=4, color=colour)
+    label_ends(axis, [(table[column].iloc[-1], name, colour) for name, (column, colour) in lines.items()])
+    axis.set(xlabel="training steps", ylabel=f"agreement with the {kind} picture\n(1: equal)")
+    seen = "; ".join(
+        f"{name}, {table[column].iloc[0]:.2f} at first, {table[column].iloc[-1]:.2f} at last" for name, (column, _) in lines.items()
+    )
+    return describe(figure, f"Agreement of {kind} pictures against training steps: {seen}.")
 
 
 def five_curves(table: pandas.DataFrame, *, title: str = "") -> Figure:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...data.conditions import KINDS
-from ...data.tasks import load_source
-from ...studies.controlnet import steps_saved
 from ...studies.gains import read_table
 from ..chain.figures import ratios_by_method
 from ..explorers import explore, precompute
@@ -16,7 +14,6 @@ from ..folders import empty_folder
 from ..predictions import predict
 from . import figures
 from .answers import (
-    RISES,
     TURNS,
     answer_in_words,
     costs_in_words,
@@ -25,7 +22,7 @@ from .answers import (
     turn_in_words,
 )
 from .drawing import outlines, picture_of
-from .runs import kept_drawings, read_runs, shown_set, steps_around
+from .runs import kept_drawings, own_and_others, read_runs, shown_set, steps_around
 from .tuned import load_tuned
 from .two_gates import PARTS, two_gate_start
 
@@ -35,9 +32,9 @@ if TYPE_CHECKING:
     from .runs import Runs
 
 __all__ = [
-    "KINDS", "PARTS", "RISES", "TURNS", "answer_in_words", "costs_in_words", "empty_folder", "explore", "figures", "filmstrip", "first_gradient",
-    "kept_drawings", "load_source", "load_tuned", "losses_by_side", "outlines", "parts_in_words", "picture_of", "picture_rows", "precompute",
-    "predict", "ratios_by_method", "read_runs", "read_table", "rise_in_words", "shown_set", "steps_around", "steps_saved",
+    "KINDS", "PARTS", "TURNS", "answer_in_words", "costs_in_words", "empty_folder", "explore", "figures", "filmstrip", "first_gradient",
+    "kept_drawings", "load_tuned", "losses_by_side", "outlines", "own_and_others", "parts_in_words", "picture_of", "picture_rows", "precompute",
+    "predict", "ratios_by_method", "read_runs", "read_table", "rise_in_words", "shown_set", "steps_around",
     "turn_in_words", "two_gate_start",
 ]  # fmt: skip
 

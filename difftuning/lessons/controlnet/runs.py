@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Mapping, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
-from ...data.conditions import KINDS, Kind
+from ...data.conditions import KINDS, Kind, annotate
 from ...data.pictures import to_images
 from ...data.tasks import load_task
+from ...evaluation.agreement import condition_agreement
 from ...studies.control_cells import ControlCell
 from ...studies.controlnet import SHOWN, Asked, ask
 from ...studies.gains import BUILT_BY, read_table
@@ -60,6 +61,21 @@ def shown_set(kind: Kind) -> Asked:
     """Pictures, prompts and conditions of `kept_drawings`: the first of those that are checked."""
     cell = ControlCell(kind, "plain", 0)
     return Asked(*(each[:SHOWN] for each in ask(kind, load_task(cell.task, split=cell.split), cell.checked)))
+
+
+def own_and_others(kind: Kind, drawings: Mapping[int, Tensor], wanted: Tensor) -> pandas.DataFrame:
+    """By step, the drawings' mean agreement with their own condition of `wanted` (n, 3, H, W), and with those of the others: columns step, own, others.
+
+    What a drawing shares with any picture of its kind counts in both; obeying is what its own has more.
+    """
+    import pandas
+
+    rows = []
+    for step, drawn in drawings.items():
+        found = annotate(kind, drawn)
+        own, *others = (float(condition_agreement(kind, wanted.roll(shift, 0), found).mean()) for shift in range(len(wanted)))
+        rows.append({"step": step, "own": own, "others": sum(others) / len(others)})
+    return pandas.DataFrame(rows)
 
 
 def steps_around(steps: list[int], jump: float, count: int = 5) -> list[int]:
