@@ -58,10 +58,10 @@ def answer_in_words(runs: Runs) -> str:
     if not mean.seeds:
         bold = "These runs cannot tell: with every seed some run never begins to obey"
     groups = {turn: [kind for kind in KINDS if kind in saved and saved[kind].seeds and _turn(saved[kind]) == turn] for turn in TURNS}
-    each = "; ".join(f"{turn}: {', '.join(kinds)}" for turn, kinds in groups.items() if kinds)
+    each = "; ".join(f"{turn} {'for' if turn == TURNS[2] else 'on'} {', '.join(kinds)}" for turn, kinds in groups.items() if kinds)
     return (
         f"**{bold}.** Steps saved: {mean.percent} ({_seeds(mean)}). The paper reports {100 * PAPER:.0f} %, for Stable Diffusion.\n\n"
-        f"Condition by condition, Diff-Tuning is {each.replace(TURNS[2], 'not clearly different')}. {_other_measures(runs)}"
+        f"By condition: {each or 'nothing can be said'}. {_other_measures(runs)}"
     )
 
 
@@ -154,7 +154,7 @@ def _shares(saved: dict[str, Estimate]) -> str:
 
 def _other_measures(runs: Runs) -> str:
     others = [f"with {name} {share.percent}" for name, share in saved_by_other_measures(runs).items()]
-    return f"Another definition of the step gives: {', '.join(others)}."
+    return f"Other definitions of the step give: {', '.join(others)}."
 
 
 def _seeds(found: Estimate) -> str:

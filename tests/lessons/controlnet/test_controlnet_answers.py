@@ -75,7 +75,7 @@ def test_conditions_are_named_where_they_differ():
     ours, scores = runs.scores.method == "Diff-Tuning", runs.scores
     steps = scores.sudden_convergence.mask(ours & (scores.kind == "depth"), 300).mask(ours & (scores.kind == "edge"), 240)
     told = lesson.answer_in_words(runs._replace(scores=scores.assign(sudden_convergence=steps)))
-    assert "Diff-Tuning is earlier: sketch, segmentation, normal; later: depth; not clearly different: edge." in told
+    assert "By condition: earlier on sketch, segmentation, normal; later on depth; no clear difference for edge." in told
 
 
 def test_runs_that_never_converge_decide_nothing():
