@@ -43,12 +43,12 @@ def rise_in_words(runs: Runs, method: str = "plain") -> str:
 
 def turn_in_words(runs: Runs) -> str:
     """Which of `TURNS` is said of Diff-Tuning's sudden convergence beside plain training's: the mean over the conditions, beyond its interval."""
-    return _turn(_saved(runs.scores, "Diff-Tuning")["mean"])
+    return _turn(steps_saved(runs.scores, "Diff-Tuning")["mean"])
 
 
 def answer_in_words(runs: Runs) -> str:
     """The lesson's answer in Markdown: one bold sentence; then the number with its interval beside the paper's, and the conditions one by one."""
-    saved = _saved(runs.scores, "Diff-Tuning")
+    saved = steps_saved(runs.scores, "Diff-Tuning")
     mean = saved["mean"]
     bold = {
         TURNS[0]: f"Yes: with Diff-Tuning the pictures snap to their conditions after {100 * abs(mean.mean):.0f} % fewer steps, on average over five conditions",
@@ -76,14 +76,14 @@ def saved_by_other_measures(runs: Runs, method: str = "Diff-Tuning") -> dict[str
     found = {}
     for name, measure in measures.items():
         steps = runs_of[["step", "scaled"]].apply(lambda rows: measure(rows.step.tolist(), rows.scaled.tolist()))
-        found[name] = _saved(steps.astype(float).rename("sudden_convergence").reset_index(), method)["mean"]
+        found[name] = steps_saved(steps.astype(float).rename("sudden_convergence").reset_index(), method)["mean"]
     return found
 
 
 def parts_in_words(runs: Runs) -> str:
     """Markdown: how many steps reconsolidation alone saves over all conditions, and each option on edge."""
     methods = [method for method in runs.scores.method.unique() if method != "plain"]
-    lines = [f"- *{method}*: {_shares(_saved(runs.scores, method))}" for method in methods]
+    lines = [f"- *{method}*: {_shares(steps_saved(runs.scores, method))}" for method in methods]
     return "Steps saved beside plain training:\n\n" + "\n".join(lines) + f"\n\n{_bank_in_words(runs)}"
 
 
@@ -133,13 +133,6 @@ def _gains(table: pandas.DataFrame, column: str) -> Iterator[Estimate]:
     found = table.pivot_table(index="seed", columns=["method", "kind"], values=column)
     for kind in found["plain"]:
         yield estimate((found["Diff-Tuning"][kind] - found["plain"][kind]).dropna().to_numpy())
-
-
-def _saved(scores: pandas.DataFrame, method: str) -> dict[str, Estimate]:
-    """`steps_saved`, which needs a run of each method that has converged; nothing is measured where there is none."""
-    if {"plain", method} <= set(scores[scores.sudden_convergence.notna()].method):
-        return steps_saved(scores, method)
-    return dict.fromkeys([*KINDS, "mean"], estimate(np.empty(0)))
 
 
 def _turn(saved: Estimate) -> str:

@@ -10,9 +10,11 @@ from torch import Tensor
 from ...data.captions import name_pictures
 from ...data.conditions import annotate
 from ...data.tasks import load_source, load_task
+from ...studies.control_cells import ControlCell
 
 ROWS, COLUMNS = 16, 32  # characters are about twice as high as wide, and a picture has 32 x 32 pixels
 SHADES = {".": 0.0, " ": 0.0, "+": 0.5, "#": 0.9}  # from black to white
+SHOE = ControlCell.called
 FOREIGN = ("T-shirt", "letter R", "umbrella")  # classes of the source: what no shoe's outline looks like
 
 
@@ -33,11 +35,11 @@ def picture_of(drawing: str) -> Tensor:
 
 
 def outlines() -> Mapping[str, tuple[Tensor, str]]:
-    """By name, the edges (1, 3, 32, 32) of a held-out picture and what it is a picture of: a shoe of each class, and three things that are no shoes."""
+    """By name, the edges (1, 3, 32, 32) of a held-out picture and a prompt for it: a shoe of each class, and three things that are no shoes."""
     shoes, source = load_task("footwear", split="test"), load_source("heldout")
-    named = [(shoes, name) for name in shoes.class_names] + [(source, name) for name in FOREIGN]
+    named = [(shoes, name, SHOE) for name in shoes.class_names] + [(source, name, name) for name in FOREIGN]
     found = {}
-    for task, name in named:
+    for task, name, called in named:
         image = task.read([int((task.labels == task.class_names.index(name)).nonzero()[0])])
-        found[name] = annotate("edge", image), name_pictures(image, [name])[0]
+        found[name] = annotate("edge", image), name_pictures(image, [called])[0]
     return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ...data.captions import CaptionAs
 from ...data.conditions import KINDS
 from ...studies.gains import read_table
 from ..chain.figures import ratios_by_method
@@ -23,7 +24,6 @@ from .answers import (
 )
 from .drawing import outlines, picture_of
 from .runs import kept_drawings, own_and_others, read_runs, shown_set, steps_around
-from .tuned import load_tuned
 from .two_gates import PARTS, two_gate_start
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from .runs import Runs
 
 __all__ = [
-    "KINDS", "PARTS", "TURNS", "answer_in_words", "costs_in_words", "empty_folder", "explore", "figures", "filmstrip", "first_gradient",
-    "kept_drawings", "load_tuned", "losses_by_side", "outlines", "own_and_others", "parts_in_words", "picture_of", "picture_rows", "precompute",
+    "KINDS", "CaptionAs", "PARTS", "TURNS", "answer_in_words", "costs_in_words", "empty_folder", "explore", "figures", "filmstrip", "first_gradient",
+    "kept_drawings", "losses_by_side", "outlines", "own_and_others", "parts_in_words", "picture_of", "picture_rows", "precompute",
     "predict", "ratios_by_method", "read_runs", "read_table", "rise_in_words", "shown_set", "steps_around",
     "turn_in_words", "two_gate_start",
 ]  # fmt: skip

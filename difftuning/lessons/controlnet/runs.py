@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Mapping, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from ...data.captions import CaptionAs
 from ...data.conditions import KINDS, Kind, annotate
 from ...data.pictures import to_images
 from ...data.tasks import load_task
@@ -60,7 +61,7 @@ def kept_drawings(runs: Runs, method: str = "plain") -> dict[Kind, dict[int, Ten
 def shown_set(kind: Kind) -> Asked:
     """Pictures, prompts and conditions of `kept_drawings`: the first of those that are checked."""
     cell = ControlCell(kind, "plain", 0)
-    return Asked(*(each[:SHOWN] for each in ask(kind, load_task(cell.task, split=cell.split), cell.checked)))
+    return Asked(*(each[:SHOWN] for each in ask(kind, load_task(cell.task, split=cell.split), cell.checked, CaptionAs(cell.called))))
 
 
 def own_and_others(kind: Kind, drawings: Mapping[int, Tensor], wanted: Tensor) -> pandas.DataFrame:

@@ -1,4 +1,4 @@
-"""Lesson 08's drawings become the pictures that they show, and the shipped ControlNets are found."""
+"""Lesson 08's drawings become the pictures that they show."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ import torch
 
 from difftuning.data.conditions import annotate
 from difftuning.data.tasks import load_task
-from difftuning.lessons.controlnet import tuned
 from difftuning.lessons.controlnet.drawing import FOREIGN, outlines, picture_of
-from difftuning.models.controlnet import ControlNetAdapter
-from small import small_text_to_image
 
 DRAWING = "\n" + "." * 32 + "\n..##+\n" + "\n" * 3
 
@@ -42,15 +39,5 @@ def test_an_outline_for_each_class_of_shoes_and_things_that_are_none():
     found, shoes = outlines(), load_task("footwear", split="test")
     assert list(found) == [*shoes.class_names, *FOREIGN]
     first = shoes.read([shoes.labels.tolist().index(1)])
-    assert torch.equal(found["sneaker"][0], annotate("edge", first)) and found["sneaker"][1] == "a sneaker"
+    assert torch.equal(found["sneaker"][0], annotate("edge", first)) and found["sneaker"][1] == "a shoe"
     assert found["T-shirt"][1] == "a t shirt" and all(edge.sum() > 0 for edge, _ in found.values())
-
-
-def test_both_tuned_models_are_loaded_by_method(tmp_path, monkeypatch):
-    model = small_text_to_image()
-    ControlNetAdapter((16, 32))(model.denoiser)
-    for name in tuned.TUNED.values():
-        model.save(tmp_path / "models" / name, dtype=torch.float16)
-    monkeypatch.setattr(tuned, "data_folder", lambda: tmp_path)
-    found = tuned.load_tuned()
-    assert list(found) == ["plain", "Diff-Tuning"] and all(each.denoiser.controlnet is not None for each in found.values())
