@@ -10,7 +10,7 @@ from ...data.conditions import KINDS
 from ...evaluation.agreement import steepest_step, sudden_convergence_step
 from ...studies.controlnet import HELD, steps_saved
 from ...studies.gains import Estimate, estimate
-from ..parts import BETTER, SAME, WORSE, in_a_word
+from ..parts import BETTER, LEAST_SEEDS, SAME, WORSE, in_a_word
 from .runs import Runs
 
 if TYPE_CHECKING:
@@ -49,18 +49,18 @@ def turn_in_words(runs: Runs) -> str:
 def answer_in_words(runs: Runs) -> str:
     """The lesson's answer in Markdown: one bold sentence; then the number with its interval beside the paper's, and the conditions one by one."""
     saved = steps_saved(runs.scores, "Diff-Tuning")
-    mean = saved["mean"]
+    mean, over = saved["mean"], _over(saved)
     bold = {
-        TURNS[0]: f"Yes: with Diff-Tuning the pictures snap to their conditions after {100 * abs(mean.mean):.0f} % fewer steps, on average over five conditions",
-        TURNS[1]: f"No: with Diff-Tuning the pictures snap to their conditions only after {100 * abs(mean.mean):.0f} % more steps, on average over five conditions",
-        TURNS[2]: "Not that these runs could tell: on average over five conditions the steps of the two methods do not differ clearly",
+        TURNS[0]: f"Yes: with Diff-Tuning the pictures snap to their conditions after {100 * abs(mean.mean):.0f} % fewer steps, on average over {over}",
+        TURNS[1]: f"No: with Diff-Tuning the pictures snap to their conditions only after {100 * abs(mean.mean):.0f} % more steps, on average over {over}",
+        TURNS[2]: f"Not that these runs could tell: on average over {over} the steps of the two methods do not differ clearly",
     }[_turn(mean)]  # fmt: skip
     if not mean.seeds:
         bold = "These runs cannot tell: with every seed some run never begins to obey"
     groups = {turn: [kind for kind in KINDS if kind in saved and saved[kind].seeds and _turn(saved[kind]) == turn] for turn in TURNS}
     each = "; ".join(f"{turn} {'for' if turn == TURNS[2] else 'on'} {', '.join(kinds)}" for turn, kinds in groups.items() if kinds)
     return (
-        f"**{bold}.** Steps saved: {mean.percent} ({_seeds(mean)}). The paper reports {100 * PAPER:.0f} %, for Stable Diffusion.\n\n"
+        f"**{bold}.** Steps saved: {_percent(mean)} ({_seeds(mean)}). The paper reports {100 * PAPER:.0f} %, for Stable Diffusion.\n\n"
         f"By condition: {each or 'nothing can be said'}. {_other_measures(runs)}"
     )
 
@@ -141,13 +141,24 @@ def _turn(saved: Estimate) -> str:
 
 def _shares(saved: dict[str, Estimate]) -> str:
     mean, edge = saved["mean"], saved["edge"]
-    on_edge = f"{edge.percent} on edge ({_seeds(edge)})"
-    return f"{mean.percent} over five conditions, {on_edge}" if mean.seeds else on_edge
+    on_edge = f"{_percent(edge)} on edge ({_seeds(edge)})"
+    return on_edge if _over(saved) in ("edge", "") else f"{_percent(mean)} over {_over(saved)}, {on_edge}"
+
+
+def _over(saved: dict[str, Estimate]) -> str:
+    """Which conditions the mean is over: those on which both methods converge."""
+    pairs = [kind for kind in KINDS if kind in saved and saved[kind].seeds]
+    return "five conditions" if len(pairs) == len(KINDS) else " and ".join(filter(None, [", ".join(pairs[:-1]), *pairs[-1:]]))
 
 
 def _other_measures(runs: Runs) -> str:
-    others = [f"with {name} {share.percent}" for name, share in saved_by_other_measures(runs).items()]
+    others = [f"with {name} {_percent(share)}" for name, share in saved_by_other_measures(runs).items()]
     return f"Other definitions of the step give: {', '.join(others)}."
+
+
+def _percent(found: Estimate) -> str:
+    """With the interval where there are seeds enough for one."""
+    return found.percent if found.seeds >= LEAST_SEEDS or not found.seeds else f"{100 * found.mean:.0f} %"
 
 
 def _seeds(found: Estimate) -> str:
