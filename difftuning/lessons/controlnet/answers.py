@@ -61,8 +61,15 @@ def answer_in_words(runs: Runs) -> str:
     each = "; ".join(f"{turn} {'for' if turn == TURNS[2] else 'on'} {', '.join(kinds)}" for turn, kinds in groups.items() if kinds)
     return (
         f"**{bold}.** Steps saved: {_percent(mean)} ({_seeds(mean)}). The paper reports {100 * PAPER:.0f} %, for Stable Diffusion.\n\n"
-        f"By condition: {each or 'nothing can be said'}. {_other_measures(runs)}"
+        f"By condition: {each or 'nothing can be said'}.{_left_out(runs.scores)} {_other_measures(runs)}"
     )
+
+
+def _left_out(scores: pandas.DataFrame) -> str:
+    """Which runs of the two methods never converge, and that they decide nothing."""
+    never = scores[scores.method.isin(["plain", "Diff-Tuning"]) & scores.sudden_convergence.isna()]
+    runs = [f"{method} on {kind} (seed {seed})" for method, kind, seed in zip(never.method, never.kind, never.seed)]
+    return f" Never half of the way, and so left out with their partners: {', '.join(runs)}." if runs else ""
 
 
 def saved_by_other_measures(runs: Runs, method: str = "Diff-Tuning") -> dict[str, Estimate]:

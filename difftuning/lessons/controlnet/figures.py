@@ -129,24 +129,33 @@ def agreement_by_method(table: pandas.DataFrame, *, title: str = "") -> Figure:
 def convergence_steps(scores: pandas.DataFrame, methods: Sequence[str] = ("plain", "Diff-Tuning"), *, title: str = "") -> Figure:
     """The step of sudden convergence of each condition under two methods, every run a dot, the means joined by a bar.
 
-    Columns kind, method, seed, sudden_convergence; runs that never converge are left out of the means and told in the description.
+    Columns kind, method, seed, step, sudden_convergence.  Runs that never converge are hollow triangles at the right, and left out of the means.
     """
     with theme():
         figure = Figure(figsize=(7.2, 3.8), layout="constrained")
         axis = figure.subplots()
-    kinds, seen = list(scores.kind.unique()), []
+    kinds, seen, never = list(scores.kind.unique()), [], 1.06 * scores.step.max()
     for height, kind in enumerate(kinds):
         steps = {method: scores[(scores.kind == kind) & (scores.method == method)].sudden_convergence for method in methods}
         axis.plot([each.mean() for each in steps.values()], [height, height], color="0.75", linewidth=4, zorder=1)
         for method, each in steps.items():
             axis.plot(each, np.full(len(each), height), marker="o", markersize=5, alpha=0.4, linestyle="none", color=COLOURS[method])
+            missing = each.isna().sum()
+            axis.plot(
+                np.full(missing, never),
+                height + np.linspace(-0.12, 0.12, missing),
+                ">",
+                markersize=7,
+                markerfacecolor="none",
+                color=COLOURS[method],
+            )
             axis.plot(each.mean(), height, marker="o", markersize=11, color=COLOURS[method], label=method if height == 0 else None)
         seen.append(f"{kind}: " + ", ".join(f"{method} {_after(each)}" for method, each in steps.items()))
     axis.set_yticks(range(len(kinds)), kinds)
     axis.set_ylim(len(kinds) - 0.5, -0.5)
     axis.set(xlabel="step of sudden convergence", title=title)
-    axis.set_xlim(left=0)
-    axis.legend(frameon=True, fontsize=10)
+    axis.set_xlim(0, 1.1 * scores.step.max())
+    axis.legend(frameon=True, fontsize=10, loc="lower left")
     return describe(figure, f"Steps of sudden convergence, means over seeds. {'; '.join(seen)}.")
 
 

@@ -119,6 +119,18 @@ def test_a_bar_joins_the_mean_steps_of_each_condition():
     means = scores.groupby(["kind", "method"], sort=False).sudden_convergence.mean()
     assert [list(line.get_xdata()) for line in bars] == [[means[kind, "plain"], means[kind, "Diff-Tuning"]] for kind in KINDS]
     assert "edge: plain after 200 steps, Diff-Tuning after 140 steps" in figure.get_label()
+    assert not [line for line in figure.axes[0].lines if line.get_marker() == ">" and len(line.get_xdata())]
+
+
+def test_runs_that_never_converge_stand_behind_the_last_step_and_out_of_the_mean():
+    scores = runs().drop_duplicates(["kind", "method", "seed"]).reset_index(drop=True)
+    scores["step"] = scores.step.max()
+    never = (scores.kind == "edge") & (scores.method == "plain") & (scores.seed == 0)
+    scores.loc[never, "sudden_convergence"] = np.nan
+    figure = figures.convergence_steps(scores)
+    behind = [line for line in figure.axes[0].lines if line.get_marker() == ">" and len(line.get_xdata())]
+    assert len(behind) == 1 and behind[0].get_xdata()[0] > scores.step.max()
+    assert "edge: plain after 200 steps (1 of 2 runs never)" in figure.get_label()
 
 
 # what each condition tells
