@@ -13,7 +13,7 @@ import matplotlib.figure
 import numpy as np
 from torch import Tensor
 
-from ..studies.gains import estimate
+from ..studies.gains import LEAST_SEEDS, estimate
 
 if TYPE_CHECKING:
     import pandas
@@ -107,13 +107,14 @@ def score_curves(table: pandas.DataFrame, live: pandas.DataFrame | None = None, 
 
 def draw_with_interval(axis: Axes, rows: pandas.DataFrame, place: str, value: str, colour: str, label: str, *, style: str = "-",
                        log: bool = False) -> None:  # fmt: skip
-    """The mean over seeds of `value` against `place` and its 95 % interval, which a single seed does not have; `log`: geometric."""
+    """The mean over seeds of `value` against `place`, and its 95 % interval where there are seeds enough for one; `log`: geometric."""
     inward, outward = (np.log, np.exp) if log else (np.asarray, np.asarray)
     summary = [(at, estimate(inward(group.to_numpy()))) for at, group in rows.groupby(place)[value]]
     if not summary:
         return
     places = np.array([at for at, _ in summary])
-    means, halves = (np.array([getattr(found, part) for _, found in summary]) for part in ("mean", "half_width"))
+    means = np.array([found.mean for _, found in summary])
+    halves = np.array([found.half_width if found.seeds >= LEAST_SEEDS else np.nan for _, found in summary])
     axis.plot(places, outward(means), color=colour, marker="o", markersize=4, label=label, linestyle=style)
     axis.fill_between(places, outward(means - halves), outward(means + halves), color=colour, alpha=0.18, linewidth=0)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Iterable, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
-from ..studies.gains import Estimate, estimate, read_table
+from ..studies.gains import LEAST_SEEDS, Estimate, estimate, read_table
 
 if TYPE_CHECKING:
     import pandas
@@ -20,7 +20,6 @@ RUNS = {"footwear": 2000, "digits": 200}  # training pictures of each task
 STEPS, SPLIT, GUIDANCES = 800, "test", ("1", "1.5")
 SIDES = ("target", "source")  # new and old pictures, both held out
 TENTHS = range(1, 11)
-LEAST_SEEDS = 3  # for an interval
 ALIKE, KEPT = 0.05, 0.1  # less is no difference: of a distance, and of a rise in the loss on old pictures
 BETTER, WORSE, SAME = "better", "worse", "about the same"
 

@@ -35,6 +35,9 @@ BUILT_BY = {name: f"difftuning study {name} --results data/results/{name}.csv" f
 }
 
 
+LEAST_SEEDS = 3  # for an interval to be shown: that of two is wider than anything that it could be held against
+
+
 class Estimate(NamedTuple):
     """Mean over seeds and half-width of its 95 % interval (Student's t); nan for one seed."""
 

@@ -73,7 +73,7 @@ def _left_out(scores: pandas.DataFrame) -> str:
 
 
 def saved_by_other_measures(runs: Runs, method: str = "Diff-Tuning") -> dict[str, Estimate]:
-    """The mean share of steps saved, were the threshold a third or two thirds of the way, or the step that of the steepest rise."""
+    """The mean share of steps saved, were the threshold a third or two thirds of the way, or the step that of the steepest rise (over three checks)."""
     measures = {
         "a third of the way": lambda steps, scaled: sudden_convergence_step(steps, scaled, threshold=1 / 3, k=HELD),
         "two thirds of the way": lambda steps, scaled: sudden_convergence_step(steps, scaled, threshold=2 / 3, k=HELD),
@@ -159,8 +159,11 @@ def _over(saved: dict[str, Estimate]) -> str:
 
 
 def _other_measures(runs: Runs) -> str:
-    others = [f"with {name} {_percent(share)}" for name, share in saved_by_other_measures(runs).items()]
-    return f"Other definitions of the step give: {', '.join(others)}."
+    """What other definitions of the step say, and whether the answer hangs on the definition."""
+    others = {name: share for name, share in saved_by_other_measures(runs).items() if share.seeds}
+    told = f"Other definitions of the step give: {', '.join(f'{name} {_percent(share)}' for name, share in others.items())}."
+    hangs = {_turn(share) for share in others.values()} != {turn_in_words(runs)}
+    return f"{told} *So the answer hangs on what one calls sudden.*" if hangs else told
 
 
 def _percent(found: Estimate) -> str:
