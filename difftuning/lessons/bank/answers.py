@@ -197,8 +197,9 @@ def coverage_and_protection(parts: Parts) -> str:
     """What a small bank covers against what it protects."""
     share = share_of_memories(parts, "bank of 100")
     return (
-        f"A bank of 125 pictures covers less than a third of the source. {'Yet the' if share > 0.5 else 'The'} bank of 100 gave about "
-        f"{fraction_in_words(share)} of the protection of the thousand. Coverage describes a bank; it does not say what the bank does."
+        f"A bank of 125 pictures in equal shares covers less than a third of the source. {'Yet the' if share > 0.5 else 'The'} bank of 100 gave about "
+        f"{fraction_in_words(share)} of the protection of the thousand; its mix is the model's own. Whether a bank that covers more protects more stays open: "
+        "none in equal shares was tuned with."
     )
 
 
