@@ -78,7 +78,7 @@ def compared_with(parts: Parts, methods: Sequence[str], other: str, names: Mappi
     `names`: what a method is called, where not as in the tables.
     """
     cells = list(itertools.product(parts.tasks, GUIDANCES))
-    head = f"samples, compared with those of {names.get(other, other)}"
+    head = f"new samples, compared with: {names.get(other, other)}"
     lines = [
         f"| {head} | " + " | ".join(f"{task}, guidance {guidance}" for task, guidance in cells) + " |",
         "|---" * (len(cells) + 1) + "|",

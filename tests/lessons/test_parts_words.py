@@ -9,6 +9,7 @@ import pytest
 
 from difftuning.lessons import parts_words as words
 from difftuning.lessons.bank import answers as bank
+from difftuning.lessons.bank import banks
 from difftuning.lessons.parts import RUNS, Parts, read_parts, runs_in_words
 from difftuning.lessons.weights import answers as weights
 
@@ -37,7 +38,7 @@ def test_every_method_has_its_row_and_every_setting_its_column():
     parts = made_parts(DISTANCES, rises=RISES | {"bank of noise": 0.5})
     table = words.compared_with(parts, ["Diff-Tuning", "bank of noise", "plain"], "plain", {"plain": "no tricks"})
     assert table.splitlines() == [
-        "| samples, compared with those of no tricks | footwear, guidance 1 | footwear, guidance 1.5 | digits, guidance 1 | digits, guidance 1.5 |",
+        "| new samples, compared with: no tricks | footwear, guidance 1 | footwear, guidance 1.5 | digits, guidance 1 | digits, guidance 1.5 |",
         "|---|---|---|---|---|",
         "| Diff-Tuning | better, 50 % | about the same | worse, 50 % | better, 50 % |",
         "| bank of noise | – | – | – | – |",
@@ -130,12 +131,12 @@ def said(parts):
     for sentence in (
         runs_in_words, words.margin_in_words, weights.losses_in_words, weights.behind_the_losses, weights.answer_in_words, weights.recap_in_words,
         weights.heavier_along_the_chain, weights.picked_or_multiplied,
-        bank.banks_in_words, bank.avoided_by_hand, bank.protection_in_words, bank.noise_and_memories, bank.answer_in_words,
+        banks.banks_in_words, bank.avoided_by_hand, bank.protection_in_words, bank.noise_and_memories, bank.answer_in_words,
         bank.labels_along_the_chain, bank.coverage_and_protection, bank.cells_in_words, bank.recap_in_words,
     ):  # fmt: skip
         yield sentence(parts)
-    table = words.compared_with(parts, list(bank.BANKS), bank.WITHOUT, bank.NAMES)
-    assert table.count("\n") == 1 + len(bank.BANKS) and "nan" not in table
+    table = words.compared_with(parts, list(banks.BANKS), banks.WITHOUT, banks.NAMES)
+    assert table.count("\n") == 1 + len(banks.BANKS) and "nan" not in table
     yield f"{bank.short_and_long({'no bank': 1.2, 'random numbers': 1.3, 'memories': 1.1}, 60, parts)}."
 
 

@@ -6,29 +6,10 @@ from typing import Callable, Mapping, Sequence
 
 import numpy as np
 
-from ...data.tasks import load_task
-from ...studies.banks import FAR_KIND, bank_of_far_classes
 from ..parts import BETTER, KEPT, SAME, STEPS, TENTHS, WORSE, Parts, old_pictures, ratio, rise_avoided
 from ..parts_words import ORDINALS, longest_run, of_set, samples_in_words, settings, stretch_in_words
+from .banks import BANKS, NEW, NOISE, OWN, REAL, SHIPPED, WITHOUT
 
-WITHOUT, SHIPPED, OWN = "reconsolidation only", "Diff-Tuning", "Diff-Tuning, own labels"
-NOISE, NEW, REAL = "bank of noise", "bank of target pictures", "bank of real pictures"
-BANKS = {  # two controls, then memories
-    NOISE: "random numbers with the mean and spread of latents. They take the same 6 of 32 places, at the same timesteps and with the same weight; "
-    "only the content is gone",
-    NEW: "the new pictures themselves, replayed as if they were memories",
-    "bank of 100": "the first hundred pictures of the shipped bank",
-    "bank of far classes": "the shipped bank's pictures of one kind alone, which is unlike the task: {far}. Must a bank show all kinds?",
-    "bank as small, all classes": "as many of its pictures, but of all kinds: to compare with the bank of far classes",
-    SHIPPED: "a thousand pictures of all kinds; this is what *Diff-Tuning* stands for in our tables",
-    REAL: "a thousand real pictures in place of the model's own",
-}
-NAMES = {
-    WITHOUT: "no bank",
-    SHIPPED: "shipped bank",
-    OWN: "shipped bank, own labels",
-    NEW: "bank of new pictures",
-}  # where not as in the tables
 LABELS = ("the null label", "their own labels", "neither: there is hardly a difference")
 SHARES = {"hardly any of it": 0.1, "less than half": 0.5, "more than half": 0.9, "nearly all of it": np.inf}  # up to
 FRACTIONS = {"a tenth": 1 / 10, "a fifth": 1 / 5, "a quarter": 1 / 4, "a third": 1 / 3, "two fifths": 2 / 5, "half": 1 / 2,
@@ -39,13 +20,6 @@ PROTECT = {  # "protects ..." or "protect ..."
 }  # fmt: skip
 MIDDLE = [4, 5, 6]  # tenths of the chain
 CLEAR, MEET, HELD = 1.05, 1.15, 0.2  # one loss is clearly above another, lines nearly meet, a loss is held
-
-
-def banks_in_words(parts: Parts) -> str:
-    """Markdown: a line for each bank that the tables hold."""
-    far = " and ".join(f"{len(bank_of_far_classes(load_task(task)))} {FAR_KIND[task]}s for {task}" for task in parts.tasks)
-    lines = (f"- *{NAMES.get(name, name)}*: {BANKS[name].format(far=far)}." for name in parts.present(BANKS))
-    return "\n".join(lines).replace("?.", "?")
 
 
 def avoided_by_hand(parts: Parts) -> str:
@@ -139,11 +113,9 @@ def answer_in_words(parts: Parts) -> str:
         else "In part"
     )
     new = _as_a_control(_avoided(parts, NEW)) if parts.present([NEW]) else ""
-    real = (
-        f" But memories need not be good: the model's own samples, many of them poor, protect {_own_beside_real(parts)}."
-        if parts.present([REAL])
-        else ""
-    )
+    found = _own_beside_real(parts) if parts.present([REAL]) else ""
+    good = " Memories need not be good: the" if found.startswith(("about", "better than")) else " The"
+    real = f"{good} model's own samples, many of them poor, protect {found}." if found else ""
     samples = samples_in_words(parts, NOISE, SHIPPED)
     return (
         f"**{head}: random numbers avoid {_of_what_memories_avoid(parts)}{new}.{real}** With random numbers in place of memories the new samples are "
@@ -155,8 +127,13 @@ def recap_in_words(parts: Parts) -> str:
     """All findings in one sentence."""
     real = f"the model's own samples protect {_own_beside_real(parts)}; " if parts.present([REAL]) else ""
     new = f"the new pictures, replayed, {_do_what(_avoided(parts, NEW))}; " if parts.present([NEW]) else ""
-    labels = {LABELS[0]: "the null label protects more than own labels", LABELS[1]: "under their own labels memories protect most",
-              LABELS[2]: "the labels hardly matter"}[labels_in_words(parts)]  # fmt: skip
+    labels = {
+        LABELS[0]: "the null label protects more than own labels",
+        LABELS[
+            1
+        ]: f"under their own labels memories protect {'most of all' if _own_labels_lead(parts) else 'more than under the null label'}",
+        LABELS[2]: "the labels hardly matter",
+    }[labels_in_words(parts)]
     return f"- Of the rise in the loss on old pictures, random numbers avoid {_of_what_memories_avoid(parts)}; {new}{real}{labels}."
 
 
@@ -219,6 +196,12 @@ def _on_each(parts: Parts, share: Callable[[Parts], float], of: str = "") -> str
         return f"{next(iter(shares.values()))}{of}"
     told = [f"{words}{'' if place else of} on {task}" for place, (task, words) in enumerate(shares.items())]
     return f"{', '.join(told[:-1])} and {told[-1]}"
+
+
+def _own_labels_lead(parts: Parts) -> bool:
+    """Do they avoid more than any bank under the null label, on every set?"""
+    avoided = ([rise_avoided(parts, task, name, WITHOUT).mean for name in (OWN, *parts.present(BANKS))] for task in parts.tasks)
+    return all(own > max(others) for own, *others in avoided)
 
 
 def _as_a_control(share: float) -> str:

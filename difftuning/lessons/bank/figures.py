@@ -33,7 +33,7 @@ def class_rows(rows: Mapping[str, Tensor], names: Sequence[str], columns: int = 
     axis.set_yticks([(row + 0.5) * side for row in range(len(rows))], list(rows), fontsize=12)
     heads = [name.replace(" ", "\n") if len(name) > LONG else name for name in names]  # two lines, so as not to reach the next one
     places = [(column + 0.3) * side for column in range(len(names))]
-    axis.set_xticks(places, heads, rotation=20, ha="left", rotation_mode="anchor", fontsize=10, linespacing=0.95)
+    axis.set_xticks(places, heads, rotation=20, ha="left", rotation_mode="anchor", fontsize=10)
     axis.tick_params(length=0, top=False, bottom=False, labeltop=True, labelbottom=False)
     axis.spines[:].set_visible(False)
     return describe(figure, f"Pictures of the classes {', '.join(names)}, in rows: {', '.join(rows)}.")

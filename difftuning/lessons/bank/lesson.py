@@ -19,16 +19,10 @@ from ..parts_figures import avoided_figure, loss_figure, score_figure
 from ..parts_words import compared_with, margin_in_words, where_sets_differ
 from ..predictions import predict
 from .answers import (
-    BANKS,
     LABELS,
-    NAMES,
-    OWN,
     SHARES,
-    SHIPPED,
-    WITHOUT,
     answer_in_words,
     avoided_by_hand,
-    banks_in_words,
     cells_in_words,
     coverage_and_protection,
     labels_along_the_chain,
@@ -39,6 +33,7 @@ from .answers import (
     recap_in_words,
     short_and_long,
 )
+from .banks import BANKS, NAMES, OWN, SHIPPED, WITHOUT, banks_in_words
 from .coverage import equal_shares, load_table, real_scores, scores, source_features
 from .figures import class_rows, coverage_figure
 

@@ -68,7 +68,8 @@ def chain_figure(pictures: Mapping[str, Tensor], known: np.ndarray, rising: Tens
     axis.text(half + (-10 if to_the_left else 10), 84, f"half is known at t = {half}", color=SHADES[0], fontsize=11,
               ha="right" if to_the_left else "left")  # fmt: skip
     axis.plot(places, [7] * count, color=TERMS["target"], marker="o", markersize=6, markeredgecolor="white", linestyle="none")
-    axis.text(20, 17, f"dots: the {count} new pictures of a step", color=SHADES[0], fontsize=11)
+    where, side = (20, "left") if to_the_left else (steps - 20, "right")
+    axis.text(where, 17, f"dots: the {count} new pictures of a step", color=SHADES[0], fontsize=11, ha=side)
     axis.set(xlim=(0, steps), ylim=(0, 104), xlabel=T_LABEL)
     axis.set_ylabel("known of the\npicture (%)", fontsize=11)
     axis.set_xticks(range(0, steps + 1, steps // 10))

@@ -12,7 +12,7 @@ import torch
 
 from difftuning.config import DiffTuningConfig
 from difftuning.data.tasks import load_source
-from difftuning.lessons.bank import answers, lesson
+from difftuning.lessons.bank import answers, banks, lesson
 from difftuning.lessons.bank import coverage as measure
 from difftuning.lessons.bank.answers import LABELS
 from difftuning.lessons.bank.figures import class_rows, coverage_figure
@@ -270,7 +270,9 @@ def test_what_noise_protects_is_measured_against_memories(noise, words, bold):
     assert answers.share_of_noise(parts) == pytest.approx((1 - noise) / 0.5)
     found = answers.answer_in_words(parts)
     assert answers.noise_in_words(parts) == words and bold in found
-    assert "the model's own samples, many of them poor, protect about as well as real pictures.**" in found
+    assert "Memories need not be good: the model's own samples, many of them poor, protect about as well as real pictures.**" in found
+    poor = answers.answer_in_words(made_parts(rises | {"bank of real pictures": 0.2}, {"Diff-Tuning": (2, 2), "bank of noise": (2, 2.01)}))
+    assert "need not" not in poor and "The model's own samples, many of them poor, protect less than real pictures.**" in poor
 
 
 def test_the_answer_speaks_of_new_samples_as_the_scores_do():
@@ -294,8 +296,13 @@ def test_the_recap_says_each_finding_in_one_sentence():
     }
     assert answers.recap_in_words(made_parts(rises)) == (
         "- Of the rise in the loss on old pictures, random numbers avoid 25 % of what memories avoid on footwear and 25 % on digits; the new pictures, "
-        "replayed, protect nothing; the model's own samples protect less than real pictures; under their own labels memories protect most."
+        "replayed, protect nothing; the model's own samples protect less than real pictures; under their own labels memories protect more than under the null label."
     )
+
+
+def test_own_labels_protect_most_of_all_where_no_bank_avoids_more():
+    rises = {"Diff-Tuning": 0.6, "Diff-Tuning, own labels": 0.2, "bank of noise": 0.9, "bank of real pictures": 0.6}
+    assert answers.recap_in_words(made_parts(rises)).endswith("under their own labels memories protect most of all.")
 
 
 def test_cells_of_all_banks_are_counted():
@@ -332,7 +339,7 @@ def test_number_and_kind_are_told_apart_by_as_many_pictures_of_all_kinds_alone()
 
 
 def test_banks_that_the_tables_do_not_hold_are_not_spoken_of():
-    lines = answers.banks_in_words(made_parts({"Diff-Tuning": 0.5, "bank of noise": 0.8})).splitlines()
+    lines = banks.banks_in_words(made_parts({"Diff-Tuning": 0.5, "bank of noise": 0.8})).splitlines()
     assert [line.split("*")[1] for line in lines] == ["bank of noise", "shipped bank"] and all(line.endswith(".") for line in lines)
 
 
@@ -342,10 +349,8 @@ def test_a_bank_of_far_classes_is_described_for_the_sets_that_are_there():
     digits = Parts(both.scores, both.losses[both.losses.task == "digits"])
     bank, kinds = MemoryBank.load(data_folder() / "bank"), load_source().kind_of
     photographs = sum(kinds[label] == "photograph" for label in bank.labels.tolist())
-    assert f": {photographs} photographs for digits. Must" in answers.banks_in_words(digits) and "letters" not in answers.banks_in_words(
-        digits
-    )
-    assert "letters for footwear and" in answers.banks_in_words(both)
+    assert f": {photographs} photographs for digits. Must" in banks.banks_in_words(digits) and "letters" not in banks.banks_in_words(digits)
+    assert "letters for footwear and" in banks.banks_in_words(both)
 
 
 def test_a_bar_of_protection_is_worked_out_in_numbers():
