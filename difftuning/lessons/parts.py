@@ -137,10 +137,10 @@ def runs_in_words(parts: Parts) -> str:
 
 
 def seeds_in_words(parts: Parts) -> str:
-    """A figure's footnote: "one seed", "3 seeds, 95 % intervals", ..."""
+    """A figure's footnote: "one run each", "3 seeds, 95 % intervals", ..."""
     least, most = seeds(parts)
     if most == 1:
-        return "one seed"
+        return "one run each"
     return f"{most if least == most else f'{least} to {most}'} seeds" + (", 95 % intervals" if most >= LEAST_SEEDS else "")
 
 

@@ -29,11 +29,15 @@ MORE_COLOURS = {
     "bank of real pictures": "#332288",
 }
 MARKERS = dict(zip(COLOURS | MORE_COLOURS, "*o^PsDvXp<h>8dH"))  # the same in every figure, as colours are
+DASHED = ("bank of real pictures",)  # a line that would hide the one of the model's own
 SHOWN = 10  # samples of each method
 
 
-def loss_figure(parts: Parts, methods: Sequence[str], sides: Sequence[str] = SIDES) -> Figure:
-    """Held-out loss after / before tuning in each tenth of the chain: a row for each task and a column for each side, or one row of one side."""
+def loss_figure(parts: Parts, methods: Sequence[str], sides: Sequence[str] = SIDES, names: Mapping[str, str] = {}) -> Figure:
+    """Held-out loss after / before tuning in each tenth of the chain: a row for each task and a column for each side, or one row of one side.
+
+    `names`, in this and other figures: what a method is called, where not as in the tables.
+    """
     methods = parts.present(methods)
     rows, columns = (len(parts.tasks), len(sides)) if len(sides) > 1 else (1, len(parts.tasks))
     with theme():
@@ -41,9 +45,9 @@ def loss_figure(parts: Parts, methods: Sequence[str], sides: Sequence[str] = SID
         axes = figure.subplots(rows, columns, sharex=True, sharey="row", squeeze=False)
     for axis, (task, data) in zip(axes.flat, ((task, data) for task in parts.tasks for data in sides)):
         for method in methods:
-            _loss_line(axis, parts, task, data, method)
+            _loss_line(axis, parts, task, data, method, names.get(method, method))
         axis.axhline(1, color="0.35", linewidth=1)
-        axis.set_title(f"{TITLES[data]} ({task}, {RUNS[task]:,})", fontsize=12)
+        axis.set_title(f"{TITLES[data]}, after tuning on {task} ({RUNS[task]:,})", fontsize=12)
     for line in axes:
         _ratio_scale(line[0])
         line[0].set_ylabel("loss after / before\n(log scale)", fontsize=11)
@@ -63,7 +67,7 @@ def loss_figure(parts: Parts, methods: Sequence[str], sides: Sequence[str] = SID
     )
 
 
-def score_figure(parts: Parts, methods: Sequence[str]) -> Figure:
+def score_figure(parts: Parts, methods: Sequence[str], names: Mapping[str, str] = {}) -> Figure:
     """Frechet distance of each method's samples, a row of panels for each task and a column for each guidance; dashed: plain; dotted: real."""
     methods = parts.present(methods)
     with theme():
@@ -78,7 +82,7 @@ def score_figure(parts: Parts, methods: Sequence[str]) -> Figure:
                 axis.axvline(parts.floors[task], color="0.3", linestyle=":", linewidth=1.6, zorder=0)
             axis.set_title(f"{task}, guidance {guidance}", fontsize=12)
         line[0].set_xlim(left=0)
-    axes[0, 0].set_yticks(range(len(methods)), methods, fontsize=11)
+    axes[0, 0].set_yticks(range(len(methods)), [names.get(method, method) for method in methods], fontsize=11)
     axes[0, 0].set_ylim(len(methods) - 0.5, -0.5)
     lines = [
         axes[0, 0].plot([], [], color=COLOURS["plain"], linestyle="--", linewidth=1.2, label="plain fine-tuning")[0],
@@ -97,10 +101,7 @@ def score_figure(parts: Parts, methods: Sequence[str]) -> Figure:
 
 
 def avoided_figure(parts: Parts, methods: Sequence[str], other: str = "reconsolidation only", names: Mapping[str, str] = {}) -> Figure:
-    """The share of another method's rise in the loss on old pictures that each method avoids: bars from 0 to 1, a panel for each task.
-
-    `names`: what a row is called, where not as its method.
-    """
+    """The share of another method's rise in the loss on old pictures that each method avoids: bars from 0 to 1, a panel for each task."""
     methods = parts.present(methods)
     with theme():
         figure = Strip(figsize=(4.0 * max(len(parts.tasks), 1.5) + 2, 0.42 * len(methods) + 1.3), layout="constrained")
@@ -126,30 +127,34 @@ def avoided_figure(parts: Parts, methods: Sequence[str], other: str = "reconsoli
 
 
 def samples_figure(parts: Parts, methods: Sequence[str]) -> Figure:
-    """A row of samples of each method, all from the same noise, below real pictures and the names of their classes; a column for each task."""
+    """A row of samples of each method, all from the same noise, below real pictures; a column for each task, its pictures sorted by class."""
     methods = parts.present(methods)
     height = 0.9 if len(parts.tasks) == 1 else 0.56
     with theme():
-        figure = Strip(figsize=(9.6, height * (len(methods) + 1) + 0.7), layout="constrained")
+        figure = Strip(figsize=(11.2, height * (len(methods) + 1) + 0.6), layout="constrained")
         axes = figure.subplots(len(methods) + 1, len(parts.tasks), squeeze=False)
     for column, task in zip(axes.T, parts.tasks):
         held_out = load_task(task, split="test")
         classes = torch.arange(SHOWN) % len(held_out.class_names)
         turn = torch.arange(SHOWN) // len(held_out.class_names)  # another picture where a class comes again
+        order = classes.argsort(stable=True)  # a class side by side, below its name
         real = held_out.read([int((held_out.labels == label).nonzero()[n]) for label, n in zip(classes.tolist(), turn.tolist())])
         kept = kept_samples("parts", task, RUNS[task], methods)
         for axis, pictures in zip(column, [real, *(kept.get(method, real[:0])[:SHOWN] for method in methods)]):
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
             if len(pictures):
+                pictures = pictures[order[order < len(pictures)]]
                 shown = np.pad(pictures.permute(0, 2, 3, 1).numpy() / 2 + 0.5, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=1)
                 axis.imshow(np.concatenate(list(shown.clip(0, 1)), axis=1), interpolation="nearest")
-        side, names = real.shape[-1] + 2, [held_out.class_names[label] for label in classes.tolist()]
-        turned = {} if max(map(len, names)) <= 3 else {"rotation": 30, "ha": "left", "rotation_mode": "anchor"}
+        side = real.shape[-1] + 2
+        middles = {
+            held_out.class_names[label]: float((classes[order] == label).nonzero().float().mean()) for label in classes.unique().tolist()
+        }
         column[0].grid(False)
-        column[0].set_xticks([(place + 0.5) * side for place in range(SHOWN)], names, fontsize=10, **turned)
+        column[0].set_xticks([(place + 0.5) * side for place in middles.values()], list(middles), fontsize=11)
         column[0].tick_params(length=0, top=False, bottom=False, labeltop=True, labelbottom=False)
-        column[0].set_title(task, fontsize=12)
+        column[0].set_title(f"{task}, guidance 1.5", fontsize=12)
     for axis, name in zip(axes[:, 0], ["real pictures", *methods]):
         axis.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=11)
     return describe(
@@ -167,12 +172,13 @@ def marker_of(method: str) -> str:
     return MARKERS.get(method, "o")
 
 
-def _loss_line(axis: Axes, parts: Parts, task: str, data: str, method: str) -> None:
+def _loss_line(axis: Axes, parts: Parts, task: str, data: str, method: str, name: str) -> None:
     found = [ratios(parts, task, data, method, [tenth]) for tenth in TENTHS]
     if not found[0].seeds:
         return
     means, halves = np.array([one.mean for one in found]), np.array([one.half_width for one in found])
-    axis.plot(TENTHS, np.exp(means), color=colour_of(method), marker=marker_of(method), markersize=6, linewidth=2, label=method)
+    style = {"color": colour_of(method), "linestyle": "--" if method in DASHED else "-"}
+    axis.plot(TENTHS, np.exp(means), marker=marker_of(method), markersize=6, linewidth=2, label=name, **style)
     if found[0].seeds >= LEAST_SEEDS:
         axis.fill_between(TENTHS, np.exp(means - halves), np.exp(means + halves), color=colour_of(method), alpha=0.15, linewidth=0)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Callable, Sequence
+from typing import Callable, Mapping, Sequence
+
+import numpy as np
 
 from .parts import (
     ALIKE,
@@ -16,37 +18,46 @@ from .parts import (
     Parts,
     distance_saved,
     in_a_word,
-    new_samples,
     old_pictures,
     seeds,
 )
 
-if TYPE_CHECKING:
-    from ..studies.gains import Estimate
-
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "last")  # tenths of the chain
-SAMPLES = {  # "the new samples are ..."
-    "better": "better", "partly better": "better in some settings and no worse in the others", "about the same": "about as good",
-    "worse": "worse", "partly worse": "worse in some settings and no better in the others", "mixed": "better in some settings and worse in others",
-}  # fmt: skip
+NUMBERS = ("no", "one", "two", "three", "four")
+SAMPLES = {BETTER: "better", SAME: "about as good", WORSE: "worse"}  # "the new samples are ..."
 OLD = {
     "better": "more of the old is kept", "partly better": "more of the old is kept on one of the sets", "about the same": "no more of the old is kept",
     "worse": "less of the old is kept", "partly worse": "less of the old is kept on one of the sets",
     "mixed": "more of the old is kept on one set and less on the other",
 }  # fmt: skip
+SOURCE_CLASSES = {"footwear": "shoe", "digits": "handwritten digit"}  # the class of the source that a set is nearest to
 MEANT = (
-    f"(A *setting* is one set at one guidance. New samples less than {100 * ALIKE:.0f} % apart count as equally good. *More is kept*: the mean rise of "
-    f"the loss on old pictures is lower by {100 * KEPT:.0f} % at least.)"
+    f"(A *setting* is one set at one guidance. *More of the old is kept*: the mean rise of the loss on old pictures is lower by {100 * KEPT:.0f} % "
+    "at least, on every set.)"
 )
 
 
 def samples_in_words(parts: Parts, method: str, other: str = "plain") -> str:
-    """The new samples of a method "are ..." beside another's."""
-    return SAMPLES[new_samples(parts, method, other)]
+    """The new samples of a method "are ..." compared with another's: better, about as good and worse in how many settings."""
+    words = list(settings(parts, method, other).values())
+    counts = [(SAMPLES[word], words.count(word)) for word in (BETTER, SAME, WORSE) if word in words]
+    if not counts:
+        return "not measured"
+    (first, count), *rest = counts
+    if not rest:
+        return f"{first} in {'both' if count == 2 else f'all {NUMBERS[count]}'} settings" if count > 1 else first
+    told = [f"{first} in {NUMBERS[count]} setting{'s' * (count > 1)}", *(f"{word} in {NUMBERS[count]}" for word, count in rest)]
+    return f"{', '.join(told[:-1])} and {told[-1]}"
+
+
+def settings(parts: Parts, method: str, other: str) -> dict[tuple[str, str], str]:
+    """For each set and guidance that was measured: are a method's samples better than another's, worse or about the same?"""
+    gains = {cell: distance_saved(parts, cell[0], method, other, cell[1]) for cell in itertools.product(parts.tasks, GUIDANCES)}
+    return {cell: in_a_word([gain], ALIKE) for cell, gain in gains.items() if gain.seeds}
 
 
 def kept_in_words(parts: Parts, method: str, other: str = "plain") -> str:
-    """How much of the old a method keeps beside another."""
+    """How much of the old a method keeps, compared with another."""
     return OLD[old_pictures(parts, method, other)]
 
 
@@ -61,18 +72,40 @@ def of_set(parts: Parts, task: str) -> Parts:
     return Parts(*(table[table.task == task] for table in (parts.scores, parts.losses)), parts.floors)
 
 
-def beside(parts: Parts, methods: Sequence[str], other: str) -> str:
-    """Markdown, a table: for each set and guidance, which methods' samples are better or worse than another's, and what counts as a difference."""
-    lines = [f"| samples beside those of {other} | better | about the same | worse |", "|---|---|---|---|"]
-    for task, guidance in itertools.product(parts.tasks, GUIDANCES):
-        groups: dict[str, list[str]] = {BETTER: [], SAME: [], WORSE: []}
-        for method in parts.present(methods):
-            gain: Estimate = distance_saved(parts, task, method, other, guidance)
-            if gain.seeds:
-                groups[in_a_word([gain], ALIKE)].append(method)
-        lines.append(f"| {task}, guidance {guidance} | " + " | ".join("; ".join(names) or "–" for names in groups.values()) + " |")
-    within = ", or within the 95 % interval of the difference," if seeds(parts)[1] >= LEAST_SEEDS else ""
-    return "\n".join(lines) + f"\n\n(Less than {100 * ALIKE:.0f} % apart{within} is called the same.)"
+def compared_with(parts: Parts, methods: Sequence[str], other: str, names: Mapping[str, str] = {}) -> str:
+    """Markdown, a table: for each method, set and guidance whether its samples are better or worse than another's, and by how much.
+
+    `names`: what a method is called, where not as in the tables.
+    """
+    cells = list(itertools.product(parts.tasks, GUIDANCES))
+    head = f"new samples, compared with: {names.get(other, other)}"
+    lines = [
+        f"| {head} | " + " | ".join(f"{task}, guidance {guidance}" for task, guidance in cells) + " |",
+        "|---" * (len(cells) + 1) + "|",
+    ]
+    for method in parts.present(methods):
+        words = settings(parts, method, other)
+        shown = (
+            f"{words[cell]}{_by(parts, method, other, cell) if words[cell] != SAME else ''}" if cell in words else "–" for cell in cells
+        )
+        lines.append(f"| {names.get(method, method)} | " + " | ".join(shown) + " |")
+    return "\n".join(lines)
+
+
+def _by(parts: Parts, method: str, other: str, cell: tuple[str, str]) -> str:
+    ratio = float(np.exp(-distance_saved(parts, cell[0], method, other, cell[1]).mean))
+    return f", {100 * abs(ratio - 1):.0f} %"
+
+
+def margin_in_words(parts: Parts) -> str:
+    """What counts as a difference between samples, and how far to trust it: said once in a lesson."""
+    if seeds(parts)[1] >= LEAST_SEEDS:
+        return f"(Less than {100 * ALIKE:.0f} % apart, or within the 95 % interval of the difference, is called the same.)"
+    margin = 100 * ALIKE
+    return (
+        f"(Less than {margin:.0f} % apart is called the same. With so few runs we do not know how far chance moves a score; so read a difference of "
+        f"{margin - 1:.0f} to {margin + 1:.0f} % as chance, whatever it is called.)"
+    )
 
 
 def longest_run(holds: Sequence[bool]) -> list[int]:
@@ -81,10 +114,32 @@ def longest_run(holds: Sequence[bool]) -> list[int]:
     return max(runs, key=len, default=[])
 
 
+def tenths_in_words(tenths: Sequence[int]) -> str:
+    """Whichever they are: "tenths 1 to 4 and 10", "tenth 7", "no tenth"."""
+    runs: list[list[int]] = []
+    for tenth in tenths:
+        if runs and runs[-1][-1] == tenth - 1:
+            runs[-1].append(tenth)
+        else:
+            runs.append([tenth])
+    told = [word for run in runs for word in (map(str, run) if len(run) < 3 else [f"{run[0]} to {run[-1]}"])]
+    if not told:
+        return "no tenth"
+    return f"tenth{'s' if len(tenths) > 1 else ''} {', '.join(told[:-1])}{' and ' if len(told) > 1 else ''}{told[-1]}"
+
+
+def set_by_set(parts: Parts, words: Callable[[Parts], str]) -> str:
+    """The words for each set: "footwear: ...; digits: ..."; with one set, its own words alone."""
+    found = {task: words(of_set(parts, task)) for task in parts.tasks}
+    return "; ".join(f"{task}: {word}" for task, word in found.items()) if len(found) > 1 else next(iter(found.values()))
+
+
 def stretch_in_words(tenths: Sequence[int]) -> str:
     """ "from the first to the eighth tenth", "in the last tenth", "all along the chain", "nowhere"."""
     if len(tenths) == len(ORDINALS):
         return "all along the chain"
     if len(tenths) < 2:
         return f"in the {ORDINALS[tenths[0] - 1]} tenth" if tenths else "nowhere"
+    if len(tenths) == 2:
+        return "in the last two tenths" if tenths[-1] == len(ORDINALS) else f"in {tenths_in_words(tenths)}"
     return f"from the {ORDINALS[tenths[0] - 1]} to the {ORDINALS[tenths[-1] - 1]} tenth"

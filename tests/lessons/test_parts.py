@@ -103,7 +103,7 @@ def test_what_was_run_says_how_many_seeds(parts):
     assert "1 to 3 runs (seeds)" in lesson.runs_in_words(some) and "intervals, and where there is none a small" in lesson.runs_in_words(
         some
     )
-    assert lesson.seeds_in_words(alone) == "one seed" and lesson.seeds_in_words(parts) == "3 seeds, 95 % intervals"
+    assert lesson.seeds_in_words(alone) == "one run each" and lesson.seeds_in_words(parts) == "3 seeds, 95 % intervals"
 
 
 def test_samples_are_those_of_the_first_seed(parts, tmp_path):
@@ -119,6 +119,9 @@ def test_samples_are_those_of_the_first_seed(parts, tmp_path):
     figure = figures.samples_figure(parts, METHODS)
     assert len(figure.axes) == 6  # real pictures and two methods, of two sets
     assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == [str(digit) for digit in range(10)]
+    classes, places = zip(*((label.get_text(), label.get_position()[0]) for label in figure.axes[0].get_xticklabels()))
+    assert classes == ("sandal", "sneaker", "ankle boot")  # each above its own four, three and three
+    assert np.allclose(places, np.array([2, 5.5, 8.5]) * 34)
 
 
 # The figures
@@ -131,7 +134,12 @@ def test_the_loss_figure_draws_every_tenth_and_an_interval_for_three_seeds(parts
         heights = [line.get_ydata() for line in axis.lines if len(line.get_xdata()) == 10]
         assert np.allclose(heights[0], 1) and np.allclose(heights[1], 2) and len(axis.collections) == 2
     assert "digits, old pictures: plain 1.00, Diff-Tuning 2.00" in figure.get_label()
-    assert len(figures.loss_figure(parts, METHODS, ["source"]).axes) == 2  # a panel for each set
+    one_side = figures.loss_figure(parts, METHODS, ["source"], {"plain": "no bank"})
+    assert [text.get_text() for text in one_side.legends[0].get_texts()] == ["no bank", "Diff-Tuning"]
+    assert [axis.get_title() for axis in one_side.axes] == [
+        "old pictures, after tuning on footwear (2,000)",
+        "old pictures, after tuning on digits (200)",
+    ]
 
 
 def test_the_score_figure_has_both_guidances_and_leaves_out_what_is_not_there(parts):

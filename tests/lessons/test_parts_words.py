@@ -9,6 +9,7 @@ import pytest
 
 from difftuning.lessons import parts_words as words
 from difftuning.lessons.bank import answers as bank
+from difftuning.lessons.bank import banks
 from difftuning.lessons.parts import RUNS, Parts, read_parts, runs_in_words
 from difftuning.lessons.weights import answers as weights
 
@@ -32,24 +33,24 @@ DISTANCES = {"footwear": {"plain": (2, 2), "Diff-Tuning": (1, 2.01)}, "digits": 
 RISES = {"plain": 0.6, "Diff-Tuning": 0.3}
 
 
-def test_every_set_and_guidance_has_its_row():
-    table = words.beside(made_parts(DISTANCES, rises=RISES | {"bank of noise": 0.5}), ["Diff-Tuning", "bank of noise", "plain"], "plain")
+def test_every_method_has_its_row_and_every_setting_its_column():
+    """1 for 2 is half, 3 for 2 half as much again, and 2.01 for 2 no difference."""
+    parts = made_parts(DISTANCES, rises=RISES | {"bank of noise": 0.5})
+    table = words.compared_with(parts, ["Diff-Tuning", "bank of noise", "plain"], "plain", {"plain": "no tricks"})
     assert table.splitlines() == [
-        "| samples beside those of plain | better | about the same | worse |",
-        "|---|---|---|---|",
-        "| footwear, guidance 1 | Diff-Tuning | plain | – |",
-        "| footwear, guidance 1.5 | – | Diff-Tuning; plain | – |",
-        "| digits, guidance 1 | – | plain | Diff-Tuning |",
-        "| digits, guidance 1.5 | Diff-Tuning | plain | – |",
-        "",
-        "(Less than 5 % apart is called the same.)",
+        "| new samples, compared with: no tricks | footwear, guidance 1 | footwear, guidance 1.5 | digits, guidance 1 | digits, guidance 1.5 |",
+        "|---|---|---|---|---|",
+        "| Diff-Tuning | better, 50 % | about the same | worse, 50 % | better, 50 % |",
+        "| bank of noise | – | – | – | – |",
+        "| no tricks | about the same | about the same | about the same | about the same |",
     ]
 
 
-def test_with_three_seeds_the_interval_counts_too():
+def test_the_margin_speaks_of_chance_with_one_seed_and_of_the_interval_with_three():
     parts = made_parts(DISTANCES, rises=RISES)
+    assert "a difference of 4 to 6 % as chance" in words.margin_in_words(parts)
     parts = Parts(pd.concat([parts.scores.assign(seed=seed) for seed in range(3)]), parts.losses)
-    assert words.beside(parts, ["Diff-Tuning"], "plain").endswith("or within the 95 % interval of the difference, is called the same.)")
+    assert words.margin_in_words(parts).endswith("or within the 95 % interval of the difference, is called the same.)")
 
 
 def test_sets_that_disagree_are_told_apart_and_others_are_not():
@@ -61,8 +62,10 @@ def test_sets_that_disagree_are_told_apart_and_others_are_not():
 
 def test_words_hold_for_every_setting():
     parts = made_parts(DISTANCES, rises=RISES)
-    assert words.samples_in_words(parts, "Diff-Tuning") == "better in some settings and worse in others"
-    assert words.samples_in_words(words.of_set(parts, "footwear"), "Diff-Tuning") == "better in some settings and no worse in the others"
+    assert words.samples_in_words(parts, "Diff-Tuning") == "better in two settings, about as good in one and worse in one"
+    assert words.samples_in_words(words.of_set(parts, "footwear"), "Diff-Tuning") == "better in one setting and about as good in one"
+    assert words.samples_in_words(parts, "plain") == "about as good in all four settings"
+    assert words.samples_in_words(words.of_set(parts, "digits"), "plain") == "about as good in both settings"
     assert words.kept_in_words(parts, "Diff-Tuning") == "more of the old is kept"
     assert words.kept_in_words(parts, "plain", "Diff-Tuning") == "less of the old is kept"
 
@@ -71,7 +74,8 @@ def test_words_hold_for_every_setting():
     "holds, stretch, told",
     [
         ([1, 1, 0, 1, 1, 1, 0, 0, 0, 0], [4, 5, 6], "from the fourth to the sixth tenth"),
-        ([1, 1, 0, 0, 0, 0, 0, 0, 1, 1], [1, 2], "from the first to the second tenth"),
+        ([1, 1, 0, 0, 0, 0, 0, 0, 1, 0], [1, 2], "in tenths 1 and 2"),
+        ([0, 1, 0, 0, 0, 0, 0, 0, 1, 1], [9, 10], "in the last two tenths"),
         ([0] * 9 + [1], [10], "in the last tenth"),
         ([1] * 10, list(range(1, 11)), "all along the chain"),
         ([0] * 10, [], "nowhere"),
@@ -80,6 +84,26 @@ def test_words_hold_for_every_setting():
 def test_the_longest_stretch_of_the_chain_is_found_and_told(holds, stretch, told):
     found = words.longest_run([bool(held) for held in holds])
     assert found == stretch and words.stretch_in_words(found) == told
+
+
+@pytest.mark.parametrize(
+    "tenths, told",
+    [
+        ([], "no tenth"),
+        ([7], "tenth 7"),
+        ([8, 9], "tenths 8 and 9"),
+        ([1, 2, 3, 4, 10], "tenths 1 to 4 and 10"),
+        ([1, 2, 5], "tenths 1, 2 and 5"),
+    ],
+)
+def test_single_tenths_are_told(tenths, told):
+    assert words.tenths_in_words(tenths) == told
+
+
+def test_words_are_told_set_by_set_and_alone_for_one_set():
+    parts = made_parts(DISTANCES, rises=RISES)
+    assert words.set_by_set(parts, lambda one: one.tasks[0]) == "footwear: footwear; digits: digits"
+    assert words.set_by_set(words.of_set(parts, "digits"), lambda one: one.tasks[0]) == "digits"
 
 
 def stand_in(tasks, seeds, generator, spread):
@@ -99,19 +123,21 @@ def stand_in(tasks, seeds, generator, spread):
 def said(parts):
     """All that lessons 04 and 05 write by code."""
     for answer, choices in (
-        (weights.swapped_in_words, weights.SWAPPED), (weights.heavier_in_words, weights.HEAVIER), (bank.noise_in_words, bank.SHARES),
+        (weights.swapped_in_words, weights.COMPARED), (weights.heavier_in_words, weights.COMPARED), (bank.noise_in_words, bank.SHARES),
         (bank.labels_in_words, bank.LABELS),
     ):  # fmt: skip
         assert answer(parts) in choices
         yield f"Answer: {answer(parts)}.{words.where_sets_differ(parts, answer)}"
     for sentence in (
-        runs_in_words, weights.losses_in_words, weights.answer_in_words, weights.heavier_along_the_chain, weights.picked_or_multiplied,
-        bank.banks_in_words, bank.avoided_by_hand, bank.protection_in_words, bank.noise_and_memories, bank.answer_in_words,
-        bank.labels_along_the_chain, bank.coverage_and_protection,
+        runs_in_words, words.margin_in_words, weights.losses_in_words, weights.behind_the_losses, weights.answer_in_words, weights.recap_in_words,
+        weights.heavier_along_the_chain, weights.picked_or_multiplied,
+        banks.banks_in_words, bank.avoided_by_hand, bank.protection_in_words, bank.noise_and_memories, bank.answer_in_words,
+        bank.labels_along_the_chain, bank.coverage_and_protection, bank.cells_in_words, bank.recap_in_words,
     ):  # fmt: skip
         yield sentence(parts)
-    yield words.beside(parts, list(bank.BANKS), bank.WITHOUT)
-    yield words.beside(parts, ["Diff-Tuning"], "reconsolidation only")
+    table = words.compared_with(parts, list(banks.BANKS), banks.WITHOUT, banks.NAMES)
+    assert table.count("\n") == 1 + len(banks.BANKS) and "nan" not in table
+    yield f"{bank.short_and_long({'no bank': 1.2, 'random numbers': 1.3, 'memories': 1.1}, 60, parts)}."
 
 
 @pytest.mark.parametrize("tasks", [("digits",), ("footwear", "digits")], ids=len)

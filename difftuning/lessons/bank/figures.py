@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 GUIDANCES = {1.0: ("0.65", "guidance 1"), 1.5: ("0.35", "guidance 1.5")}  # greys: colours are methods'
 REAL = "0"
+LONG = 11  # letters of a class name on one line
 
 
 def class_rows(rows: Mapping[str, Tensor], names: Sequence[str], columns: int = 8) -> Figure:
@@ -30,9 +31,9 @@ def class_rows(rows: Mapping[str, Tensor], names: Sequence[str], columns: int = 
     axis = figure.add_axes((left / width, 0, 0.86 * columns / width, 0.86 * len(rows) / height))
     axis.imshow(sheet, interpolation="nearest", aspect="auto")
     axis.set_yticks([(row + 0.5) * side for row in range(len(rows))], list(rows), fontsize=12)
-    axis.set_xticks(
-        [(column + 0.3) * side for column in range(len(names))], names, rotation=20, ha="left", rotation_mode="anchor", fontsize=10
-    )
+    heads = [name.replace(" ", "\n") if len(name) > LONG else name for name in names]  # two lines, so as not to reach the next one
+    places = [(column + 0.3) * side for column in range(len(names))]
+    axis.set_xticks(places, heads, rotation=20, ha="left", rotation_mode="anchor", fontsize=10)
     axis.tick_params(length=0, top=False, bottom=False, labeltop=True, labelbottom=False)
     axis.spines[:].set_visible(False)
     return describe(figure, f"Pictures of the classes {', '.join(names)}, in rows: {', '.join(rows)}.")
@@ -41,8 +42,8 @@ def class_rows(rows: Mapping[str, Tensor], names: Sequence[str], columns: int = 
 def coverage_figure(table: pandas.DataFrame, real: pandas.DataFrame, shipped: Mapping[str, float]) -> Figure:
     """Left: coverage against the bank's size, at the most sampling steps.  Right: Frechet distance of the largest banks against the steps.
 
-    `table`: columns size, steps, guidance, coverage, fid.  `real`: size, coverage and fid of real pictures.  `shipped`: size and coverage of one
-    more bank, a star.
+    `table`: columns size, steps, guidance, coverage, fid.  `real`: size, coverage and fid of real pictures.  `shipped`: size, coverage and
+    sampling steps of one more bank, a star.
     """
     with theme():
         figure = Strip(figsize=(9.6, 3.8), layout="constrained")
@@ -60,7 +61,7 @@ def coverage_figure(table: pandas.DataFrame, real: pandas.DataFrame, shipped: Ma
     star = {"color": COLOURS["Diff-Tuning"], "marker": "*", "markersize": 15, "linestyle": "none"}
     left.plot([shipped["size"]], [shipped["coverage"]], label="the shipped bank", **star)
     left.set(xscale="log", ylim=(0, 1), xlabel="pictures in the bank", ylabel="share of the source covered")
-    left.set_title(f"{steps[-1]} sampling steps", fontsize=12)
+    left.set_title(f"{steps[-1]} sampling steps (the star: {shipped['steps']:g})", fontsize=12)
     right.set(xscale="log", yscale="log", xlabel="sampling steps", ylabel="Frechet distance (log scale)")
     right.set_title(f"{sizes[-1]:,} pictures", fontsize=12)
     for axis, values in ((left, sizes), (right, steps)):

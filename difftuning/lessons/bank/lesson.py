@@ -16,24 +16,24 @@ from ..filmstrip import filmstrip
 from ..folders import empty_folder
 from ..parts import ratio, read_parts, rise_avoided, runs_in_words
 from ..parts_figures import avoided_figure, loss_figure, score_figure
-from ..parts_words import beside, where_sets_differ
+from ..parts_words import compared_with, margin_in_words, where_sets_differ
 from ..predictions import predict
 from .answers import (
-    BANKS,
     LABELS,
-    ROW_NAMES,
     SHARES,
-    WITHOUT,
     answer_in_words,
     avoided_by_hand,
-    banks_in_words,
+    cells_in_words,
     coverage_and_protection,
     labels_along_the_chain,
     labels_in_words,
     noise_and_memories,
     noise_in_words,
     protection_in_words,
+    recap_in_words,
+    short_and_long,
 )
+from .banks import BANKS, NAMES, OWN, SHIPPED, WITHOUT, banks_in_words
 from .coverage import equal_shares, load_table, real_scores, scores, source_features
 from .figures import class_rows, coverage_figure
 
@@ -45,11 +45,12 @@ if TYPE_CHECKING:
     from ...training.memory_bank import MemoryBank
 
 __all__ = [
-    "BANKS", "LABELS", "ROW_NAMES", "SHARES", "WITHOUT", "answer_in_words", "avoided_by_hand", "avoided_figure", "banks_in_words", "beside",
-    "class_rows", "coverage_and_protection", "coverage_figure", "data_folder", "empty_folder", "equal_shares", "explore", "extract",
-    "filmstrip", "first_of_each", "held_by_kind", "kinds_of", "labels_along_the_chain", "labels_in_words", "load_source", "load_table",
-    "loss_figure", "noise_and_memories", "noise_in_words", "pictures_of", "precompute", "predict", "protection_in_words", "ratio",
-    "read_parts", "real_scores", "rise_avoided", "runs_in_words", "score_figure", "scores", "source_features", "spread_evenly",
+    "BANKS", "LABELS", "NAMES", "OWN", "SHARES", "SHIPPED", "WITHOUT", "answer_in_words", "avoided_by_hand", "avoided_figure",
+    "banks_in_words", "cells_in_words", "class_rows", "compared_with", "coverage_and_protection", "coverage_figure", "data_folder",
+    "empty_folder", "equal_shares", "explore", "extract", "filmstrip", "first_of_each", "held_by_kind", "kinds_of",
+    "labels_along_the_chain", "labels_in_words", "load_source", "load_table", "loss_figure", "margin_in_words", "noise_and_memories",
+    "noise_in_words", "pictures_of", "precompute", "predict", "protection_in_words", "ratio", "read_parts", "real_scores",
+    "recap_in_words", "rise_avoided", "runs_in_words", "score_figure", "scores", "short_and_long", "source_features", "spread_evenly",
     "where_sets_differ",
 ]  # fmt: skip
 

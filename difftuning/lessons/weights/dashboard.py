@@ -15,7 +15,7 @@ from .balance import Balance, balance, threshold_of
 TERMS = {"target": COLOURS["reconsolidation only"], "bank": COLOURS["retention only"]}
 NAMES = {"target": "new pictures (reconsolidation)", "bank": "bank pictures (retention)"}
 MOST_PICTURES = 11
-WEIGHTS = (0.005, 6.0)  # limits of the log axis
+WEIGHTS = (0.005, 10.0)  # limits of the log axis
 T_LABEL = "timestep t"
 
 
@@ -25,7 +25,7 @@ class Dashboard:
     def __init__(self, diffusion: Diffusion):
         self.diffusion, self.moving = diffusion, []
         with theme():
-            self.figure = Figure(figsize=(9.6, 3.5), layout="constrained")
+            self.figure = Figure(figsize=(9.6, 3.3), layout="constrained")
             counts, weight = self.figure.subplots(1, 2)
         places = np.arange(10) + 0.5
         self.bars = {
@@ -36,10 +36,14 @@ class Dashboard:
         self.lines = {
             name: self._move(weight.plot([], [], color=colour, linewidth=2.4, linestyle=styles[name]))[0] for name, colour in TERMS.items()
         }
-        (self.crossing,) = self._move([weight.axvline(0, color="0.25", linestyle=":", linewidth=1.4)])
+        (self.crossing,) = self._move([weight.axvline(0, ymax=0.86, color="0.25", linestyle=":", linewidth=1.4)])
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2}
-        (self.says,) = self._move([weight.text(0.5, 0.04, "", transform=weight.transAxes, ha="center", fontsize=11, bbox=box)])
-        counts.set(xlim=(0, 10), ylim=(0, MOST_PICTURES), xlabel=T_LABEL, title="pictures of a step in each tenth of the chain")
+        (self.says,) = self._move([weight.text(0.03, 0.9, "", transform=weight.transAxes, fontsize=11, bbox=box)])
+        for height, (name, colour) in zip((0.88, 0.78), TERMS.items()):
+            counts.text(0.03, height, NAMES[name], transform=counts.transAxes, color=colour, fontsize=12, bbox=box)
+        counts.set(
+            xlim=(0, 10), ylim=(0, MOST_PICTURES), xlabel=T_LABEL, ylabel="pictures", title="pictures of a step in each tenth of the chain"
+        )
         counts.set_xticks(range(0, 11, 2), [f"{tenth * diffusion.num_timesteps // 10}" for tenth in range(0, 11, 2)])
         counts.grid(False, axis="x")
         weight.set(
@@ -47,14 +51,14 @@ class Dashboard:
             yscale="log",
             ylim=WEIGHTS,
             xlabel=T_LABEL,
+            ylabel="T p(t), times the weight",
             title="how much each t counts in the loss (log scale)",
         )
         weight.set_yticks([0.01, 0.1, 1], ["0.01", "0.1", "1"])
         weight.minorticks_off()
         for axis in (counts, weight):
             axis.title.set_fontsize(12)
-        handles = [weight.plot([], [], color=colour, linewidth=3, label=NAMES[name])[0] for name, colour in TERMS.items()]
-        self.figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=11, frameon=False)
+            axis.yaxis.label.set_fontsize(11)
 
     def update(self, *, family: str = "official", tau: float = 1.0, **options: object) -> Balance:
         """Move everything to a setting, named as in `balance`; the step families step where the paper's weights cross at this tau."""

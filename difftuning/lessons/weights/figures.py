@@ -51,10 +51,10 @@ def chain_figure(pictures: Mapping[str, Tensor], known: np.ndarray, rising: Tens
     """
     steps = len(known)
     with theme():
-        figure = Strip(figsize=(7.8, 4.3))
-        axis = figure.add_axes((0.16, 0.13, 0.81, 0.45))
+        figure = Strip(figsize=(7.8, 4.1))
+        axis = figure.add_axes((0.16, 0.13, 0.81, 0.47))
     for row, (name, images) in enumerate(pictures.items()):
-        strip = figure.add_axes((0.16, 0.77 - 0.17 * row, 0.81, 0.16))
+        strip = figure.add_axes((0.16, 0.82 - 0.18 * row, 0.81, 0.17))
         shown = images.clamp(-1, 1).permute(0, 2, 3, 1).numpy() / 2 + 0.5
         padded = np.pad(shown, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=1)
         strip.imshow(np.concatenate(list(padded), axis=1), aspect="auto", interpolation="nearest")
@@ -64,16 +64,15 @@ def chain_figure(pictures: Mapping[str, Tensor], known: np.ndarray, rising: Tens
     half, places = int((known > 0.5).sum()), spread(rising, count)
     axis.fill_between(range(steps), 100 * known, color=SHADES[2], linewidth=0)
     axis.axvline(half, color=SHADES[0], linestyle="--", linewidth=1.4)
-    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2}
     to_the_left = half > steps / 2
     axis.text(half + (-10 if to_the_left else 10), 84, f"half is known at t = {half}", color=SHADES[0], fontsize=11,
-              ha="right" if to_the_left else "left", bbox=box)  # fmt: skip
+              ha="right" if to_the_left else "left")  # fmt: skip
     axis.plot(places, [7] * count, color=TERMS["target"], marker="o", markersize=6, markeredgecolor="white", linestyle="none")
-    axis.text(20, 17, f"the {count} new pictures of a step", color=TERMS["target"], fontsize=11, bbox=box)
+    where, side = (20, "left") if to_the_left else (steps - 20, "right")
+    axis.text(where, 17, f"dots: the {count} new pictures of a step", color=SHADES[0], fontsize=11, ha=side)
     axis.set(xlim=(0, steps), ylim=(0, 104), xlabel=T_LABEL)
     axis.set_ylabel("known of the\npicture (%)", fontsize=11)
     axis.set_xticks(range(0, steps + 1, steps // 10))
-    figure.suptitle(title, fontsize=13, y=0.985)
     return describe(
         figure,
         f"{title}. One picture at ten noise levels, the model's guess of it below, and how much of a picture is known at each t: half of it "
@@ -113,7 +112,14 @@ def picks_figure(picks: Mapping[str, Mapping[str, Sequence[float]]]) -> Figure:
         axis.grid(False)
     axes[0].invert_yaxis()
     handles = [axes[0].barh(0, 0, color=colour, label=name) for colour, name in zip(SHADES, BINS)]
-    figure.legend(handles=handles, title="known of the picture at that t", loc="outside lower center", ncols=4, fontsize=10, frameon=False)
+    figure.legend(
+        handles=handles,
+        title="known of the picture at that t (the two darker shares: right of the dashed line)",
+        loc="outside lower center",
+        ncols=4,
+        fontsize=10,
+        frameon=False,
+    )
     found = (
         f"{SETS[role]}, {name}: " + ", ".join(f"{100 * part:.0f} % where {words} is known" for part, words in zip(parts, BINS))
         for role, settings in picks.items()

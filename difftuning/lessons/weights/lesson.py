@@ -20,9 +20,18 @@ from ..explorers import explore, precompute
 from ..filmstrip import filmstrip
 from ..parts import ratio, read_parts, runs_in_words
 from ..parts_figures import loss_figure, samples_figure, score_figure
-from ..parts_words import beside, where_sets_differ
+from ..parts_words import compared_with, margin_in_words, where_sets_differ
 from ..predictions import predict
-from .answers import answer_in_words, heavier_along_the_chain, heavier_in_words, losses_in_words, picked_or_multiplied, swapped_in_words
+from .answers import (
+    answer_in_words,
+    behind_the_losses,
+    heavier_along_the_chain,
+    heavier_in_words,
+    losses_in_words,
+    picked_or_multiplied,
+    recap_in_words,
+    swapped_in_words,
+)
 from .balance import balance, two_families
 from .dashboard import weights_explorer
 from .figures import chain_figure, length_curves, picks_figure, weightings_figure
@@ -34,11 +43,11 @@ if TYPE_CHECKING:
     from ...models.pretrained import Pretrained
 
 __all__ = [
-    "answer_in_words", "balance", "beside", "chain_figure", "explore", "filmstrip", "first_picture", "grade", "gradient_lengths",
-    "heavier_along_the_chain", "heavier_in_words", "known_share", "length_curves", "load_source", "loss_figure", "losses_in_words",
-    "moment_ratio", "picked_or_multiplied", "picks_by_known_share", "picks_figure", "precompute", "predict", "ratio", "read_parts",
-    "runs_in_words", "samples_figure", "scaled_schedule", "score_figure", "spread_evenly", "strip", "swapped_in_words", "two_families",
-    "weightings_figure", "weights_explorer", "where_sets_differ",
+    "answer_in_words", "balance", "behind_the_losses", "chain_figure", "compared_with", "explore", "filmstrip", "first_picture", "grade",
+    "gradient_lengths", "heavier_along_the_chain", "heavier_in_words", "known_share", "length_curves", "load_source", "loss_figure",
+    "losses_in_words", "margin_in_words", "moment_ratio", "picked_or_multiplied", "picks_by_known_share", "picks_figure",
+    "precompute", "predict", "ratio", "read_parts", "recap_in_words", "runs_in_words", "samples_figure", "scaled_schedule", "score_figure",
+    "spread_evenly", "strip", "swapped_in_words", "two_families", "weightings_figure", "weights_explorer", "where_sets_differ",
 ]  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import torch
 
 from difftuning.config import DiffTuningConfig
 from difftuning.data.tasks import load_source
-from difftuning.lessons.bank import answers, lesson
+from difftuning.lessons.bank import answers, banks, lesson
 from difftuning.lessons.bank import coverage as measure
 from difftuning.lessons.bank.answers import LABELS
 from difftuning.lessons.bank.figures import class_rows, coverage_figure
@@ -184,7 +184,7 @@ def made_table():
 
 def test_coverage_is_drawn_at_the_most_steps_and_the_distance_of_the_largest_banks():
     real = pd.DataFrame({"size": [125, 250], "coverage": [0.3, 0.5], "fid": [0.6, 0.01]})
-    figure = coverage_figure(made_table(), real, {"size": 200, "coverage": 0.6})
+    figure = coverage_figure(made_table(), real, {"size": 200, "coverage": 0.6, "steps": 50})
     left, right = ([line.get_xydata().round(6).tolist() for line in axis.lines] for axis in figure.axes)
     assert left == [[[125, 0.225], [250, 0.35]], [[125, 0.275], [250, 0.4]], [[125, 0.3], [250, 0.5]], [[200, 0.6]]]
     assert right[:2] == [[[3, 0.133333], [6, 0.066667]], [[3, 0.088889], [6, 0.044444]]] and right[2][0][1] == 0.01
@@ -242,7 +242,7 @@ def made_parts(rises, distances=None):
         {"task": task, "method": method, "seed": 0, "guidance": guidance, "fid": distance}
         for task in RUNS for method, pair in (distances or {}).items() for guidance, distance in zip(("1", "1.5"), pair)
     ]  # fmt: skip
-    return Parts(pd.DataFrame(scores), pd.DataFrame(losses))
+    return Parts(pd.DataFrame(scores, columns=["task", "method", "seed", "guidance", "fid"]), pd.DataFrame(losses))
 
 
 @pytest.mark.parametrize("null, own, words", [(0.5, 0.3, LABELS[1]), (0.3, 0.5, LABELS[0]), (0.5, 0.45, LABELS[2])])
@@ -253,32 +253,79 @@ def test_the_better_labels_avoid_more_of_the_rise(null, own, words):
 @pytest.mark.parametrize(
     "noise, words, bold",
     [
-        (0.98, "hardly any of it", "**It must hold memories: random numbers avoid hardly any"),
         (
-            0.83,
-            "less than half",
-            "avoid about a third of the forgetting that memories avoid. Poor memories help. With random numbers in their place the new samples are",
+            0.98,
+            "hardly any of it",
+            "**Mostly: random numbers avoid 4 % of what memories avoid on footwear and 4 % on digits, and the new pictures, replayed, do harm.",
         ),
-        (0.6, "more than half", "**Only in part: random numbers avoid about four fifths"),
-        (0.45, "nearly all of it", "**No: random numbers avoid nearly as much forgetting as memories. With"),
+        (0.83, "less than half", "**Mostly: random numbers avoid 34 % of what"),
+        (0.6, "more than half", "**In part: random numbers avoid 80 % of what"),
+        (0.45, "nearly all of it", "**No: random numbers avoid 110 % of what"),
     ],
 )
 def test_what_noise_protects_is_measured_against_memories(noise, words, bold):
     """Memories leave a rise of 0.5 where there is one of 1 without a bank."""
-    parts = made_parts({"Diff-Tuning": 0.5, "bank of noise": noise}, {"Diff-Tuning": (2, 2), "bank of noise": (2, 2.01)})
+    rises = {"Diff-Tuning": 0.5, "bank of noise": noise, "bank of target pictures": 1.2, "bank of real pictures": 0.52}
+    parts = made_parts(rises, {"Diff-Tuning": (2, 2), "bank of noise": (2, 2.01)})
     assert answers.share_of_noise(parts) == pytest.approx((1 - noise) / 0.5)
-    assert answers.noise_in_words(parts) == words and bold in answers.answer_in_words(parts)
+    found = answers.answer_in_words(parts)
+    assert answers.noise_in_words(parts) == words and bold in found
+    assert "Memories need not be good: the model's own samples, many of them poor, protect about as well as real pictures.**" in found
+    poor = answers.answer_in_words(made_parts(rises | {"bank of real pictures": 0.2}, {"Diff-Tuning": (2, 2), "bank of noise": (2, 2.01)}))
+    assert "need not" not in poor and "The model's own samples, many of them poor, protect less than real pictures.**" in poor
 
 
 def test_the_answer_speaks_of_new_samples_as_the_scores_do():
     rises = {"Diff-Tuning": 0.5, "bank of noise": 0.8}
     for noise, words in (
-        ((1, 1), "the new samples are better.**"),
-        ((3, 3), "the new samples are worse.**"),
-        ((2, 2.01), "the new samples are about as good.**"),
-        ((1, 3), "the new samples are better in some settings and worse in others.**"),
+        ((1, 1), "the new samples are better in all four settings."),
+        ((2, 2.01), "the new samples are about as good in all four settings."),
+        ((1, 3), "the new samples are better in two settings and worse in two."),
     ):
-        assert words in answers.answer_in_words(made_parts(rises, {"Diff-Tuning": (2, 2), "bank of noise": noise}))
+        found = answers.answer_in_words(made_parts(rises, {"Diff-Tuning": (2, 2), "bank of noise": noise}))
+        assert found.endswith(words) and "new pictures, replayed" not in found and "real pictures" not in found  # not run, not spoken of
+
+
+def test_the_recap_says_each_finding_in_one_sentence():
+    rises = {
+        "Diff-Tuning": 0.6,
+        "Diff-Tuning, own labels": 0.2,
+        "bank of noise": 0.9,
+        "bank of target pictures": 1.0,
+        "bank of real pictures": 0.2,
+    }
+    assert answers.recap_in_words(made_parts(rises)) == (
+        "- Of the rise in the loss on old pictures, random numbers avoid 25 % of what memories avoid on footwear and 25 % on digits; the new pictures, "
+        "replayed, protect nothing; the model's own samples protect less than real pictures; under their own labels memories protect more than under the null label."
+    )
+
+
+def test_own_labels_protect_most_of_all_where_no_bank_avoids_more():
+    rises = {"Diff-Tuning": 0.6, "Diff-Tuning, own labels": 0.2, "bank of noise": 0.9, "bank of real pictures": 0.6}
+    assert answers.recap_in_words(made_parts(rises)).endswith("under their own labels memories protect most of all.")
+
+
+def test_cells_of_all_banks_are_counted():
+    """Of two banks in four settings, against a distance of 2."""
+    distances = {"reconsolidation only": (2, 2), "Diff-Tuning": (2, 3), "bank of noise": (1, 2)}
+    words = answers.cells_in_words(made_parts({"Diff-Tuning": 0.5, "bank of noise": 0.8}, distances))
+    assert words == "Of 8 cells 2 are better, 4 about the same and 2 worse. The shipped bank is better in none of its 4."
+
+
+@pytest.mark.parametrize(
+    "changed, words",
+    [
+        ((1.4, 1.5, 1.3), "after 60 steps memories avoid 25 % of the rise, and random numbers do harm; after 800 steps"),
+        ((1.4, 1.3, 1.4), "memories avoid nothing of the rise, and random numbers avoid 25 %; after 800 steps"),
+        (
+            (0.9, 0.9, 0.9),
+            "after 60 steps nothing is forgotten without a bank; after 800 steps memories avoid 50 % on footwear and 50 % on digits",
+        ),
+    ],
+)
+def test_a_short_run_is_told_beside_the_long_ones(changed, words):
+    found = answers.short_and_long(dict(zip(("no bank", "random numbers", "memories"), changed)), 60, made_parts({"Diff-Tuning": 0.5}))
+    assert words in found
 
 
 def test_number_and_kind_are_told_apart_by_as_many_pictures_of_all_kinds_alone():
@@ -292,8 +339,8 @@ def test_number_and_kind_are_told_apart_by_as_many_pictures_of_all_kinds_alone()
 
 
 def test_banks_that_the_tables_do_not_hold_are_not_spoken_of():
-    lines = answers.banks_in_words(made_parts({"Diff-Tuning": 0.5, "bank of noise": 0.8})).splitlines()
-    assert [line.split("*")[1] for line in lines] == ["bank of noise", "Diff-Tuning"] and all(line.endswith(".") for line in lines)
+    lines = banks.banks_in_words(made_parts({"Diff-Tuning": 0.5, "bank of noise": 0.8})).splitlines()
+    assert [line.split("*")[1] for line in lines] == ["bank of noise", "shipped bank"] and all(line.endswith(".") for line in lines)
 
 
 def test_a_bank_of_far_classes_is_described_for_the_sets_that_are_there():
@@ -302,10 +349,8 @@ def test_a_bank_of_far_classes_is_described_for_the_sets_that_are_there():
     digits = Parts(both.scores, both.losses[both.losses.task == "digits"])
     bank, kinds = MemoryBank.load(data_folder() / "bank"), load_source().kind_of
     photographs = sum(kinds[label] == "photograph" for label in bank.labels.tolist())
-    assert f": {photographs} photographs for digits. Must" in answers.banks_in_words(digits) and "letters" not in answers.banks_in_words(
-        digits
-    )
-    assert "letters for footwear and" in answers.banks_in_words(both)
+    assert f": {photographs} photographs for digits. Must" in banks.banks_in_words(digits) and "letters" not in banks.banks_in_words(digits)
+    assert "letters for footwear and" in banks.banks_in_words(both)
 
 
 def test_a_bar_of_protection_is_worked_out_in_numbers():
@@ -320,18 +365,14 @@ def test_noise_is_followed_along_the_chain_and_real_pictures_are_spoken_of_where
     after = parts.losses.after.where(~at[0], 0.5 * 1.7).where(~at[1], 0.5 * 1.5)
     words = answers.noise_and_memories(Parts(parts.scores, parts.losses.assign(after=after)))
     assert words == (
-        "*Random numbers avoid 10 % of the rise in the first tenth, and 30 % in tenths four to six. Memories lie clearly below them from the "
-        "first to the ninth tenth.* What real pictures in their place would do we have not run."
+        "*In tenths four to six random numbers avoid 30 % of the rise on footwear and 30 % on digits. The shipped bank's loss is clearly lower than "
+        "theirs from the first to the ninth tenth.* What real pictures in place of the model's own would do we have not run."
     )
     for rise, found in ((0.2, "protect better."), (0.5, "about as well"), (0.8, "protect less")):
         made = made_parts({"Diff-Tuning": 0.5, "bank of noise": 0.9, "bank of real pictures": rise})
         assert found in answers.noise_and_memories(made)
     alike = answers.noise_and_memories(made_parts({"Diff-Tuning": 0.99, "bank of noise": 1.0}))
-    assert (
-        "avoid nothing of the rise" in alike
-        and "lie nowhere clearly below them" in alike
-        and "In the last tenth all lines nearly meet" in alike
-    )
+    assert "avoid nothing of the rise" in alike and "is nowhere clearly lower than theirs" in alike and "all lines nearly meet" in alike
 
 
 @pytest.mark.parametrize("own, words", [(1.0, "protect nothing"), (0.7, "protect, too"), (1.3, "do harm")])
@@ -347,7 +388,8 @@ def test_own_labels_hold_the_loss_up_to_a_tenth_of_both_sets():
     )
     up = (parts.losses.method == "Diff-Tuning, own labels") & (parts.losses.tenth > 8) & (parts.losses.task == "digits")
     words = answers.labels_along_the_chain(Parts(parts.scores, parts.losses.assign(after=parts.losses.after.where(~up, 1.0))))
-    assert "by less than a fifth up to the eighth tenth.*" in words and words.endswith("The new samples are about as good with own labels.")
+    assert "by less than a fifth up to the eighth tenth.*" in words and words.endswith("are about as good in all four settings.")
+    assert words.startswith("**Under their own labels memories avoid 90 % of the rise on footwear") and "small number alone" not in words
 
 
 def test_a_small_bank_that_protects_is_set_against_what_it_covers():
@@ -362,11 +404,13 @@ def test_a_share_is_told_as_the_nearest_simple_fraction(share, words):
 
 
 @pytest.mark.parametrize(
-    "own, words", [((2, 2.01), "about as good"), ((3, 3), "pay for it"), ((1, 1), "are better"), ((1, 3), "worse in others")]
+    "own, words",
+    [((2, 2.01), "about as good in all"), ((3, 3), "are worse in all"), ((1, 1), "are better in all"), ((1, 3), "worse in two")],
 )
 def test_what_own_labels_cost_is_read_from_both_guidances(own, words):
-    parts = made_parts({"Diff-Tuning, own labels": 0.1}, {"Diff-Tuning": (2, 2), "Diff-Tuning, own labels": own})
+    parts = made_parts({"Diff-Tuning": 0.5, "Diff-Tuning, own labels": 0.1}, {"Diff-Tuning": (2, 2), "Diff-Tuning, own labels": own})
     assert words in answers.labels_along_the_chain(parts)
+    assert "In the last tenth, too, it is clearly lower" in answers.labels_along_the_chain(parts)
 
 
 # The exercises ------------------------------------------------------------------------------
