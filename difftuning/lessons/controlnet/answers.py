@@ -25,7 +25,7 @@ PROMPT_MARGIN, OBEYS_MARGIN = 0.02, 0.05  # of the attributes asked for; of the 
 
 
 def rise_in_words(runs: Runs, method: str = "plain") -> str:
-    """Is there a jump?  Of the means over seeds, what agreement gains at first, in its steepest stretch after that, and what an even rise would gain."""
+    """Is there an onset?  Of the means over seeds, what agreement gains at first, in its steepest stretch after that, and what an even rise would gain."""
     gains = []
     for _, rows in runs.agreement[runs.agreement.method == method].groupby("kind"):
         curve = rows.groupby("step").scaled.mean()
@@ -34,7 +34,12 @@ def rise_in_words(runs: Runs, method: str = "plain") -> str:
         gains.append((rises[0], rises[WINDOW:].max(), faster.max(), (curve.iloc[-1] - curve.iloc[0]) * WINDOW / (len(curve) - 1)))
     first, steepest, faster, even = np.mean(gains, axis=0)
     steps = int(curve.index[WINDOW] - curve.index[0])
-    verdict = "So there is a jump." if faster >= SUDDEN * even else "So there is hardly a jump: the pictures come to obey little by little."
+    onset = faster >= SUDDEN * even
+    verdict = (
+        "So there is an onset: at first nothing, then a steep rise."
+        if onset
+        else "So there is no onset: the pictures come to obey little by little."
+    )
     return (
         f"On average over the conditions agreement gains {first:.2f} in the first {steps} steps, and {steepest:.2f} in the steepest {steps} later on; "
         f"an even rise would gain {even:.2f}. {verdict}"
@@ -53,14 +58,14 @@ def answer_in_words(runs: Runs) -> str:
     bold = {
         TURNS[0]: f"Yes: with Diff-Tuning the pictures snap to their conditions after {100 * abs(mean.mean):.0f} % fewer steps, on average over {over}",
         TURNS[1]: f"No: with Diff-Tuning the pictures snap to their conditions only after {100 * abs(mean.mean):.0f} % more steps, on average over {over}",
-        TURNS[2]: f"Not that these runs could tell: on average over {over} the steps of the two methods do not differ clearly",
+        TURNS[2]: f"These runs cannot tell: averaged over {over}, the steps of the two methods do not differ clearly",
     }[_turn(mean)]  # fmt: skip
     if not mean.seeds:
         bold = "These runs cannot tell: with every seed some run never begins to obey"
     groups = {turn: [kind for kind in KINDS if kind in saved and saved[kind].seeds and _turn(saved[kind]) == turn] for turn in TURNS}
     each = "; ".join(f"{turn} {'for' if turn == TURNS[2] else 'on'} {', '.join(kinds)}" for turn, kinds in groups.items() if kinds)
     return (
-        f"**{bold}.** Steps saved: {_percent(mean)} ({_seeds(mean)}). The paper reports {100 * PAPER:.0f} %, for Stable Diffusion.\n\n"
+        f"**{bold}.** Steps saved: {_percent(mean)} ({_seeds(mean)}{_complete(runs.scores, mean)}). The paper reports {100 * PAPER:.0f} %, for Stable Diffusion.\n\n"
         f"By condition: {each or 'nothing can be said'}.{_left_out(runs.scores)} {_other_measures(runs)}"
     )
 
@@ -69,7 +74,17 @@ def _left_out(scores: pandas.DataFrame) -> str:
     """Which runs of the two methods never converge, and that they decide nothing."""
     never = scores[scores.method.isin(["plain", "Diff-Tuning"]) & scores.sudden_convergence.isna()]
     runs = [f"{method} on {kind} (seed {seed})" for method, kind, seed in zip(never.method, never.kind, never.seed)]
-    return f" Never half of the way, and so left out with their partners: {', '.join(runs)}." if runs else ""
+    if not runs:
+        return ""
+    last = int(scores.step.max())
+    counted = steps_saved(scores.assign(sudden_convergence=scores.sudden_convergence.fillna(last)), "Diff-Tuning")["mean"]
+    return f" Never half of the way, and left out with the other method's run: {', '.join(runs)}. Counted as step {last}, the mean would be {_percent(counted)} ({_seeds(counted)})."
+
+
+def _complete(scores: pandas.DataFrame, mean: Estimate) -> str:
+    """That the mean has fewer seeds than were run, where it has."""
+    run = scores[scores.method == "Diff-Tuning"].groupby("kind").seed.nunique().min()
+    return f", the one{'s' * (mean.seeds > 1)} in which all runs get that far" if 0 < mean.seeds < run else ""
 
 
 def saved_by_other_measures(runs: Runs, method: str = "Diff-Tuning") -> dict[str, Estimate]:
@@ -95,23 +110,26 @@ def parts_in_words(runs: Runs) -> str:
 
 
 def _bank_in_words(runs: Runs) -> str:
-    """What the bank adds to reconsolidation: Diff-Tuning's step beside that of reconsolidation alone, seed by seed."""
+    """What the bank adds to reconsolidation: Diff-Tuning's step compared with that of reconsolidation alone, seed by seed."""
     steps = runs.scores.pivot_table(index="seed", columns=["method", "kind"], values="sudden_convergence")
     if not {"Diff-Tuning", "reconsolidation only"} <= set(steps.columns.get_level_values("method")):
         return "What the bank adds, these runs cannot tell."
-    added = (1 - steps["Diff-Tuning"] / steps["reconsolidation only"]).dropna().mean(axis=1)
-    return {
-        TURNS[0]: "The bank moves the step forward: Diff-Tuning obeys earlier than reconsolidation alone.",
-        TURNS[1]: "The bank moves the step back: Diff-Tuning obeys later than reconsolidation alone.",
-        TURNS[2]: "The bank does not clearly move the step: Diff-Tuning and reconsolidation alone are about as early.",
-    }[_turn(estimate(added.to_numpy()))]
+    added = 1 - steps["Diff-Tuning"] / steps["reconsolidation only"]
+    mean, edge = estimate(added.dropna().mean(axis=1).to_numpy()), estimate(added["edge"].dropna().to_numpy())
+    verdict = {
+        TURNS[0]: "On average the bank moves the step forward",
+        TURNS[1]: "On average the bank moves the step back",
+        TURNS[2]: "On average the bank does not clearly move the step",
+    }[_turn(mean)]
+    return f"{verdict}: compared with reconsolidation alone, Diff-Tuning saves {_percent(mean)} over the conditions and {_percent(edge)} on edge ({_seeds(edge)})."
 
 
 def costs_in_words(runs: Runs) -> str:
     """Markdown: a line each for picture quality, prompts, obedience at the end and both held-out losses, Diff-Tuning beside plain training."""
     last = runs.agreement[runs.agreement.step == runs.agreement.step.max()]
-    losses = runs.losses.groupby(["kind", "method", "seed", "data"], as_index=False)[["before", "after"]].mean()
-    new, old = (losses[losses.data == data].assign(log=lambda rows: -np.log(rows.after)) for data in ("target", "source"))
+    ratios = runs.losses.assign(log=np.log(runs.losses.before / runs.losses.after))
+    losses = ratios.groupby(["kind", "method", "seed", "data"], as_index=False).log.mean()  # over the chain, as the figure shows it
+    new, old = (losses[losses.data == data] for data in ("target", "source"))
     found = {
         "pictures (Frechet distance)": (runs.scores.assign(log=-np.log(runs.scores.fid)), "log", MARGIN),
         "prompts followed": (runs.scores, "caption_agreement", PROMPT_MARGIN),

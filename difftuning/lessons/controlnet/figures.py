@@ -69,7 +69,7 @@ def two_gates(table: pandas.DataFrame, *, title: str = "") -> Figure:
     label_ends(axis, [(rows.gradient.iloc[-1], part, OF_PART[part]) for part, rows in table.groupby("part", sort=False)])
     axis.set(xlabel="training step", ylabel="length of the gradient", title=title)
     axis.set_xticks(sorted(table.step.unique()))
-    axis.text(0.99, 0.02, "rings: exactly 0", transform=axis.transAxes, ha="right", fontsize=10, color="0.4")
+    axis.text(0.99, 0.02, "rings: exactly 0 (drawn one above the other)", transform=axis.transAxes, ha="right", fontsize=10, color="0.4")
     return describe(figure, f"Length of the gradient at each step. Not zero: {'; '.join(seen)}.")
 
 
@@ -129,15 +129,18 @@ def agreement_by_method(table: pandas.DataFrame, *, title: str = "") -> Figure:
 def convergence_steps(scores: pandas.DataFrame, methods: Sequence[str] = ("plain", "Diff-Tuning"), *, title: str = "") -> Figure:
     """The step of sudden convergence of each condition under two methods, every run a dot, the means joined by a bar.
 
-    Columns kind, method, seed, step, sudden_convergence.  Runs that never converge are hollow triangles at the right, and left out of the means.
+    Columns kind, method, seed, step, sudden_convergence.  The means are over seeds with which both converge; runs that never do are hollow
+    triangles at the right.
     """
     with theme():
         figure = Figure(figsize=(7.2, 3.8), layout="constrained")
         axis = figure.subplots()
     kinds, seen, never = list(scores.kind.unique()), [], 1.06 * scores.step.max()
     for height, kind in enumerate(kinds):
-        steps = {method: scores[(scores.kind == kind) & (scores.method == method)].sudden_convergence for method in methods}
-        axis.plot([each.mean() for each in steps.values()], [height, height], color="0.75", linewidth=4, zorder=1)
+        mine = scores[(scores.kind == kind) & scores.method.isin(methods)]
+        steps = {method: mine[mine.method == method].sudden_convergence for method in methods}
+        means = mine.pivot(index="seed", columns="method", values="sudden_convergence").reindex(columns=list(methods)).dropna().mean()
+        axis.plot([means[method] for method in methods], [height, height], color="0.75", linewidth=4, zorder=1)
         for method, each in steps.items():
             axis.plot(each, np.full(len(each), height), marker="o", markersize=5, alpha=0.4, linestyle="none", color=COLOURS[method])
             missing = each.isna().sum()
@@ -149,7 +152,7 @@ def convergence_steps(scores: pandas.DataFrame, methods: Sequence[str] = ("plain
                 markerfacecolor="none",
                 color=COLOURS[method],
             )
-            axis.plot(each.mean(), height, marker="o", markersize=11, color=COLOURS[method], label=method if height == 0 else None)
+            axis.plot(means[method], height, marker="o", markersize=11, color=COLOURS[method], label=method if height == 0 else None)
         seen.append(f"{kind}: " + ", ".join(f"{method} {_after(each)}" for method, each in steps.items()))
     axis.set_yticks(range(len(kinds)), kinds)
     axis.set_ylim(len(kinds) - 0.5, -0.5)

@@ -79,12 +79,6 @@ def own_and_others(kind: Kind, drawings: Mapping[int, Tensor], wanted: Tensor) -
     return pandas.DataFrame(rows)
 
 
-def steps_around(steps: list[int], jump: float, count: int = 5) -> list[int]:
-    """The first and the last of `steps`, and between them those nearest to `jump`; `count` in all, rising."""
-    inner = sorted(steps[1:-1], key=lambda step: abs(step - jump))[: count - 2]
-    return sorted([steps[0], *inner, steps[-1]])
-
-
 def _cell(row: pandas.Series) -> ControlCell:
     """The cell whose row of scores this is."""
     return ControlCell(**{field.name: row[field.name] for field in fields(ControlCell)})
