@@ -79,11 +79,11 @@ def small_rises_in_words(parts: Parts) -> str:
 def gains_in_words(parts: Parts) -> str:
     """By how much Diff-Tuning lowers the distance of samples: with all weights, and with the adapters."""
     full, *adapted = (1 - np.exp(-_gain(parts, *reversed(pair(name)))) for name in [FULL, *measured(parts)])
-    more = how_many(sum(gain > full for gain in adapted), len(adapted))
-    change = f"falls by {100 * full:.0f} %" if full >= 0 else f"grows by {-100 * full:.0f} %"
+    more = [gain for gain in adapted if gain > full]
+    who = f"{how_many(len(more), len(adapted))} {'gains' if len(more) == 1 else 'gain'}"
     return (
-        f"By Diff-Tuning the Frechet distance {change} with all weights, on average over sets and guidance; with the adapters the change is "
-        f"{-100 * max(adapted):+.0f} % to {-100 * min(adapted):+.0f} %. So {more} {'gains' if sum(gain > full for gain in adapted) == 1 else 'gain'} more in samples than all weights do."
+        f"Diff-Tuning changes the Frechet distance with all weights by {-100 * full:+.0f} %, on average over sets and guidance, and with the "
+        f"adapters by {-100 * min(adapted):+.0f} to {-100 * max(adapted):+.0f} %: in samples, {who} more by it than all weights do."
     )
 
 
