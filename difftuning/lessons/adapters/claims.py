@@ -8,10 +8,10 @@ from typing import Callable
 import numpy as np
 
 from ..parts import ALIKE, GUIDANCES, KEPT, Parts, distance_saved, ratio, score
-from ..tuning.plane import Study
+from ..tuning.plane import SAMPLES, Study, View
 from .answers import expected, guidance_gains
 from .effects import LEAST_RISE, measured, pair
-from .learning import at_equal_loss
+from .learning import at_equal_loss, at_equal_samples
 
 SHOES, DIGITS = "footwear", "digits"
 AS_GOOD = ("LoRA, rank 16", "AdaptFormer, sequential")  # with Diff-Tuning, as plain tuning of all weights
@@ -67,6 +67,15 @@ CLAIMS: dict[str, Callable[[Parts, Study], bool]] = {
     ),
     "which lies between its losses after 120 and after 400 steps": lambda parts, study: all(
         _new_loss(study.at[400], "plain") < _new_loss(parts, name) < _new_loss(study.at[120], "plain") for name in measured(parts)
+    ),
+    "plain tuning was measured after five numbers of steps": lambda parts, study: sorted(study.at) == [120, 400, 800, 1600, 3200],
+    "by samples, plain tuning forgets more than twice as much as those adapters with Diff-Tuning that can be compared": lambda parts, study: (
+        all(
+            level is None or level.rise < 0.5 * level.plain
+            for task in parts.tasks
+            for name in measured(parts)
+            for level in [at_equal_samples(parts, study, View(task, SAMPLES), pair(name)[1])]
+        )
     ),
     "on digits it reaches that of none": lambda parts, study: not any(level.reached for level in _levels(parts, study, DIGITS)),
     "alone, every adapter draws worse than plain tuning of all weights": lambda parts, study: all(

@@ -78,9 +78,9 @@ def drawn_figure(rows: Mapping[str, Tensor], new: Sequence[str], old: Sequence[s
     for axis, images in zip(figure.axes, rows.values()):
         width = (axis.get_xlim()[1] + 0.5) / (len(new) + len(old))
         axis.axvline(len(new) * width - 0.5, color="white", linewidth=8)
-        for place, image in enumerate(images):
+        for column, image in enumerate(images):
             if image.min() >= 1:
-                axis.text((place + 0.5) * width - 0.5, 0.5 * width, "not\nknown", ha="center", va="center", fontsize=11, color="0.4")
+                axis.text((column + 0.5) * width - 0.5, 0.5 * width, "not\nknown", ha="center", va="center", fontsize=11, color="0.4")
     return figure
 
 
@@ -210,7 +210,14 @@ def _arrow(axis: Axes, ends: list[tuple[float, float]], colour: str, wider: floa
         "",
         ends[1],
         ends[0],
-        arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 2.2 * wider, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 16 * wider},
+        arrowprops={
+            "arrowstyle": "-|>",
+            "color": colour,
+            "linewidth": 2.2 * wider,
+            "shrinkA": 0,
+            "shrinkB": 0,
+            "mutation_scale": 16 * wider,
+        },
     )
     axis.plot(*ends[0], marker="o", markersize=7 * wider, color=colour)
 

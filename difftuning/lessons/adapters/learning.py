@@ -33,31 +33,28 @@ class Level(NamedTuple):
 def at_equal_loss(parts: Parts, study: Study, task: str, name: str) -> Level:
     """An adapter alone beside plain tuning of all weights, by the loss on new pictures."""
     own = place(parts, View(task, LOSS), name)
-    walk = [(0.0, 0.0), *_logarithms(path(study, View(task, LOSS)).values())]
-    rise, met = math.expm1(own.forgotten.mean), _first_as_low(walk, own.missed.mean)
-    if met is not None:
-        return Level(rise, math.expm1(met), True)
-    forgotten, lowest = min(walk, key=lambda at: at[1])
-    return Level(rise, math.expm1(forgotten), False, lowest - own.missed.mean)
+    return _beside(own, [(0.0, 0.0), *_logarithms(path(study, View(task, LOSS)).values())])
 
 
 def at_equal_samples(parts: Parts, study: Study, view: View, method: str) -> Level | None:
     """A method beside plain tuning of all weights, by the distance of samples; None where plain tuning is better as soon as it is measured."""
     own, walk = place(parts, view, method), _logarithms(path(study, view).values())
-    met = _first_as_low(walk, own.missed.mean)
-    return None if met is None or own.missed.mean > walk[0][1] else Level(math.expm1(own.forgotten.mean), math.expm1(met), True)
+    return None if own.missed.mean > walk[0][1] else _beside(own, walk)
 
 
 def _logarithms(places: Iterable[Place]) -> list[tuple[float, float]]:
     return [(where.forgotten.mean, where.missed.mean) for where in places]
 
 
-def _first_as_low(walk: Sequence[tuple[float, float]], level: float) -> float | None:
-    """How much is forgotten where a walk over (forgotten, missed) first comes down to this level; None where it never does."""
+def _beside(own: Place, walk: Sequence[tuple[float, float]]) -> Level:
+    """A place beside the point where a walk over (forgotten, missed) first comes down to its height."""
+    rise, level = math.expm1(own.forgotten.mean), own.missed.mean
     for (start, above), (end, below) in pairwise(walk):
         if below <= level:
-            return start + ((above - level) / (above - below) if above > level else 0.0) * (end - start)
-    return None
+            share = (above - level) / (above - below) if above > level else 0.0
+            return Level(rise, math.expm1(start + share * (end - start)), True)
+    forgotten, lowest = min(walk, key=lambda at: at[1])
+    return Level(rise, math.expm1(forgotten), False, lowest - level)
 
 
 def forgets_less_at_equal_loss(parts: Parts, study: Study) -> list[str]:
@@ -109,8 +106,9 @@ def _by_samples(parts: Parts, study: Study, view: View) -> str:
             said.append(f"{who}, none of the adapters draws as well as plain tuning of all weights does after {first:,} steps, the first "
                         "that samples were drawn after: there is nothing to compare.")  # fmt: skip
         else:
-            said.append(f"{who}, {count} {verb} at least as well as plain tuning after {first:,} steps. Where that draws as well as they do, its loss "
-                        f"on old pictures has risen by {_range([level.plain for level in found])}; theirs has risen by "
+            said.append(f"{who}, {count} {verb} at least as well as plain tuning after {first:,} steps. Where that draws as well as they do"
+                        f"{'' if all(level.reached for level in found) else ', or is at its best'}, its loss on old pictures has risen by "
+                        f"{_range([level.plain for level in found])}; theirs has risen by "
                         f"{_range([level.rise for level in found])}.")  # fmt: skip
     return " ".join(each[0].upper() + each[1:] for each in said)
 

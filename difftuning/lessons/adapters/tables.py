@@ -54,7 +54,11 @@ def is_mergeable(pretrained: Pretrained, name: str) -> bool | None:
 
 def in_markdown(table: pandas.DataFrame) -> str:
     """A table in Markdown, where long sentences are wrapped and not cut."""
-    lines = [["", *table.columns], ["---"] * (len(table.columns) + 1), *([str(name), *map(str, row)] for name, row in zip(table.index, table.to_numpy()))]
+    lines = [
+        ["", *table.columns],
+        ["---"] * (len(table.columns) + 1),
+        *([str(name), *map(str, row)] for name, row in zip(table.index, table.to_numpy())),
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
