@@ -1,16 +1,19 @@
-"""Which method to take: those that no other beats on both sides, from the best new samples to the best kept old pictures."""
+"""Which method to take: those that no other clearly beats on both sides, from the best new samples to the best kept old pictures."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..parts import Parts, ratios, score
-from .effects import ENDING, measured, pair
+from ...studies.gains import Estimate
+from ..parts import ALIKE, GUIDANCES, KEPT, Parts, ratios, score
+from ..tuning.plane import Place, front
+from .effects import ENDING, LEAST_RISE, measured, pair
 from .learning import NUMBERS
 from .memory import FULL
-from .tables import trained_share
+from .tables import is_mergeable, trained_share
 
 if TYPE_CHECKING:
     import pandas
@@ -18,52 +21,75 @@ if TYPE_CHECKING:
     from ...models.pretrained import Pretrained
 
 GUIDANCE = "1.5"  # of the samples that a choice is made by
+MARGINS = -math.log(1 - KEPT), ALIKE  # of the rise in the loss on old pictures, and of a distance: less is no difference
 CALLED = {"plain": f"{FULL}, plainly", "Diff-Tuning": FULL + ENDING}
 
 
-def undominated(parts: Parts) -> dict[str, tuple[float, float]]:
-    """The methods that no other beats on both sides -> Frechet distance, and loss on old pictures after / before: geometric means over the sets."""
-    sides = {method: _sides(parts, method) for name in [FULL, *measured(parts)] for method in pair(name)}
-    beaten = {one for one in sides for other in sides if other != one and all(b <= a for a, b in zip(sides[one], sides[other]))}
-    return dict(sorted(((method, both) for method, both in sides.items() if method not in beaten), key=lambda item: item[1]))
+def sides(parts: Parts) -> dict[str, tuple[float, float]]:
+    """Each method -> Frechet distance, and loss on old pictures after / before: geometric means over the sets."""
+    return {
+        method: (
+            _distance(parts, method, GUIDANCE),
+            float(np.exp(np.mean([ratios(parts, task, "source", method).mean for task in parts.tasks]))),
+        )
+        for name in [FULL, *measured(parts)]
+        for method in pair(name)
+    }
+
+
+def best(parts: Parts) -> dict[str, list[str]]:
+    """The methods that no other beats by the lesson's rule, in the order of their samples -> those that are about the same on both sides."""
+    found = sides(parts)
+    places = {method: Place(*(Estimate(math.log(side), 0.0, 1) for side in (max(kept - 1, LEAST_RISE), distance)))
+              for method, (distance, kept) in found.items()}  # fmt: skip
+    kept = sorted(front(places, MARGINS), key=found.__getitem__)
+    return {method: [other for other in places if other != method and _are_alike(places[method], places[other])] for method in kept}
 
 
 def choices(parts: Parts, pretrained: Pretrained, classes: int) -> pandas.DataFrame:
-    """A row for each of `undominated`: what is trained of a model with so many new classes, and both sides."""
+    """A row for each of `best`: what is trained of a model with so many new classes, both sides, and what is about the same."""
     import pandas
 
+    found = sides(parts)
     rows = {
         CALLED.get(method, method): {
-            "trained weights": f"{100 * trained_share(pretrained, _without(method), classes):.1f} %",
-            f"Frechet distance at guidance {GUIDANCE}": f"{distance:.2f}",
-            "loss on old pictures, after / before": f"{ratio:.2f}",
+            f"trained weights ({classes} label rows counted)": f"{100 * trained_share(pretrained, _without(method), classes):.1f} %",
+            "can be merged": {True: "yes", False: "no", None: "–"}[is_mergeable(pretrained, _without(method))],
+            **{f"Frechet distance at guidance {way}": f"{_distance(parts, method, way):.2f}" for way in reversed(GUIDANCES)},
+            "loss on old pictures, after / before": f"{found[method][1]:.2f}",
+            "about the same": "; ".join(CALLED.get(other, other) for other in alike) or "–",
         }
-        for method, (distance, ratio) in undominated(parts).items()
+        for method, alike in best(parts).items()
     }
     return pandas.DataFrame(rows).T
 
 
 def choices_in_words(parts: Parts) -> str:
     """Markdown: a rule of one sentence, what the first step down the table costs and brings, and who is not in it."""
-    found = undominated(parts)
-    dropped = [method for name in [FULL, *measured(parts)] for method in pair(name) if method not in found]
+    found, kept = sides(parts), best(parts)
+    alike = {other for others in kept.values() for other in others}
+    dropped = [method for name in [FULL, *measured(parts)] for method in pair(name) if method not in kept and method not in alike]
     out = (
-        f"The others drop out, for beside each of them one of these has better samples and keeps more: {_listed(dropped, measured(parts))}."
+        "The others drop out. Beside each of them one in the table is better on one side and not worse on the other: "
+        f"{_listed(dropped, measured(parts))}."
     )
-    (first, (near, lost)), *rest = found.items()
+    first, *rest = kept
     if not rest:
-        return f"**Take {CALLED.get(first, first)}:** it has the best new samples and keeps most of the old. {out}"
-    far, kept = rest[0][1]
+        return f"**Take {CALLED.get(first, first)}:** by our rule no other is better on either side without being worse on the other. {out}"
+    (near, lost), (far, less) = found[first], found[rest[0]]
     step = (
-        f"From the first row to the second, the Frechet distance grows by {100 * (far / near - 1):.0f} %, and the rise of the loss on old pictures "
-        f"falls from {100 * (lost - 1):.0f} % to {100 * (kept - 1):.0f} %."
+        f"From the first row to the second, the Frechet distance at guidance {GUIDANCE} grows by {100 * (far / near - 1):.0f} %, and the rise of the "
+        f"loss on old pictures falls from {100 * (lost - 1):.0f} % to {100 * (less - 1):.0f} %."
     )
     return f"**Take the highest row that keeps as much of the old as you need.** {step}\n\n{out}"
 
 
-def _sides(parts: Parts, method: str) -> tuple[float, float]:
-    distances = [np.log(score(parts, task, method, GUIDANCE).mean) for task in parts.tasks]
-    return float(np.exp(np.mean(distances))), float(np.exp(np.mean([ratios(parts, task, "source", method).mean for task in parts.tasks])))
+def _distance(parts: Parts, method: str, guidance: str) -> float:
+    return float(np.exp(np.mean([np.log(score(parts, task, method, guidance).mean) for task in parts.tasks])))
+
+
+def _are_alike(one: Place, other: Place) -> bool:
+    return all(abs(a.mean - b.mean) <= margin for a, b, margin in zip(one, other, MARGINS))
 
 
 def _without(method: str) -> str:

@@ -8,10 +8,10 @@ from typing import Callable
 import numpy as np
 
 from ..parts import ALIKE, GUIDANCES, KEPT, Parts, distance_saved, ratio, score
-from ..tuning.plane import Study
-from .answers import guidance_gains
+from ..tuning.plane import SAMPLES, Study, View
+from .answers import expected, guidance_gains
 from .effects import LEAST_RISE, measured, pair
-from .learning import at_equal_loss
+from .learning import at_equal_loss, at_equal_samples
 
 SHOES, DIGITS = "footwear", "digits"
 AS_GOOD = ("LoRA, rank 16", "AdaptFormer, sequential")  # with Diff-Tuning, as plain tuning of all weights
@@ -55,7 +55,11 @@ CLAIMS: dict[str, Callable[[Parts, Study], bool]] = {
     "guidance lowers the distance hardly without Diff-Tuning, and by far more with it": lambda parts, study: (
         -0.1 < guidance_gains(parts)[0] < 0.1 < 0.3 < guidance_gains(parts)[1]
     ),
-    "Diff-Tuning lowers the distance far at guidance 1.5, and a little at 1": lambda parts, study: (
+    "with all weights on digits guidance makes samples worse with Diff-Tuning, and better without": lambda parts, study: (
+        score(parts, DIGITS, "Diff-Tuning", "1.5").mean > (1 + ALIKE) * score(parts, DIGITS, "Diff-Tuning", "1").mean
+        and score(parts, DIGITS, "plain", "1.5").mean < (1 - ALIKE) * score(parts, DIGITS, "plain", "1").mean
+    ),
+    "Diff-Tuning lowers the adapters' distance far at guidance 1.5, and a little at 1": lambda parts, study: (
         _lowered(parts, "1") < 0.2 and _lowered(parts, "1.5") > 0.3
     ),
     "on footwear plain tuning reaches the loss of every adapter on new pictures": lambda parts, study: all(
@@ -64,21 +68,44 @@ CLAIMS: dict[str, Callable[[Parts, Study], bool]] = {
     "which lies between its losses after 120 and after 400 steps": lambda parts, study: all(
         _new_loss(study.at[400], "plain") < _new_loss(parts, name) < _new_loss(study.at[120], "plain") for name in measured(parts)
     ),
+    "plain tuning was measured after five numbers of steps": lambda parts, study: sorted(study.at) == [120, 400, 800, 1600, 3200],
+    "by samples, plain tuning forgets more than twice as much as those adapters with Diff-Tuning that can be compared": lambda parts, study: (
+        all(
+            level is None or level.rise < 0.5 * level.plain
+            for task in parts.tasks
+            for name in measured(parts)
+            for level in [at_equal_samples(parts, study, View(task, SAMPLES), pair(name)[1])]
+        )
+    ),
     "on digits it reaches that of none": lambda parts, study: not any(level.reached for level in _levels(parts, study, DIGITS)),
     "alone, every adapter draws worse than plain tuning of all weights": lambda parts, study: all(
         _everywhere(parts, "plain", name) for name in measured(parts)
     ),
-    "and worse than that has drawn after 400 steps, when on footwear it has about the same loss on new pictures": lambda parts, study: all(
+    "and worse than that has drawn after 400 steps, the first at which samples were drawn": lambda parts, study: all(
         score(study.at[400], task, "plain", way).mean < score(parts, task, name, way).mean
         for task, way, name in itertools.product(parts.tasks, GUIDANCES, measured(parts))
     ),
-    "without guidance every adapter draws worse even with Diff-Tuning": lambda parts, study: all(
-        score(parts, task, pair(name)[1], "1").mean > (1 + ALIKE) * score(parts, task, "plain", "1").mean
+    "without guidance every adapter draws worse even with Diff-Tuning than plain tuning after 400 steps": lambda parts, study: all(
+        score(parts, task, pair(name)[1], "1").mean > score(study.at[400], task, "plain", "1").mean
         for task in parts.tasks
         for name in measured(parts)
     ),
     "guided shoes of LoRA of rank 16 and sequential AdaptFormer with Diff-Tuning are as good, and hardly anything is forgotten": (
         _guided_shoes_are_as_good
+    ),
+    "after 120 steps plain tuning of all weights has already forgotten more than any adapter": lambda parts, study: all(
+        ratio(study.at[120], task, "source", "plain") > ratio(parts, task, "source", name)
+        for task in parts.tasks
+        for name in measured(parts)
+    ),
+    "by Diff-Tuning every adapter gains more in samples than all weights": lambda parts, study: (
+        expected(parts).found.iloc[1] == f"none of {len(measured(parts))}"
+    ),
+    "only one of the written predictions was right": lambda parts, study: expected(parts).right.tolist() == ["yes"] + ["no"] * 4,
+    "Diff-Tuning of all weights keeps more of the old, yet less than any adapter with it": lambda parts, study: all(
+        ratio(parts, task, "source", name) < ratio(parts, task, "source", "Diff-Tuning") < ratio(parts, task, "source", "plain")
+        for task in parts.tasks
+        for name in measured(parts)
     ),
     "DiffFit draws as BitFit does": lambda parts, study: all(
         _everywhere(parts, one, other, 1 + ALIKE) for one, other in itertools.permutations(("BitFit", "DiffFit"))

@@ -99,12 +99,12 @@ def _mlp(axis: Axes, trained: frozenset[str], *, beside: bool) -> None:
     if not _has(trained, "ff.down"):
         return
     if beside:
-        _box(axis, 6.0, 7.05, 2.0, 0.75, "narrow MLP", True, size=9)
+        _box(axis, 6.0, 7.05, 2.0, 0.75, "adapter", True, size=9)
         axis.plot([3.4, 7.0, 7.0], [6.65, 6.65, 7.05], color=TRAINED, linewidth=1.5)
         axis.plot([7.0, 7.0, 3.4], [7.8, 8.55, 8.55], color=TRAINED, linewidth=1.5)
     else:
         axis.plot([3.4, 7.0, 7.0], [8.3, 8.3, 8.5], color=TRAINED, linewidth=1.5)
-        _box(axis, 6.0, 8.45, 2.0, 0.5, "narrow MLP", True, size=9)
+        _box(axis, 6.0, 8.45, 2.0, 0.5, "adapter", True, size=9)
         axis.plot([7.0, 7.0, 3.4], [8.95, 9.12, 9.12], color=TRAINED, linewidth=1.5)
 
 

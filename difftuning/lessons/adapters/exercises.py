@@ -10,14 +10,18 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from ..exercises import Grade, compare, exercise, written
+from .effects import LEAST_RISE
 
 INPUTS, OUTPUTS = 160, 96  # all sizes differ, so that a shape tells which factor it is
 CASES = [(8, 8.0), (4, 12.0), (16, 4.0)]  # rank, alpha
 LOSSES = [
     (0.5, 0.9, 0.6),
     (0.4, 0.5, 0.5),
-    (0.25, 0.5, 0.2),
+    (0.25, 0.5, 0.2),  # better than before
     (0.2, 0.3, 0.35),
+    (0.5, 0.7, 0.51),
+    (0.5, 0.505, 0.515),  # two rises of next to nothing
+    (0.5, 0.51, 0.6),
 ]  # on old pictures: before, after plain tuning, after a method
 
 
@@ -109,23 +113,29 @@ def _by_peft(layer: nn.Linear, x: Tensor, a: Tensor, b: Tensor, alpha: float) ->
 
 @exercise("rise avoided")
 def rise_avoided(answer: Callable) -> Grade:
-    """answer(before, plain, method) -> the share of plain tuning's rise in the loss that a method avoids; the first is the loss before tuning."""
+    """answer(before, plain, method) -> the share of plain tuning's rise in the loss that a method avoids; the first is the loss before tuning.
+
+    A rise below `LEAST_RISE` of the loss before counts as that, in both.
+    """
     found = [answer(*case) for case in LOSSES]
     written(*found)
     found = torch.tensor(found, dtype=torch.float64)
     before, plain, method = torch.tensor(LOSSES, dtype=torch.float64).T
-    graded = compare(found, 1 - (method - before) / (plain - before), place=lambda n: "before {}, plain {}, method {}: the share".format(*LOSSES[n]),
+    rises = [(after / before - 1) for after in (method, plain)]
+    ours, theirs = (rise.clamp(min=LEAST_RISE) for rise in rises)
+    graded = compare(found, 1 - ours / theirs, place=lambda n: "before {}, plain {}, method {}: the share".format(*LOSSES[n]),
                      separate=True)  # fmt: skip
     if graded.passed:
         return graded
     mistakes = {
         "that compares the losses themselves: subtract the loss before tuning from both first": 1 - method / plain,
-        "that is the share of the rise that is left; what is avoided is the rest": (method - before) / (plain - before),
+        "that is the share of the rise that is left; what is avoided is the rest": ours / theirs,
+        "a rise of less than 5 % of the loss before counts as 5 %, in both methods": 1 - rises[0] / rises[1],
+        "plain tuning's small rises count as 5 %, too": 1 - ours / rises[1],
+        "the method's small rises count as 5 %, too": 1 - rises[0] / theirs,
         "that is the difference alone: divide it by plain tuning's rise": plain - method,
         "that divides by the loss before tuning: divide by plain tuning's rise": (plain - method) / before,
-        "a share may lie below 0 or above 1, where a method forgets more than plain tuning or gets better": (
-            ((plain - method) / (plain - before)).clamp(0, 1)
-        ),
+        "a share may lie below 0, where a method forgets more than plain tuning": (1 - ours / theirs).clamp(0, 1),
     }
     hints = [hint for hint, wrong in mistakes.items() if torch.allclose(found, wrong, rtol=1e-3, atol=1e-6)]
     return Grade(False, "; ".join([graded.message, *hints[:1]]))

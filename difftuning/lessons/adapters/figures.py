@@ -12,7 +12,8 @@ from ..labels import Label, along, place_labels
 from ..parts import GUIDANCES, LEAST_SEEDS, RUNS, Parts, ratios, score, seeds_in_words
 from ..tuning.plane import LOSS, STEPS, Study, View, path, place, set_name
 from .effects import measured, pair
-from .memory import FULL, Memory
+from .learning import at_equal_loss
+from .memory import BATCH, FULL, Memory
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,6 +37,7 @@ ARROWS = {  # most of them Paul Tol's muted colours; text in them must be readab
     "AdaptFormer, parallel": "#8C564B",
     "VPT-Deep": "#AA4499",
 }
+WIDER = {"DiffFit": 1.6}  # BitFit lies on it, and the wider one shows around
 
 
 def memory_figure(found: Mapping[str, Mapping[str, Memory]]) -> Figure:
@@ -54,7 +56,7 @@ def memory_figure(found: Mapping[str, Mapping[str, Memory]]) -> Figure:
         for height, total in enumerate(left):
             axis.text(total + 0.012 * left.max(), height, f"{total:.0f}", va="center", fontsize=10)
         axis.set_title(title, fontsize=12)
-        axis.set_xlabel(unit, fontsize=11)
+        axis.set_xlabel(f"{unit}, {BATCH} pictures in a batch", fontsize=11)
         axis.set_xlim(0, 1.1 * left.max())
         axis.grid(False, axis="y")
     axes[0].invert_yaxis()
@@ -69,12 +71,16 @@ def memory_figure(found: Mapping[str, Mapping[str, Memory]]) -> Figure:
 
 
 def drawn_figure(rows: Mapping[str, Tensor], new: Sequence[str], old: Sequence[str]) -> Figure:
-    """Rows of samples, new classes to the left of old ones: larger than elsewhere, and the rows further apart."""
+    """Rows of samples, new classes to the left of old ones: larger than elsewhere, and the rows further apart.  White means unknown."""
     figure = picture_rows(rows, columns=len(new) + len(old), heads=[*new, *old])
     figure.set_size_inches(1.5 * figure.get_size_inches())
     figure.get_layout_engine().set(h_pad=0.1)
-    for axis in figure.axes:
-        axis.axvline(len(new) * (axis.get_xlim()[1] + 0.5) / (len(new) + len(old)) - 0.5, color="white", linewidth=8)
+    for axis, images in zip(figure.axes, rows.values()):
+        width = (axis.get_xlim()[1] + 0.5) / (len(new) + len(old))
+        axis.axvline(len(new) * width - 0.5, color="white", linewidth=8)
+        for column, image in enumerate(images):
+            if image.min() >= 1:
+                axis.text((column + 0.5) * width - 0.5, 0.5 * width, "not\nknown", ha="center", va="center", fontsize=11, color="0.4")
     return figure
 
 
@@ -86,33 +92,40 @@ def settings(parts: Parts) -> dict[str, tuple[str, str]]:
 def arrow_figure(parts: Parts, setting: str) -> Figure:
     """An arrow for each adapter and for all weights, from plain tuning to Diff-Tuning; left keeps the old, low has the better samples.
 
-    The adapters and all weights have parts of the horizontal axis of their own, the vertical one is the same.  A crossed end is a 95 % interval.
+    The horizontal axis is cut between the adapters and all weights; both of its parts have the same scale.  A crossed end is a 95 % interval.
     """
     task, guidance = settings(parts)[setting]
     with theme():
-        figure = Strip(figsize=(8.2, 5.6), layout="constrained")
-        panels = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
-    figure.get_layout_engine().set(wspace=0.01)
+        figure = Strip(figsize=(10.4, 6.0), layout="constrained")
     arrows = {name: [_place(parts, task, method, guidance) for method in pair(name)] for name in [FULL, *measured(parts)]}
     groups = (measured(parts), [FULL])
+    across = [np.array([x for name in names for x, _ in arrows[name]]) for names in groups]
+    limits = [_around([across[0].max() ** -0.25, *across[0]], 0.18), _around(across[1])]  # room for names left of the untouched model
+    with theme():
+        panels = figure.subplots(1, 2, sharey=True, width_ratios=[float(np.log(high / low)) for low, high in limits])  # the same scale
+    figure.get_layout_engine().set(wspace=0.01)
     everything = np.array([*arrows.values()]).reshape(-1, 2)
-    for axis, names in zip(panels, groups):
-        axis.set(xscale="log", yscale="log", xlim=_around([*(x for name in names for x, _ in arrows[name]), *([1] if FULL not in names else [])]),
-                 ylim=_around(everything[:, 1]))  # fmt: skip
-        _ticks(axis, 6 if FULL not in names else 3)
-        for name in names:
-            _arrow(axis, arrows[name], ARROWS[name])
+    for axis, names, limit in zip(panels, groups, limits):
+        axis.set(xscale="log", yscale="log", xlim=limit, ylim=_around(everything[:, 1]))
+        _ticks(axis, 5)
+        for name in reversed(names):
+            _arrow(axis, arrows[name], ARROWS[name], WIDER.get(name, 1))
             for method in pair(name):
                 _interval(axis, parts, task, method, guidance, ARROWS[name])
     panels[0].axvline(1, color="0.35", linewidth=1)
     panels[1].set_facecolor("0.97")
-    figure.supxlabel("loss on old pictures, after / before (left: more is kept)", fontsize=12)
-    panels[0].set_ylabel("Frechet distance of new samples (low: better)", fontsize=12)
+    panels[0].set_title("adapters", fontsize=11, loc="left")
+    panels[1].set_title("same scale, further right", fontsize=11, loc="left")
+    panels[0].annotate("better", (0.03, 0.03), (0.13, 0.11), xycoords="axes fraction", fontsize=11, color="0.4", ha="center",
+                       arrowprops={"arrowstyle": "->", "color": "0.4"})  # fmt: skip
+    figure.supxlabel("loss on old pictures, after / before, logarithmic (left: more is kept)", fontsize=12)
+    panels[0].set_ylabel("Frechet distance of new samples,\nlogarithmic (low: better)", fontsize=12)
     panels[1].set_title(seeds_in_words(parts), fontsize=10, color="0.3", loc="right")
+    line = [(1, low) for low in panels[0].get_ylim()]
     figure.draw_without_rendering()  # lays the axes out
     for axis, names in zip(panels, groups):
         labels = [Label(_in_two_lines(name), arrows[name][0], ARROWS[name], 11.5, bold=name == FULL) for name in names]
-        place_labels(axis, labels, along((arrows[name] for name in names), count=40))
+        place_labels(axis, labels, along([*(arrows[name] for name in names), *([line] if FULL not in names else [])], count=40))
     seen = (f"{name} from ({first[0]:.2f}, {first[1]:.2f}) to ({last[0]:.2f}, {last[1]:.2f})" for name, (first, last) in arrows.items())
     return describe(figure, f"From plain tuning to Diff-Tuning, (loss on old pictures, Frechet distance), {setting}: {'; '.join(seen)}.")
 
@@ -122,6 +135,7 @@ def equal_learning_figure(parts: Parts, study: Study) -> Figure:
     with theme():
         figure = Strip(figsize=(11.2, 5.2), layout="constrained")
         axes = figure.subplots(1, len(parts.tasks), squeeze=False)[0]
+    guides: dict[str, list[list[tuple[float, float]]]] = {}  # at the same height
     points: dict[str, tuple[dict[str, tuple[float, float]], dict[int, tuple[float, float]]]] = {}
     for axis, task in zip(axes, parts.tasks):
         view = View(task, LOSS)
@@ -129,25 +143,32 @@ def equal_learning_figure(parts: Parts, study: Study) -> Figure:
         walk = {step: where.point for step, where in path(study, view).items()}
         highest = max(y for _, y in (*dots.values(), *(at for step, at in walk.items() if step <= STEPS)))
         near = np.array([*dots.values(), (1, highest), *(at for at in walk.values() if at[1] <= highest)])
-        axis.set(xscale="log", yscale="log", xlim=_around(near[:, 0]), ylim=_around(near[:, 1]))
+        axis.set(xscale="log", yscale="log", xlim=_around([0.88, *near[:, 0]], 0.08), ylim=_around(near[:, 1]))
         _ticks(axis)
         axis.axvline(1, color="0.35", linewidth=1)
         axis.plot(*zip(*walk.values()), color=ARROWS[FULL], linewidth=2, marker="o", markersize=6)
-        for name, dot in dots.items():
-            axis.plot(*dot, marker="o", markersize=8, color=ARROWS[name])
+        levels = {name: at_equal_loss(parts, study, task, name) for name in dots}
+        guides[task] = [[dots[name], (1 + level.plain, dots[name][1])] for name, level in levels.items() if level.reached]
+        if len(guides[task]) < len(dots):
+            guides[task].append([(1, lowest := min(y for _, y in walk.values())), (max(axis.get_xlim()), lowest)])
+        for guide in guides[task]:
+            axis.plot(*zip(*guide), color="0.6", linewidth=1, linestyle=":", zorder=1)
+        for name, dot in reversed(dots.items()):
+            axis.plot(*dot, marker="o", markersize=8 * WIDER.get(name, 1), color=ARROWS[name])
         axis.set_title(set_name(task), fontsize=12)
         points[task] = dots, {step: at for step, at in walk.items() if at[1] <= highest}
         if beyond := [f"{step:,}" for step in walk if step not in points[task][1]]:
             axis.text(0.6, 0.97, f"higher up:\n{' and '.join(beyond)} steps", transform=axis.transAxes, ha="right", va="top", fontsize=10)
-    figure.supxlabel("loss on old pictures, after / before (left: more is kept)", fontsize=12)
-    axes[0].set_ylabel("loss on new pictures, after / before (low: better)", fontsize=12)
+    figure.supxlabel("loss on old pictures, after / before, logarithmic (left: more is kept)", fontsize=12)
+    axes[0].set_ylabel("loss on new pictures, after / before,\nlogarithmic (low: better)", fontsize=12)
     figure.draw_without_rendering()  # lays the axes out
-    for axis, (dots, walk) in zip(axes, points.values()):
+    for axis, (task, (dots, walk)) in zip(axes, points.items()):
         labels = [Label(_in_two_lines(name), dot, ARROWS[name], 11) for name, dot in dots.items()]
         labels += [Label(f"{step:,} steps", at, ARROWS[FULL], 10) for step, at in list(walk.items())[1:]]
         labels += [Label(f"{FULL},\n{step:,} steps", at, ARROWS[FULL], 10, bold=True) for step, at in list(walk.items())[:1]]
         steps = [*walk.values()]
-        place_labels(axis, labels, along(zip(steps, steps[1:])))
+        lines = [*zip(steps, steps[1:]), *guides[task], [(1, low) for low in axis.get_ylim()]]
+        place_labels(axis, labels, along(lines, count=30))
     seen = (
         f"{task}: all weights {', '.join(f'({x:.2f}, {y:.2f}) after {step:,} steps' for step, (x, y) in walk.items())}; "
         + ", ".join(f"{name} ({x:.2f}, {y:.2f})" for name, (x, y) in dots.items())
@@ -184,14 +205,21 @@ def _ticks(axis: Axes, across: int = 6) -> None:
     axis.minorticks_off()
 
 
-def _arrow(axis: Axes, ends: list[tuple[float, float]], colour: str) -> None:
+def _arrow(axis: Axes, ends: list[tuple[float, float]], colour: str, wider: float = 1) -> None:
     axis.annotate(
         "",
         ends[1],
         ends[0],
-        arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 2.2, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 16},
+        arrowprops={
+            "arrowstyle": "-|>",
+            "color": colour,
+            "linewidth": 2.2 * wider,
+            "shrinkA": 0,
+            "shrinkB": 0,
+            "mutation_scale": 16 * wider,
+        },
     )
-    axis.plot(*ends[0], marker="o", markersize=7, color=colour)
+    axis.plot(*ends[0], marker="o", markersize=7 * wider, color=colour)
 
 
 def _interval(axis: Axes, parts: Parts, task: str, method: str, guidance: str, colour: str) -> None:

@@ -2,7 +2,7 @@
 
 Mean FID over eight sets (Food101, SUN397, DF-20M, Caltech101, CUB-200, ArtBench, Flowers, Stanford Cars), 24,000 steps: the
 table of DiffFit's authors (Xie et al., ICCV 2023), which Diff-Tuning's paper takes over.  `sure`: looked up in a source; otherwise
-reconstructed, and checked only against its row: the eight values recalled for the sets have it as their mean.
+from memory.  The one check that those passed: the eight values of the row, one for each set and from memory, too, have them as their mean.
 """
 
 from __future__ import annotations

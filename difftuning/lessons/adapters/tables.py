@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...models.adapters.apply import apply_adapter, parameter_share
+from ...models.adapters.apply import apply_adapter, merge_adapter, parameter_share
 from ...models.adapters.options import VPT, LoRA
 from ...studies.methods import ADAPTED
 from ..parts import ALIKE, BETTER, SAME, WORSE, Parts
@@ -21,13 +21,14 @@ LONGER = "VPT-Deep, 84 tokens"
 
 
 def share_table(pretrained: Pretrained, classes: int) -> pandas.DataFrame:
-    """Trained weights in per cent of all: of the tiny DiT with so many classes, of DiT-XL/2 as counted here and as printed."""
+    """Trained weights in per cent of all: of the tiny DiT with every label row or those of so many classes, of DiT-XL/2 as counted here and as printed."""
     import pandas
 
     columns = {}
     models = {
-        f"tiny DiT, {classes} classes": (pretrained.copy_denoiser, classes),
-        f"DiT-XL/2, {CLASSES} classes": (dit_xl, CLASSES),
+        "tiny DiT, all label rows": (pretrained.copy_denoiser, None),
+        f"tiny DiT, {classes} label rows": (pretrained.copy_denoiser, classes),
+        f"DiT-XL/2, {CLASSES} label rows": (dit_xl, CLASSES),
     }
     for title, (build, count) in models.items():
         denoisers = adapted(build) | {
@@ -38,6 +39,27 @@ def share_table(pretrained: Pretrained, classes: int) -> pandas.DataFrame:
     columns["DiT-XL/2, the papers' tables"] = {name: f"{row.share} %" for name, row in PUBLISHED.items()}
     order = [*list(PUBLISHED), LONGER]
     return pandas.DataFrame(columns).loc[order].drop(FULL).fillna("–")
+
+
+def is_mergeable(pretrained: Pretrained, name: str) -> bool | None:
+    """Can an adapter of the study be written into the model's own weights?  None of all weights, where nothing is to be merged."""
+    if name == FULL:
+        return None
+    try:
+        merge_adapter(apply_adapter(pretrained.copy_denoiser(), ADAPTED[name].adapter))
+    except ValueError:
+        return False
+    return True
+
+
+def in_markdown(table: pandas.DataFrame) -> str:
+    """A table in Markdown, where long sentences are wrapped and not cut."""
+    lines = [
+        ["", *table.columns],
+        ["---"] * (len(table.columns) + 1),
+        *([str(name), *map(str, row)] for name, row in zip(table.index, table.to_numpy())),
+    ]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def trained_share(pretrained: Pretrained, name: str, classes: int) -> float:

@@ -10,7 +10,7 @@ import pytest
 from difftuning.lessons.adapters import claims, effects, figures, learning
 from difftuning.lessons.adapters.answers import answer_in_words
 from difftuning.lessons.parts import GUIDANCES, RUNS, SIDES, Parts, read_parts
-from difftuning.lessons.tuning.plane import Study, read_study
+from difftuning.lessons.tuning.plane import SAMPLES, Study, View, read_study
 
 pd = pytest.importorskip("pandas")
 WALK = {120: (1.2, 0.8), 400: (1.4, 0.6), 800: (1.5, 0.7)}  # loss on old and on new pictures, after / before, under plain tuning
@@ -53,10 +53,32 @@ def test_words_tell_those_that_plain_tuning_meets_from_those_that_it_does_not():
     parts = tables({"plain": WALK[800], "BitFit": (1.1, 0.6), "DiffFit": (1.3, 0.5), "VPT-Deep": (1.2, 0.4)})
     lines = learning.equal_learning_in_words(parts, STUDY).splitlines()
     assert lines[1] == (
-        "- *digits (200)*: On new pictures, two of the three adapters get lower than plain tuning of all weights ever does. At its lowest, after "
-        "400 steps, its loss on old pictures has risen by 40 %; theirs has risen by 20 to 30 %. Where plain tuning of all weights has the same "
-        "loss on new pictures as one of the others, its loss on old ones has risen by 40 %; that of the adapters has risen by 10 %."
+        "- *digits (200)*: On new pictures, two of the three adapters get lower than plain tuning of all weights at any of the three numbers of "
+        "steps that were measured. At the best of these, 400 steps, its loss on old pictures has risen by 40 %; theirs has risen by 20 to 30 %. Where plain tuning of all weights has the same "
+        "loss on new pictures as one of the others, its loss on old ones has risen by 40 %, read off the lines; that of the adapters has risen by 10 %."
     )
+
+
+def test_an_adapter_that_is_lower_by_next_to_nothing_is_said_to_be_about_as_low():
+    parts = tables({"plain": WALK[800], "BitFit": (1.1, 0.595), "DiffFit": (1.3, 0.5)})
+    said = learning.equal_learning_in_words(parts, STUDY)
+    assert "that were measured (BitFit by less than 2 %, which is about as low). At the best" in said
+
+
+@pytest.mark.parametrize(
+    ("fid", "plain"),
+    [(4.5, None), (4.0, 0.2), (4.0**0.5 * 2.0**0.5, math.sqrt(1.2 * 1.4) - 1), (2.0, 0.4), (0.5, 0.5)],
+)
+def test_by_samples_what_is_worse_than_the_first_measured_step_is_not_compared(fid, plain):
+    drawn = {120: 4.0, 400: 2.0, 800: 1.0}
+    study = Study({step: tables({"plain": point}, drawn[step]) for step, point in WALK.items()})
+    parts = tables({"plain": WALK[800], "BitFit": (1.1, 0.6)}, fid / 2)  # adapters have twice as much
+    found = learning.at_equal_samples(parts, study, View("digits", SAMPLES), "BitFit")
+    assert (found is None) is (plain is None)
+    assert found is None or (found.plain, found.rise) == pytest.approx((plain, 0.1))
+    said = learning.equal_samples_in_words(parts, study).splitlines()[0]
+    assert ("Alone, none of the adapters draws as well" in said) is (plain is None)
+    assert (", or is at its best, its loss on old pictures has risen by 50 %" in said) is (fid == 0.5)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +100,9 @@ def test_the_figure_has_the_walk_and_each_adapter_and_is_near_to_them():
     steep = Study({**STUDY.at, 1600: tables({"plain": (1.9, 3.0)})})
     figure = figures.equal_learning_figure(tables({"plain": WALK[800], "BitFit": (1.1, 0.65)}), steep)
     for axis in figure.axes:
-        _, walk, dot = axis.lines  # the first is the untouched model
+        _, walk, guide, dot = axis.lines  # the first is the untouched model
+        (left, height), (right, same) = guide.get_xydata()
+        assert height == same == pytest.approx(0.65) and left == pytest.approx(1.1) and 1.2 < right < 1.4  # on the way down
         assert np.allclose(walk.get_xydata(), [*WALK.values(), (1.9, 3.0)]) and np.allclose(dot.get_xydata(), [(1.1, 0.65)])
         assert axis.get_ylim()[1] < 1 and [text.get_text() for text in axis.texts if "higher up" in text.get_text()] == [
             "higher up:\n1,600 steps"
@@ -92,6 +116,7 @@ def test_the_shipped_tables_bear_out_what_the_lesson_says_of_them():
     assert learning.forgets_less_at_equal_loss(parts, study) == effects.measured(parts)
     swapped = parts.scores.assign(method=parts.scores.method.replace({"BitFit": "LoRA, rank 8", "LoRA, rank 8": "BitFit"}))
     assert claims.unfounded(parts._replace(scores=swapped), study) == [
+        "only one of the written predictions was right",
         "DiffFit draws as BitFit does",
         "LoRA draws better than BitFit, DiffFit and VPT",
     ]
