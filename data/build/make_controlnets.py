@@ -14,12 +14,9 @@ import torch
 from make_data import DATA, write_checksums
 from registries import CACHE
 
-from difftuning.config import DiffTuningConfig
-from difftuning.data.captions import CaptionAs
 from difftuning.models.load_controlnet import WORLD_CONTROLNETS
-from difftuning.studies.control_cells import CONTROL_METHODS, ControlCell
-from difftuning.studies.controlnet import LABEL_DROP, shipped_world
-from difftuning.training.controlnet import fine_tune_controlnet
+from difftuning.studies.control_cells import ControlCell
+from difftuning.studies.controlnet import shipped_world, tune_cell
 
 METHODS = {"tiny-edge-plain": "plain", "tiny-edge-diff-tuning": "Diff-Tuning"}
 
@@ -33,14 +30,7 @@ def main() -> None:
 
 def make(cell: ControlCell, folder: Path, saved: Path) -> None:
     """Train what a cell of the study trains, with checkpoints in `folder`, and save the ControlNet alone, its averaged weights."""
-    world, method = shipped_world(cell.task), CONTROL_METHODS[cell.method]
-    config = DiffTuningConfig(
-        steps=cell.steps, batch_size=cell.batch_size, learning_rate=cell.learning_rate, label_drop=LABEL_DROP, seed=cell.seed, **method.options
-    )  # fmt: skip
-    tuned = fine_tune_controlnet(
-        world.base, world.training.subset(range(cell.training_pictures)), world.bank if method.replays else None, config, kind=cell.kind,
-        folder=folder, captions=CaptionAs(cell.called), bank_control=method.bank_control,
-    )  # fmt: skip
+    tuned = tune_cell(cell, folder, shipped_world(cell.task))
     controlnet = torch.nn.Module.to(tuned.model.denoiser.controlnet, torch.float16)
     controlnet.save_pretrained(saved)
 

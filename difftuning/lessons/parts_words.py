@@ -30,7 +30,6 @@ OLD = {
     "worse": "less of the old is kept", "partly worse": "less of the old is kept on one of the sets",
     "mixed": "more of the old is kept on one set and less on the other",
 }  # fmt: skip
-SOURCE_CLASSES = {"footwear": "shoe", "digits": "handwritten digit"}  # the class of the source that a set is nearest to
 MEANT = (
     f"(A *setting* is one set at one guidance. *More of the old is kept*: the mean rise of the loss on old pictures is lower by {100 * KEPT:.0f} % "
     "at least, on every set.)"
@@ -63,8 +62,22 @@ def kept_in_words(parts: Parts, method: str, other: str = "plain") -> str:
 
 def where_sets_differ(parts: Parts, words: Callable[[Parts], str]) -> str:
     """The sets' own answers in brackets, where they are not all the same; "" elsewhere."""
-    found = {task: words(of_set(parts, task)) for task in parts.tasks}
-    return f" ({'; '.join(f'{task}: {word}' for task, word in found.items())}.)" if len(set(found.values())) > 1 else ""
+    found = _by_set(parts, words)
+    return f" ({_told(found)}.)" if len(set(found.values())) > 1 else ""
+
+
+def set_by_set(parts: Parts, words: Callable[[Parts], str]) -> str:
+    """The words for each set: "footwear: ...; digits: ..."; with one set, its own words alone."""
+    found = _by_set(parts, words)
+    return _told(found) if len(found) > 1 else next(iter(found.values()))
+
+
+def _by_set(parts: Parts, words: Callable[[Parts], str]) -> dict[str, str]:
+    return {task: words(of_set(parts, task)) for task in parts.tasks}
+
+
+def _told(found: Mapping[str, str]) -> str:
+    return "; ".join(f"{task}: {word}" for task, word in found.items())
 
 
 def of_set(parts: Parts, task: str) -> Parts:
@@ -126,12 +139,6 @@ def tenths_in_words(tenths: Sequence[int]) -> str:
     if not told:
         return "no tenth"
     return f"tenth{'s' if len(tenths) > 1 else ''} {', '.join(told[:-1])}{' and ' if len(told) > 1 else ''}{told[-1]}"
-
-
-def set_by_set(parts: Parts, words: Callable[[Parts], str]) -> str:
-    """The words for each set: "footwear: ...; digits: ..."; with one set, its own words alone."""
-    found = {task: words(of_set(parts, task)) for task in parts.tasks}
-    return "; ".join(f"{task}: {word}" for task, word in found.items()) if len(found) > 1 else next(iter(found.values()))
 
 
 def stretch_in_words(tenths: Sequence[int]) -> str:

@@ -32,7 +32,8 @@ from ..support.surroundings import undisturbed
 from ..support.world import data_folder
 from ..training.checkpoints import load_checkpoint
 from ..training.controlnet import Captioner, fine_tune_controlnet
-from ..training.loop import TrainingState
+from ..training.fine_tuned import FineTuned
+from ..training.loop import Callback, TrainingState
 from ..training.memory_bank import MemoryBank
 from .control_cells import CONTROL_METHODS, IDENTITY, MAIN, ControlCell
 from .gains import Estimate, estimate
@@ -115,12 +116,8 @@ def run_cell(cell: ControlCell, folder: Path, results: Path) -> None:
 @undisturbed
 def run_control_cell(cell: ControlCell, folder: str | Path, world: World | None = None) -> Found:
     """Train in `folder`, check the agreement on the way and measure at the end; a run that diverges has an agreement until then, and infinite scores."""
-    world, method = world or shipped_world(cell.task), CONTROL_METHODS[cell.method]
+    world = world or shipped_world(cell.task)
     asked = _asked(cell, cell.split, cell.checked, world)
-    config = DiffTuningConfig(
-        steps=cell.steps, batch_size=cell.batch_size, learning_rate=cell.learning_rate, label_drop=LABEL_DROP, seed=cell.seed,
-        checkpoint_every=cell.check_every, keep_checkpoints=1, **method.options,
-    )  # fmt: skip
 
     def check(state: TrainingState) -> None:
         if state.step % cell.check_every == 0:
@@ -129,10 +126,7 @@ def run_control_cell(cell: ControlCell, folder: str | Path, world: World | None 
             state.notes = {name: torch.cat([state.notes[name], value]) if state.notes else value for name, value in new.items()}
 
     try:
-        tuned = fine_tune_controlnet(
-            world.base, world.training.subset(range(cell.training_pictures)), world.bank if method.replays else None, config, kind=cell.kind,
-            folder=folder, captions=CaptionAs(cell.called), bank_control=method.bank_control, callbacks=[check], progress=False,
-        ).model  # fmt: skip
+        tuned = tune_cell(cell, folder, world, callbacks=[check], progress=False).model
     except FloatingPointError:  # a finding about its learning rate
         tuned = None
     _, kept, _ = load_checkpoint(Path(folder)) or (0, {}, "")
@@ -143,19 +137,34 @@ def run_control_cell(cell: ControlCell, folder: str | Path, world: World | None 
     return Found(*tables, notes["pictures"])
 
 
+def tune_cell(
+    cell: ControlCell, folder: str | Path, world: World, *, callbacks: Sequence[Callback] = (), progress: bool = True
+) -> FineTuned:
+    """The training of a cell, without its measurements."""
+    method = CONTROL_METHODS[cell.method]
+    config = DiffTuningConfig(
+        steps=cell.steps, batch_size=cell.batch_size, learning_rate=cell.learning_rate, label_drop=LABEL_DROP, seed=cell.seed,
+        checkpoint_every=cell.check_every, keep_checkpoints=1, **method.options,
+    )  # fmt: skip
+    return fine_tune_controlnet(
+        world.base, world.training.subset(range(cell.training_pictures)), world.bank if method.replays else None, config, kind=cell.kind,
+        folder=folder, captions=CaptionAs(cell.called), bank_control=method.bank_control, callbacks=callbacks, progress=progress,
+    )  # fmt: skip
+
+
 def convergence_step(curve: Sequence[Row]) -> int | None:
     """The step of sudden convergence of one run's rows of `agreement`; None where it has not come."""
     steps, scaled = ([number(row[name]) for row in curve] for name, number in (("step", int), ("scaled", float)))
     return sudden_convergence_step(steps, scaled, threshold=THRESHOLD, k=HELD)
 
 
-def steps_saved(scores: pandas.DataFrame, method: str) -> dict[str, Estimate]:
-    """By which share of its steps a method converges earlier than plain training, seed by seed: for each condition, and "mean" over them.
+def steps_saved(scores: pandas.DataFrame, method: str, other: str = MAIN[0]) -> dict[str, Estimate]:
+    """By which share of its steps a method converges earlier than another, seed by seed: for each condition, and "mean" over them.
 
     A pair of runs of which one never converges is left out, and so is such a seed from the mean, which is over conditions that have a pair.
     """
     steps = scores.pivot(index="seed", columns=["method", "kind"], values="sudden_convergence").astype(float)
-    saved = 1 - steps[method] / steps[MAIN[0]]  # a row for each seed, a column for each condition
+    saved = 1 - steps[method] / steps[other]  # a row for each seed, a column for each condition
     complete = saved.dropna(axis=1, how="all").dropna()
     return {kind: estimate(saved[kind].dropna().to_numpy()) for kind in saved} | {
         "mean": estimate(complete.mean(axis=1).dropna().to_numpy())

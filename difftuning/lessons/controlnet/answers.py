@@ -111,11 +111,10 @@ def parts_in_words(runs: Runs) -> str:
 
 def _bank_in_words(runs: Runs) -> str:
     """What the bank adds to reconsolidation: Diff-Tuning's step compared with that of reconsolidation alone, seed by seed."""
-    steps = runs.scores.pivot_table(index="seed", columns=["method", "kind"], values="sudden_convergence")
-    if not {"Diff-Tuning", "reconsolidation only"} <= set(steps.columns.get_level_values("method")):
+    if not {"Diff-Tuning", "reconsolidation only"} <= set(runs.scores.method):
         return "What the bank adds, these runs cannot tell."
-    added = 1 - steps["Diff-Tuning"] / steps["reconsolidation only"]
-    mean, edge = estimate(added.dropna().mean(axis=1).to_numpy()), estimate(added["edge"].dropna().to_numpy())
+    added = steps_saved(runs.scores, "Diff-Tuning", "reconsolidation only")
+    mean, edge = added["mean"], added["edge"]
     verdict = {
         TURNS[0]: "On average the bank moves the step forward",
         TURNS[1]: "On average the bank moves the step back",

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..ideal.transfer import CLASSES
 from ..parts import ALIKE, BETTER, GUIDANCES, RUNS, SAME, TENTHS, WORSE, distance_saved, old_pictures, ratio, rise_avoided, score
 from ..parts_words import (
     MEANT,
     OLD,
-    SOURCE_CLASSES,
     kept_in_words,
     longest_run,
     samples_in_words,
@@ -165,7 +165,7 @@ def _above_one(parts: Parts) -> str:
         for with_bank, without in (("retention only", "plain"), (OURS, RISE))
     ]
     lower = all(ours < theirs for pair in pairs for ours, theirs in zip(*pair))
-    classes = " and ".join(f"*{SOURCE_CLASSES[task]}*" for task in above)
+    classes = " and ".join(f"*{CLASSES[task]}*" for task in above)
     few = " and ".join(f"{RUNS[task]:,}" for task in above)
     return (
         f"On the left the lines of {' and '.join(above)} begin above 1. Overfitting may do this, for {few} pictures are few. Forgetting may do it, too: "
