@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Sequence
 
 import numpy as np
 
+from ..expectations import expectations_table
 from ..parts import ALIKE, BETTER, GUIDANCES, Parts, distance_saved, ratio, rise_avoided, score
 from .effects import HARMED, HELPED, LEAST_RISE, TRADE, UNCHANGED, beside_full, less, measured, pair, with_diff_tuning
 from .learning import NUMBERS, forgets_less_at_equal_loss, how_many
@@ -160,8 +161,6 @@ def _on_top(parts: Parts) -> str:
 
 def expected(parts: Parts) -> pandas.DataFrame:
     """What was written down before any run (data/results/expected_methods.md), and what came."""
-    import pandas
-
     names = measured(parts)
     gained = {name: _gain(parts, *reversed(pair(name))) for name in [FULL, *names]}
     by_score = sorted(names, key=lambda name: -_gain(parts, name, "plain"))
@@ -175,7 +174,7 @@ def expected(parts: Parts) -> pandas.DataFrame:
             [_gain(parts, name, "Diff-Tuning", ["digits"]) > -ALIKE for name in names]
         ),
     }  # fmt: skip
-    return pandas.DataFrame({said: {"right": "yes" if right else "no", "found": found} for said, (right, found) in rows.items()}).T
+    return expectations_table(rows)
 
 
 def _all(truths: list[bool]) -> tuple[bool, str]:

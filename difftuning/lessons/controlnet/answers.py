@@ -48,7 +48,7 @@ def rise_in_words(runs: Runs, method: str = "plain") -> str:
 
 def turn_in_words(runs: Runs) -> str:
     """Which of `TURNS` is said of Diff-Tuning's sudden convergence beside plain training's: the mean over the conditions, beyond its interval."""
-    return _turn(steps_saved(runs.scores, "Diff-Tuning")["mean"])
+    return turn_of(steps_saved(runs.scores, "Diff-Tuning")["mean"])
 
 
 def answer_in_words(runs: Runs) -> str:
@@ -59,10 +59,10 @@ def answer_in_words(runs: Runs) -> str:
         TURNS[0]: f"Yes: with Diff-Tuning the pictures snap to their conditions after {100 * abs(mean.mean):.0f} % fewer steps, on average over {over}",
         TURNS[1]: f"No: with Diff-Tuning the pictures snap to their conditions only after {100 * abs(mean.mean):.0f} % more steps, on average over {over}",
         TURNS[2]: f"These runs cannot tell: averaged over {over}, the steps of the two methods do not differ clearly",
-    }[_turn(mean)]  # fmt: skip
+    }[turn_of(mean)]  # fmt: skip
     if not mean.seeds:
         bold = "These runs cannot tell: with every seed some run never begins to obey"
-    groups = {turn: [kind for kind in KINDS if kind in saved and saved[kind].seeds and _turn(saved[kind]) == turn] for turn in TURNS}
+    groups = {turn: [kind for kind in KINDS if kind in saved and saved[kind].seeds and turn_of(saved[kind]) == turn] for turn in TURNS}
     each = "; ".join(f"{turn} {'for' if turn == TURNS[2] else 'on'} {', '.join(kinds)}" for turn, kinds in groups.items() if kinds)
     return (
         f"**{bold}.** Steps saved: {_percent(mean)} ({_seeds(mean)}{_complete(runs.scores, mean)}). The paper reports {100 * PAPER:.0f} %, for Stable Diffusion.\n\n"
@@ -119,7 +119,7 @@ def _bank_in_words(runs: Runs) -> str:
         TURNS[0]: "On average the bank moves the step forward",
         TURNS[1]: "On average the bank moves the step back",
         TURNS[2]: "On average the bank does not clearly move the step",
-    }[_turn(mean)]
+    }[turn_of(mean)]
     return f"{verdict}: compared with reconsolidation alone, Diff-Tuning saves {_percent(mean)} over the conditions and {_percent(edge)} on edge ({_seeds(edge)})."
 
 
@@ -159,7 +159,8 @@ def _gains(table: pandas.DataFrame, column: str) -> Iterator[Estimate]:
         yield estimate((found["Diff-Tuning"][kind] - found["plain"][kind]).dropna().to_numpy())
 
 
-def _turn(saved: Estimate) -> str:
+def turn_of(saved: Estimate) -> str:
+    """Which of `TURNS` a share of steps saved is."""
     return {BETTER: TURNS[0], WORSE: TURNS[1]}.get(in_a_word([saved], MARGIN), TURNS[2])
 
 
@@ -179,7 +180,7 @@ def _other_measures(runs: Runs) -> str:
     """What other definitions of the step say, and whether the answer hangs on the definition."""
     others = {name: share for name, share in saved_by_other_measures(runs).items() if share.seeds}
     told = f"Other definitions of the step give: {', '.join(f'{name} {_percent(share)}' for name, share in others.items())}."
-    hangs = {_turn(share) for share in others.values()} != {turn_in_words(runs)}
+    hangs = {turn_of(share) for share in others.values()} != {turn_in_words(runs)}
     return f"{told} *So the answer hangs on what one calls sudden.*" if hangs else told
 
 

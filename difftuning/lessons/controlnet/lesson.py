@@ -23,6 +23,7 @@ from .answers import (
     turn_in_words,
 )
 from .drawing import outlines, picture_of
+from .expected import expected
 from .runs import kept_drawings, own_and_others, read_runs, shown_set
 from .two_gates import PARTS, two_gate_start
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from .runs import Runs
 
 __all__ = [
-    "KINDS", "CaptionAs", "PARTS", "TURNS", "answer_in_words", "costs_in_words", "empty_folder", "explore", "figures", "filmstrip", "first_gradient",
+    "KINDS", "CaptionAs", "PARTS", "TURNS", "answer_in_words", "costs_in_words", "empty_folder", "expected", "explore", "figures", "filmstrip", "first_gradient",
     "kept_drawings", "losses_by_side", "outlines", "own_and_others", "parts_in_words", "picture_of", "picture_rows", "precompute",
     "predict", "ratios_by_method", "read_runs", "read_table", "rise_in_words", "shown_set",
     "turn_in_words", "two_gate_start",
