@@ -13,7 +13,7 @@ import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, Sequence
+from typing import NamedTuple, Sequence
 
 import torch
 from torch import Tensor
@@ -36,11 +36,7 @@ from ..training.fine_tuned import FineTuned
 from ..training.loop import Callback, TrainingState
 from ..training.memory_bank import MemoryBank
 from .control_cells import CONTROL_METHODS, IDENTITY, MAIN, ControlCell
-from .gains import Estimate, estimate
 from .tables import Row, append_rows, code_version, grey, kept_rows, samples_file, save_array, with_suffix
-
-if TYPE_CHECKING:
-    import pandas
 
 THRESHOLD, HELD = 0.5, 3  # of the way from the base to real pictures, for so many checks in a row
 LABEL_DROP = 0.5  # share of prompts left out, as ControlNet's authors did
@@ -156,19 +152,6 @@ def convergence_step(curve: Sequence[Row]) -> int | None:
     """The step of sudden convergence of one run's rows of `agreement`; None where it has not come."""
     steps, scaled = ([number(row[name]) for row in curve] for name, number in (("step", int), ("scaled", float)))
     return sudden_convergence_step(steps, scaled, threshold=THRESHOLD, k=HELD)
-
-
-def steps_saved(scores: pandas.DataFrame, method: str, other: str = MAIN[0]) -> dict[str, Estimate]:
-    """By which share of its steps a method converges earlier than another, seed by seed: for each condition, and "mean" over them.
-
-    A pair of runs of which one never converges is left out, and so is such a seed from the mean, which is over conditions that have a pair.
-    """
-    steps = scores.pivot(index="seed", columns=["method", "kind"], values="sudden_convergence").astype(float)
-    saved = 1 - steps[method] / steps[other]  # a row for each seed, a column for each condition
-    complete = saved.dropna(axis=1, how="all").dropna()
-    return {kind: estimate(saved[kind].dropna().to_numpy()) for kind in saved} | {
-        "mean": estimate(complete.mean(axis=1).dropna().to_numpy())
-    }
 
 
 def floor_rows(cell: ControlCell, world: World | None = None) -> list[Row]:

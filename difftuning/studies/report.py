@@ -14,6 +14,7 @@ from ..evaluation.metrics import evaluate
 from ..models.loading import load_pretrained
 from ..support.files import atomic_path
 from ..support.world import data_folder, world_version
+from .expected import Found, pilot_found
 from .gains import (
     BASELINE,
     at_mark,
@@ -42,7 +43,7 @@ def score_table(table: pandas.DataFrame, guidance: str, score: str = "fid") -> l
     for method in table.method.unique():
         scores = by_seed(table, method, score)
         rows.append([method, *(estimate(at_mark(scores, guidance, step).to_numpy()).text() for step in steps)])
-    return _markdown(["method", *_by_step(steps)], rows)
+    return markdown(["method", *_by_step(steps)], rows)
 
 
 def gain_table(table: pandas.DataFrame, score: str = "fid") -> list[str]:
@@ -52,7 +53,7 @@ def gain_table(table: pandas.DataFrame, score: str = "fid") -> list[str]:
         for guidance in table.guidance.unique():
             rows.append([method, guidance, *(paired_gain(table, method, guidance, step, score).percent for step in steps)])
         rows.append([method, "each at its own best", gain_at_own_best(table, method, score).percent, *[""] * (len(steps) - 1)])
-    return _markdown(["method", "guidance", *_by_step(steps)], rows)
+    return markdown(["method", "guidance", *_by_step(steps)], rows)
 
 
 def loss_gain_table(losses: pandas.DataFrame) -> list[str]:
@@ -63,7 +64,7 @@ def loss_gain_table(losses: pandas.DataFrame) -> list[str]:
         for method in _rivals(losses)
         for data in ("target", "source")
     ]
-    return _markdown(["method", "on", *_by_step(steps)], rows)
+    return markdown(["method", "on", *_by_step(steps)], rows)
 
 
 def copied_table(table: pandas.DataFrame) -> list[str]:
@@ -72,7 +73,7 @@ def copied_table(table: pandas.DataFrame) -> list[str]:
     for method in table.method.unique():
         shares = last[last.method == method].groupby("guidance").copied.mean()
         rows.append([method, *(f"{shares[name]:.1%}" if name in shares else "–" for name in guidances)])
-    return _markdown(["method", *(f"guidance {name}" for name in guidances)], rows)
+    return markdown(["method", *(f"guidance {name}" for name in guidances)], rows)
 
 
 def mean_gain_table(table: pandas.DataFrame, guidance: str, step: int, score: str = "fid") -> list[str]:
@@ -87,7 +88,7 @@ def mean_gain_table(table: pandas.DataFrame, guidance: str, step: int, score: st
         of_gains = estimate(((plain - ours) / plain).mean(axis=1).to_numpy())
         of_means = estimate(1 - (ours.mean(axis=1) / plain.mean(axis=1)).to_numpy())
         rows.append([method, of_gains.percent, of_means.percent])
-    return _markdown(["method", "mean of the gains", "gain of the means"], rows)
+    return markdown(["method", "mean of the gains", "gain of the means"], rows)
 
 
 def _rivals(table: pandas.DataFrame) -> list[str]:
@@ -98,7 +99,7 @@ def _by_step(steps: Sequence[int]) -> list[str]:
     return [f"{step} steps" for step in steps]
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     first, *others = (f"| {' | '.join(cells)} |" for cells in (head, *rows))
     return [first, "|" + "---|" * len(head), *others]
 
@@ -142,6 +143,7 @@ def study_report(name: str, folder: Path) -> str:
             *mean_gain_table(table, guidance, last),
         ]
     lines += ["", *transferability_section(read_table("transferability", folder), table, last)]
+    lines += ["", "## Expected, and found", "", *expected_table(pilot_found(table, losses, read_table("parts", folder)))]
     return "\n".join(lines + _sets(table, losses, floors)).rstrip() + "\n"
 
 
@@ -152,8 +154,14 @@ def transferability_section(indices: pandas.DataFrame, table: pandas.DataFrame, 
     return [
         "Does `transferability`, measured before any tuning, say where the method gains? Its index (0: the data end is denoised as well as at home) and",
         f"the gain of {method} at guidance {SUMMED_UP_AT} after {step} steps; over {len(found)} sets, {said}.", "",
-        *_markdown(["training set", "index", "gain"], [[name, f"{index:.2f}", gain.percent] for name, index, gain in found]),
+        *markdown(["training set", "index", "gain"], [[name, f"{index:.2f}", gain.percent] for name, index, gain in found]),
     ]  # fmt: skip
+
+
+def expected_table(found: Found) -> list[str]:
+    """Markdown: each prediction, whether it was right, and what came."""
+    right = {True: "yes", False: "no", None: "–"}
+    return markdown(["expected", "right", "found"], [[said, right[holds], came] for said, (holds, came) in found.items()])
 
 
 def summary_table(table: pandas.DataFrame, losses: pandas.DataFrame) -> list[str]:
@@ -164,13 +172,13 @@ def summary_table(table: pandas.DataFrame, losses: pandas.DataFrame) -> list[str
         of_set = losses[losses.set == name]
         for method in _rivals(mine):
             best = gain_at_own_best(mine, method)
-            distance = (paired_gain(mine, method, guidance, last).percent for guidance in ("1", SUMMED_UP_AT))
+            distance = (paired_gain(mine, method, guidance, last).percent for guidance in ("1", SUMMED_UP_AT, f"domain {SUMMED_UP_AT}"))
             loss = (loss_gain(of_set, method, data, last).percent for data in ("target", "source"))
             copies = f"{copied[method]:.0%} for plain's {copied[BASELINE]:.0%}"
             rows.append([name, method, f"{best.percent}: {verdict(best)}", *distance, *loss, copies])
-    distances = ["Frechet distance, each at its own best", "unguided", f"guidance {SUMMED_UP_AT}"]
+    distances = ["Frechet distance, each at its own best", "unguided", f"guidance {SUMMED_UP_AT}", "Domain Guidance"]
     head = [*distances, "held-out loss, target", "held-out loss, source", "copies"]
-    return _markdown(["training set", "method", *head], rows)
+    return markdown(["training set", "method", *head], rows)
 
 
 def _head(title: str, table: pandas.DataFrame) -> list[str]:

@@ -19,7 +19,8 @@ from difftuning.models.loading import load_pretrained
 from difftuning.sampling import sample_controlnet
 from difftuning.studies import controlnet as study
 from difftuning.studies.control_cells import CONTROL_METHODS, ControlCell, control_cells, control_rates
-from difftuning.studies.controlnet import World, ask, convergence_step, floor_rows, run_control_cell, steps_saved
+from difftuning.studies.control_gains import steps_saved
+from difftuning.studies.controlnet import World, ask, convergence_step, floor_rows, run_control_cell
 from difftuning.studies.runner import run_study
 from difftuning.training.memory_bank import MemoryBank
 from difftuning.training.pretrain_text_to_image import untrained_text_to_image

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Iterator
 import numpy as np
 
 from ...data.conditions import KINDS
-from ...evaluation.agreement import steepest_step, sudden_convergence_step
-from ...studies.controlnet import HELD, steps_saved
+from ...studies.control_gains import DEFINITIONS, steps_by, steps_saved
 from ...studies.gains import Estimate, estimate
 from ..parts import BETTER, LEAST_SEEDS, SAME, WORSE, in_a_word
 from .runs import Runs
@@ -88,18 +87,8 @@ def _complete(scores: pandas.DataFrame, mean: Estimate) -> str:
 
 
 def saved_by_other_measures(runs: Runs, method: str = "Diff-Tuning") -> dict[str, Estimate]:
-    """The mean share of steps saved, were the threshold a third or two thirds of the way, or the step that of the steepest rise (over three checks)."""
-    measures = {
-        "a third of the way": lambda steps, scaled: sudden_convergence_step(steps, scaled, threshold=1 / 3, k=HELD),
-        "two thirds of the way": lambda steps, scaled: sudden_convergence_step(steps, scaled, threshold=2 / 3, k=HELD),
-        "the steepest rise": lambda steps, scaled: steepest_step(steps, scaled, k=HELD),
-    }
-    runs_of = runs.agreement[runs.agreement.method.isin(["plain", method])].groupby(["kind", "method", "seed"])
-    found = {}
-    for name, measure in measures.items():
-        steps = runs_of[["step", "scaled"]].apply(lambda rows: measure(rows.step.tolist(), rows.scaled.tolist()))
-        found[name] = steps_saved(steps.astype(float).rename("sudden_convergence").reset_index(), method)["mean"]
-    return found
+    """The mean share of steps saved by each of the other definitions of the step."""
+    return {name: steps_saved(steps_by(name, runs.agreement), method)["mean"] for name in DEFINITIONS}
 
 
 def parts_in_words(runs: Runs) -> str:

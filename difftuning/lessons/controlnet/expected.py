@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, NamedTuple, Sequence
 import numpy as np
 
 from ...evaluation.agreement import sudden_convergence_step
-from ...studies.controlnet import HELD, steps_saved
+from ...studies.control_gains import steps_saved
+from ...studies.controlnet import HELD
 from ..expectations import expectations_table
 from .answers import PROMPT_MARGIN, TURNS, turn_of
 from .runs import Runs
