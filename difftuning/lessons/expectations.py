@@ -8,8 +8,11 @@ if TYPE_CHECKING:
     import pandas
 
 
-def expectations_table(rows: Mapping[str, tuple[bool, str]]) -> pandas.DataFrame:
-    """Prediction -> (was it right?, what was found): a row for each."""
+RIGHT = {True: "yes", False: "no", None: "–"}
+
+
+def expectations_table(rows: Mapping[str, tuple[bool | None, str]]) -> pandas.DataFrame:
+    """Prediction -> (was it right? None: not run yet; what was found): a row for each."""
     import pandas
 
-    return pandas.DataFrame({said: {"right": "yes" if right else "no", "found": found} for said, (right, found) in rows.items()}).T
+    return pandas.DataFrame({said: {"right": RIGHT[right], "found": found} for said, (right, found) in rows.items()}).T

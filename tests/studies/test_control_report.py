@@ -46,7 +46,7 @@ def test_runs_that_never_converge_are_counted_and_left_out():
 def test_a_run_without_scores_does_not_count():
     scores, checks = made({"plain": [80, 80], "Diff-Tuning": [40, 40]})
     unfinished = scores[~((scores.kind == "edge") & (scores.seed == 1) & (scores.method == "plain"))]
-    assert cells(convergence_table(unfinished, checks)[2]) [:5] == ["edge", "1", "80", "40", "50 % (one pair)"]
+    assert cells(convergence_table(unfinished, checks)[2])[:5] == ["edge", "1", "80", "40", "50 % (one pair)"]
 
 
 def test_two_seeds_have_no_interval_and_costs_are_paired():

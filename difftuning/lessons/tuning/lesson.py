@@ -1,7 +1,14 @@
 """Everything that lesson 06 imports, in one place."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...studies.expected import baselines_found
+from ...studies.gains import read_table
 from ...support.world import data_folder
 from ...training.objective import Penalty
+from ..expectations import expectations_table
 from ..explorers import explore
 from ..filmstrip import filmstrip
 from ..folders import empty_folder
@@ -24,9 +31,17 @@ from .figures import convergence_figure, plane_explorer, plane_figure, stopping_
 from .live import live_places
 from .plane import CHAIN, FAMILIES, LOSS, MEASURES, METHODS, SAMPLES, View, front, path, places, read_study, read_terms
 
+if TYPE_CHECKING:
+    import pandas
+
 __all__ = [
     "CHAIN", "FAMILIES", "LOSS", "MEASURES", "METHODS", "Penalty", "SAMPLES", "STANDS", "STOPS", "View", "answer_in_words",
-    "beside_plain", "convergence_figure", "convergence_in_words", "data_folder", "empty_folder", "explore", "filmstrip", "front",
+    "beside_plain", "convergence_figure", "convergence_in_words", "data_folder", "empty_folder", "expected", "explore", "filmstrip", "front",
     "guide_in_words", "holds_best", "live_places", "margins_in_words", "path", "places", "plane_explorer", "plane_figure", "predict",
     "read_study", "read_terms", "runs_in_words", "stands_in_words", "stop_in_words", "terms_in_words", "stopping_figure", "terms_figure",
 ]  # fmt: skip
+
+
+def expected() -> pandas.DataFrame:
+    """What was written down before the study of baselines, beside what came."""
+    return expectations_table(baselines_found(read_table("baselines"), read_table("baselines_losses")))
