@@ -150,10 +150,12 @@ def study_report(name: str, folder: Path) -> str:
 def transferability_section(indices: pandas.DataFrame, table: pandas.DataFrame, step: int, method: str = "Diff-Tuning") -> list[str]:
     """Markdown: the index, measured before tuning, beside the gain on each set."""
     found, correlation = index_against_gain(indices, table, method, SUMMED_UP_AT, step)
+    tasks = {name.split(",")[0] for name, _, _ in found}
     said = "with fewer than three sets there is no correlation" if correlation != correlation else f"rank correlation {correlation:+.2f}"
     return [
         "Does `transferability`, measured before any tuning, say where the method gains? Its index (0: the data end is denoised as well as at home) and",
-        f"the gain of {method} at guidance {SUMMED_UP_AT} after {step} steps; over {len(found)} sets, {said}.", "",
+        f"the gain of {method} at guidance {SUMMED_UP_AT} after {step} steps; over {len(found)} sets, {said}. The sets are of {len(tasks)} tasks, and the index hardly differs",
+        "between sets of one task, so it tells little more than the task's name: with so few tasks no rank says anything.", "",
         *markdown(["training set", "index", "gain"], [[name, f"{index:.2f}", gain.percent] for name, index, gain in found]),
     ]  # fmt: skip
 

@@ -29,4 +29,4 @@ def test_a_set_without_runs_is_left_out_and_two_sets_have_no_correlation():
     found, correlation = index_against_gain(indices, runs[runs.set != "far"], "Diff-Tuning", "1", 100)
     assert [name for name, *_ in found] == ["near", "middle"] and math.isnan(correlation)
     lines = transferability_section(indices, runs[runs.set != "far"].assign(guidance="1.5"), 100)
-    assert "no correlation" in lines[1] and len(lines) == 7
+    assert "no correlation" in lines[1] and len([line for line in lines if line.startswith("|")]) == 4
