@@ -62,10 +62,14 @@ def answer_in_words(runs: Runs) -> str:
     if not mean.seeds:
         bold = "These runs cannot tell: with every seed some run never begins to obey"
     groups = {turn: [kind for kind in KINDS if kind in saved and saved[kind].seeds and turn_of(saved[kind]) == turn] for turn in TURNS}
-    each = "; ".join(f"{turn} {'for' if turn == TURNS[2] else 'on'} {', '.join(kinds)}" for turn, kinds in groups.items() if kinds)
+    each = "; ".join(
+        f"{turn} {'for' if turn == TURNS[2] else 'on'} {', '.join(f'{kind} ({saved[kind].seeds})' for kind in kinds)}"
+        for turn, kinds in groups.items()
+        if kinds
+    )
     return (
         f"**{bold}.** Steps saved: {_percent(mean)} ({_seeds(mean)}{_complete(runs.scores, mean)}). The paper reports {100 * PAPER:.0f} %, for Stable Diffusion.\n\n"
-        f"By condition: {each or 'nothing can be said'}.{_left_out(runs.scores)} {_other_measures(runs)}"
+        f"By condition, with the number of pairs of runs: {each or 'nothing can be said'}.{_left_out(runs.scores)} {_other_measures(runs)}"
     )
 
 
