@@ -128,7 +128,7 @@ def test_the_wheel_holds_the_code_the_licences_and_the_whole_tiny_world(wheel):
         sums = archive.read("difftuning/world/SHA256SUMS").decode().splitlines()
         for digest, name in (line.split(maxsplit=1) for line in sums):
             assert hashlib.sha256(archive.read(f"difftuning/world/{name}")).hexdigest() == digest, name
-    code = {p.relative_to(ROOT).as_posix() for p in (ROOT / "difftuning").rglob("*.py")}
+    code = {p.relative_to(ROOT).as_posix() for p in (ROOT / "difftuning").rglob("*") if p.suffix in (".py", ".js", ".css")}
     assert code <= names
     assert {name.rsplit("/", 1)[1] for name in names if ".dist-info/licenses/" in name} == {"LICENSE", "NOTICE"}
     assert {name.split("/")[0] for name in names} == {"difftuning", f"difftuning-{difftuning.__version__}.dist-info"}

@@ -15,9 +15,7 @@ class Explorer(widgets.VBox):
     def __init__(self, picture: Pictures, start: Mapping[str, Any]):
         self.picture, self.start = picture, dict(start)
         self.controls = {name: _control(name, values, start[name]) for name, values in picture.axes.items()}
-        # the frame scales down with a narrow window (less its margins), never up, as boxes do, and never moves the controls above it
-        layout = widgets.Layout(max_width="calc(100% - 4px)", object_fit="contain", align_self="flex-start")
-        self.view = widgets.Image(value=picture(**start), format="png", layout=layout)
+        self.view = fitting_picture(picture(**start))
         self.view.add_class("difftuning-picture")
         for control in self.controls.values():
             control.observe(self._swap, names="value")
@@ -35,6 +33,12 @@ class Explorer(widgets.VBox):
         frames = {EXPLORER: page_frames(self.picture, self.start)} if frames_are_asked_for() else {}
         # not shortened to a line, as ipywidgets would
         return super()._repr_mimebundle_(**wanted) | {"text/plain": repr(self)} | frames
+
+
+def fitting_picture(png: bytes) -> widgets.Image:
+    """A picture that scales down with a narrow window (less its margins), never up, as boxes do, and never moves the controls above it."""
+    layout = widgets.Layout(max_width="calc(100% - 4px)", object_fit="contain", align_self="flex-start")
+    return widgets.Image(value=png, format="png", layout=layout)
 
 
 def _control(name: str, values: Sequence, start: Any) -> widgets.Widget:
