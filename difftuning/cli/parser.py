@@ -7,8 +7,10 @@ from typing import NoReturn
 
 from .. import __version__
 from ..config import DiffTuningConfig, PretrainingConfig
-from ..models.adapters import options as adapters
+from ..models.adapters.options import ADAPTERS
 from ..support.settings import Setting, metavar, settings_of
+from ..training.regularizers import REGULARIZERS
+from .methods import METHOD_SETTINGS, VALIDATION
 
 MODEL_HELP = "'tiny', 'tiny-text-to-image', a folder of a pipeline, a folder of `difftuning train`, or a hub id"
 TRAIN_OPTIONS = {
@@ -18,11 +20,12 @@ TRAIN_OPTIONS = {
     "bank": "folder of `difftuning bank`, or 'tiny' for the shipped one; without it, nothing is replayed",
     "control": "trains a ControlNet on a text-to-image model, for edge, sketch, segmentation, depth or normal",
     "called": "with --control: what the prompts call every picture (default: each by its class's name)",
-    "adapter": f"train a part of the weights, or new ones: {', '.join(adapters.ADAPTERS)} (default: train all)",
-    "regularizer": "hold the model near the pre-trained one: l2_sp, ewc, distillation or prior_preservation (default: none)",
+    "adapter": f"train a part of the weights, or new ones: {', '.join(ADAPTERS)} (default: train all)",
+    "regularizer": f"hold the model near the pre-trained one: {', '.join(REGULARIZERS)} (default: none)",
+    "early_stopping": f"end when the loss on these pictures no longer falls, with the best weights: '{VALIDATION}' (that split of the task), "
+    "or a folder, npz file or data set with the same classes (default: train all steps)",
     "device": "such as cpu, cuda:1 or mps; default: a GPU if there is one",
 }
-METHOD_SETTINGS = adapters.settings() | {"regularizer_weight": Setting("float", "its own", "of the regularizer's term in the loss")}
 TRAIN_SETTINGS = settings_of(DiffTuningConfig) | METHOD_SETTINGS
 PRETRAIN_OPTIONS = {
     "folder": TRAIN_OPTIONS["folder"],
@@ -113,7 +116,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
 def _add_settings(parser: argparse.ArgumentParser, options: dict[str, str], settings: dict[str, Setting]) -> None:
     parser.add_argument("--config", metavar="FILE.toml", help="file of settings, named as the flags; flags win over it")
     for name, text in options.items():
-        parser.add_argument(f"--{name}", help=text)
+        parser.add_argument(f"--{name.replace('_', '-')}", help=text)
     group = parser.add_argument_group("settings")
     for name, setting in settings.items():
         default = "needed" if setting.default is None else f"default: {setting.default}"
