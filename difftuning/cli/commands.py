@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Sequence
 
 from ..config import DiffTuningConfig, PretrainingConfig
-from ..support.files import read_text
+from ..support.files import is_ours, read_text
 from ..support.names import one_form, user_path
 from ..support.options import require_choice
 from ..support.settings import gather, typed
@@ -108,7 +108,7 @@ def sample(given: dict[str, Any]) -> None:
     if "control" in given and {"guide", "labels"} & given.keys():
         raise ValueError("--control goes with --prompts, not with --guide or --labels")
     device = _device(given)
-    model, rows = _model(given.pop("model", "tiny-text-to-image" if "control" in given else "tiny"), device)
+    model, rows = _model(given.pop("model", "tiny-text-to-image" if "control" in given else "tiny"), device, given.pop("adapter", None))
     if "controlnet" in given:
         model = load_controlnet(model, given.pop("controlnet"))
     if "guide" in given:
@@ -167,6 +167,17 @@ def _require_count(count: int, flag: str) -> None:
         raise ValueError(f"{flag} must be between 1 and {MOST_PICTURES:,}, got {count}")
 
 
+def merge(given: dict[str, Any]) -> None:
+    """Write a model's adapter into its weights: a folder that stock diffusers reads."""
+    from ..models.adapters.apply import merge_adapter
+
+    out = user_path(given["out"])
+    is_ours(out)  # whatever is in it is not
+    model, _ = _model(given["model"], "cpu", given.get("adapter"))
+    merge_adapter(model).save(out)
+    print(f"{out}: {model.name}, its adapter merged")
+
+
 def evaluate(given: dict[str, Any]) -> None:
     """Print the scores of pictures against a reference as JSON."""
     from ..data.tasks import load_task
@@ -204,11 +215,17 @@ def _device(given: dict[str, Any]) -> str:
     return given.pop("device", default)
 
 
-def _model(source: str, device: str) -> tuple[Pretrained, list[int]]:
-    """A model, and the label rows of its classes (of the task's, where it was fine-tuned)."""
-    from ..models.loading import load_pretrained
+def _model(source: str, device: str, adapter: str | None = None) -> tuple[Pretrained, list[int]]:
+    """A model, with an adapter put on it, and the label rows of its classes (of the task's, where it was fine-tuned)."""
+    from ..models.loading import load_adapter, load_pretrained
     from ..training.fine_tuned import RESULT, load_fine_tuned
 
+    if adapter is not None:
+        base, _ = _model(source, device)
+        inner = [user_path(adapter) / place for place in ("model/adapter", "adapter")]  # of a run, of a model saved with it
+        model = load_adapter(base, next((place for place in inner if place.is_dir()), adapter))
+        rows = list(range(len(model.label_names)))
+        return model, rows[base.first_free_label :] or rows  # of the classes that came with it
     if (user_path(source) / RESULT).is_file():
         tuned = load_fine_tuned(source, device=device)
         return tuned.model, tuned.rows.tolist()

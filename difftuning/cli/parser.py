@@ -13,6 +13,7 @@ from ..training.regularizers import REGULARIZERS
 from .methods import METHOD_SETTINGS, VALIDATION
 
 MODEL_HELP = "'tiny', 'tiny-text-to-image', a folder of a pipeline, a folder of `difftuning train`, or a hub id"
+ADAPTER_HELP = "to put on the model that it was trained on: of `difftuning train --adapter`, or what `save_adapter` wrote"
 TRAIN_OPTIONS = {
     "task": "name, folder of class folders, npz file or hub data set to adapt to; cropped to the model's size",
     "folder": "for checkpoints and result; the same command goes on where it stopped",
@@ -76,6 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     sampling = command("sample", "Draw pictures: OUT.png shows them, OUT.npz holds them.")
     sampling.add_argument("--model", help=f"{MODEL_HELP} (default: tiny; tiny-text-to-image with --control)")
+    sampling.add_argument("--adapter", metavar="FOLDER", help=ADAPTER_HELP)
     sampling.add_argument("--labels", nargs="+", help="names or label rows, repeated up to --count (default: all classes)")
     sampling.add_argument("--prompts", nargs="+", help="in place of labels, for a text-to-image model; each a quoted sentence")
     sampling.add_argument("--control", metavar="KIND", help="draw after the conditions of this kind found in the pictures of --task")
@@ -88,6 +90,11 @@ def build_parser() -> argparse.ArgumentParser:
     sampling.add_argument("--guide", help="model whose null branch guides (Domain Guidance: the pre-trained one)")
     sampling.add_argument("--out", default="samples", help="where to write, without a suffix (default: samples)")
     _add_sampling(sampling)
+
+    merging = command("merge", "Write a model's adapter into its weights: OUT is a folder that stock diffusers reads.")
+    merging.add_argument("model", help=MODEL_HELP)
+    merging.add_argument("--adapter", metavar="FOLDER", help=ADAPTER_HELP)
+    merging.add_argument("--out", required=True, help="a new folder")
 
     scoring = command("evaluate", "Compare pictures with a reference set; prints JSON.")
     scoring.add_argument("--images", required=True, help="npz file of `difftuning sample`, or a folder of class folders")
