@@ -33,6 +33,7 @@ if TYPE_CHECKING:  # the same names for editors; at run time a name's file is im
     from .models.pretrained import Pretrained
     from .sampling import sample, sample_controlnet
     from .training.controlnet import fine_tune_controlnet
+    from .training.early_stopping import EarlyStopping
     from .training.fine_tune import fine_tune
     from .training.fine_tuned import FineTuned, load_fine_tuned
     from .training.memory_bank import MemoryBank
@@ -58,6 +59,7 @@ _NAMES = {
     "training.memory_bank": ("MemoryBank",),
     "training.fine_tune": ("fine_tune",),
     "training.controlnet": ("fine_tune_controlnet",),
+    "training.early_stopping": ("EarlyStopping",),
     "training.fine_tuned": ("FineTuned", "load_fine_tuned"),
     "evaluation.metrics": ("evaluate",),
     "evaluation.transferability": ("transferability",),

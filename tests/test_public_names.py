@@ -45,6 +45,7 @@ SIGNATURES = {
     "fine_tune": "pretrained, task, bank=None, config=..., *, folder, resume=True, callbacks=()",
     "FineTuned.save": "self, folder",
     "load_fine_tuned": "folder",
+    "EarlyStopping": "pretrained, validation, config, *, every=100, patience=5, draws=256",
     "sample": "model, labels, *, steps=50, sampler='ddim', guidance=1.5, guide=None, start=None, switch_to=None, switch_at=None, seed=0, generator=None",
     "fine_tune_controlnet": "base, task, bank=None, config=..., *, kind='edge', folder, resume=True, callbacks=()",
     "sample_controlnet": "model, prompts, conditions, *, steps=50, sampler='ddim', guidance=1.5, seed=0, generator=None",

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Sequence
 
 from ..config import DiffTuningConfig, PretrainingConfig
-from ..models.adapters import options as adapters
-from ..support.files import read_text
+from ..support.files import is_ours, read_text
 from ..support.names import one_form, user_path
-from ..support.options import choose, require_choice
+from ..support.options import require_choice
 from ..support.settings import gather, typed
-from .parser import METHOD_SETTINGS, PRETRAIN_OPTIONS, PRETRAIN_SETTINGS, TRAIN_OPTIONS, TRAIN_SETTINGS
+from . import methods
+from .parser import PRETRAIN_OPTIONS, PRETRAIN_SETTINGS, TRAIN_OPTIONS, TRAIN_SETTINGS
 
 if TYPE_CHECKING:
     from ..models.pretrained import Pretrained
@@ -60,11 +59,12 @@ def bank(given: dict[str, Any]) -> None:
 def train(given: dict[str, Any]) -> None:
     """Fine-tune, with a bank by Diff-Tuning; print the last losses."""
     options, settings = gather(given, TRAIN_OPTIONS, TRAIN_SETTINGS)
-    extra = {name: settings.pop(name) for name in METHOD_SETTINGS if name in settings}
-    weight = extra.pop("regularizer_weight", None)
-    adapter = _adapter(options.get("adapter"), extra)
+    adapter, regularizer = (methods.chosen(role, options, settings) for role in ("adapter", "regularizer"))
+    stopping = methods.taken("early_stopping", options, settings)
     if adapter is not None and "control" in options:
         raise ValueError("--control trains a ControlNet beside the model, --adapter goes into it: give one of them")
+    if "early_stopping" in options and "control" in options:
+        raise ValueError("--early-stopping scores a model told labels, --control trains one told prompts: give one of them")
     if "called" in options and "control" not in options:
         raise ValueError("--called is what a ControlNet's prompts call the pictures: give --control")
     from ..data.tasks import load_task
@@ -80,30 +80,18 @@ def train(given: dict[str, Any]) -> None:
     task = load_task(options["task"], size=model.image_size)
     place = options.get("bank")
     bank = None if place is None else MemoryBank.load(data_folder() / shipped[1] if place == "tiny" else place)
-    regularizer = _regularizer(options.get("regularizer"), weight)
+    callbacks = []
+    if "early_stopping" in options:
+        callbacks = [methods.early_stopping(model, task, config, options["early_stopping"], options["task"], stopping)]
     if "control" in options:
         tune = partial(fine_tune_controlnet, kind=options["control"], captions=_captions(options))
     else:
         tune = partial(fine_tune, adapter=adapter)
-    result = tune(model, task, bank, config, folder=options["folder"], resume=given.get("resume", True), regularizer=regularizer)
+    kept = {"folder": options["folder"], "resume": given.get("resume", True)}
+    result = tune(model, task, bank, config, **kept, regularizer=regularizer, callbacks=callbacks)
     losses = ", ".join(f"{name} {result.history[name].iloc[-1]:.4f}" for name in result.history.dropna(axis=1) if name.endswith("_loss"))
     share = "" if adapter is None else f", {100 * parameter_share(result.model.denoiser):.2f} % of the weights trained"
     print(f"{options['folder']}: {len(result.history)} steps, last {losses}{share}")
-
-
-def _adapter(name: str | None, options: dict[str, Any]) -> adapters.Adapter | None:
-    if name is None and options:
-        raise ValueError(f"--{next(iter(options))} is an option of an adapter: give --adapter")
-    return choose("adapter", name, adapters.ADAPTERS) and adapters.with_options(name, options)
-
-
-def _regularizer(name: str | None, weight: float | None) -> Any:
-    from ..training.regularizers import REGULARIZERS
-
-    if name is None and weight is not None:
-        raise ValueError("--regularizer-weight is of a regularizer: give --regularizer")
-    regularizer = choose("regularizer", name, REGULARIZERS)
-    return regularizer if weight is None else replace(regularizer, weight=weight)
 
 
 def sample(given: dict[str, Any]) -> None:
@@ -120,7 +108,7 @@ def sample(given: dict[str, Any]) -> None:
     if "control" in given and {"guide", "labels"} & given.keys():
         raise ValueError("--control goes with --prompts, not with --guide or --labels")
     device = _device(given)
-    model, rows = _model(given.pop("model", "tiny-text-to-image" if "control" in given else "tiny"), device)
+    model, rows = _model(given.pop("model", "tiny-text-to-image" if "control" in given else "tiny"), device, given.pop("adapter", None))
     if "controlnet" in given:
         model = load_controlnet(model, given.pop("controlnet"))
     if "guide" in given:
@@ -179,6 +167,17 @@ def _require_count(count: int, flag: str) -> None:
         raise ValueError(f"{flag} must be between 1 and {MOST_PICTURES:,}, got {count}")
 
 
+def merge(given: dict[str, Any]) -> None:
+    """Write a model's adapter into its weights: a folder that stock diffusers reads."""
+    from ..models.adapters.apply import merge_adapter
+
+    out = user_path(given["out"])
+    is_ours(out)  # whatever is in it is not
+    model, _ = _model(given["model"], "cpu", given.get("adapter"))
+    merge_adapter(model).save(out)
+    print(f"{out}: {model.name}, its adapter merged")
+
+
 def evaluate(given: dict[str, Any]) -> None:
     """Print the scores of pictures against a reference as JSON."""
     from ..data.tasks import load_task
@@ -216,11 +215,17 @@ def _device(given: dict[str, Any]) -> str:
     return given.pop("device", default)
 
 
-def _model(source: str, device: str) -> tuple[Pretrained, list[int]]:
-    """A model, and the label rows of its classes (of the task's, where it was fine-tuned)."""
-    from ..models.loading import load_pretrained
+def _model(source: str, device: str, adapter: str | None = None) -> tuple[Pretrained, list[int]]:
+    """A model, with an adapter put on it, and the label rows of its classes (of the task's, where it was fine-tuned)."""
+    from ..models.loading import load_adapter, load_pretrained
     from ..training.fine_tuned import RESULT, load_fine_tuned
 
+    if adapter is not None:
+        base, _ = _model(source, device)
+        inner = [user_path(adapter) / place for place in ("model/adapter", "adapter")]  # of a run, of a model saved with it
+        model = load_adapter(base, next((place for place in inner if place.is_dir()), adapter))
+        rows = list(range(len(model.label_names)))
+        return model, rows[base.first_free_label :] or rows  # of the classes that came with it
     if (user_path(source) / RESULT).is_file():
         tuned = load_fine_tuned(source, device=device)
         return tuned.model, tuned.rows.tolist()

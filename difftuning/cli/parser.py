@@ -7,10 +7,13 @@ from typing import NoReturn
 
 from .. import __version__
 from ..config import DiffTuningConfig, PretrainingConfig
-from ..models.adapters import options as adapters
+from ..models.adapters.options import ADAPTERS
 from ..support.settings import Setting, metavar, settings_of
+from ..training.regularizers import REGULARIZERS
+from .methods import METHOD_SETTINGS, VALIDATION
 
 MODEL_HELP = "'tiny', 'tiny-text-to-image', a folder of a pipeline, a folder of `difftuning train`, or a hub id"
+ADAPTER_HELP = "to put on the model that it was trained on: of `difftuning train --adapter`, or what `save_adapter` wrote"
 TRAIN_OPTIONS = {
     "task": "name, folder of class folders, npz file or hub data set to adapt to; cropped to the model's size",
     "folder": "for checkpoints and result; the same command goes on where it stopped",
@@ -18,11 +21,12 @@ TRAIN_OPTIONS = {
     "bank": "folder of `difftuning bank`, or 'tiny' for the shipped one; without it, nothing is replayed",
     "control": "trains a ControlNet on a text-to-image model, for edge, sketch, segmentation, depth or normal",
     "called": "with --control: what the prompts call every picture (default: each by its class's name)",
-    "adapter": f"train a part of the weights, or new ones: {', '.join(adapters.ADAPTERS)} (default: train all)",
-    "regularizer": "hold the model near the pre-trained one: l2_sp, ewc, distillation or prior_preservation (default: none)",
+    "adapter": f"train a part of the weights, or new ones: {', '.join(ADAPTERS)} (default: train all)",
+    "regularizer": f"hold the model near the pre-trained one: {', '.join(REGULARIZERS)} (default: none)",
+    "early_stopping": f"end when the loss on these pictures no longer falls, with the best weights: '{VALIDATION}' (that split of the task), "
+    "or a folder, npz file or data set with the same classes (default: train all steps)",
     "device": "such as cpu, cuda:1 or mps; default: a GPU if there is one",
 }
-METHOD_SETTINGS = adapters.settings() | {"regularizer_weight": Setting("float", "its own", "of the regularizer's term in the loss")}
 TRAIN_SETTINGS = settings_of(DiffTuningConfig) | METHOD_SETTINGS
 PRETRAIN_OPTIONS = {
     "folder": TRAIN_OPTIONS["folder"],
@@ -73,6 +77,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     sampling = command("sample", "Draw pictures: OUT.png shows them, OUT.npz holds them.")
     sampling.add_argument("--model", help=f"{MODEL_HELP} (default: tiny; tiny-text-to-image with --control)")
+    sampling.add_argument("--adapter", metavar="FOLDER", help=ADAPTER_HELP)
     sampling.add_argument("--labels", nargs="+", help="names or label rows, repeated up to --count (default: all classes)")
     sampling.add_argument("--prompts", nargs="+", help="in place of labels, for a text-to-image model; each a quoted sentence")
     sampling.add_argument("--control", metavar="KIND", help="draw after the conditions of this kind found in the pictures of --task")
@@ -85,6 +90,11 @@ def build_parser() -> argparse.ArgumentParser:
     sampling.add_argument("--guide", help="model whose null branch guides (Domain Guidance: the pre-trained one)")
     sampling.add_argument("--out", default="samples", help="where to write, without a suffix (default: samples)")
     _add_sampling(sampling)
+
+    merging = command("merge", "Write a model's adapter into its weights: OUT is a folder that stock diffusers reads.")
+    merging.add_argument("model", help=MODEL_HELP)
+    merging.add_argument("--adapter", metavar="FOLDER", help=ADAPTER_HELP)
+    merging.add_argument("--out", required=True, help="a new folder")
 
     scoring = command("evaluate", "Compare pictures with a reference set; prints JSON.")
     scoring.add_argument("--images", required=True, help="npz file of `difftuning sample`, or a folder of class folders")
@@ -113,7 +123,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
 def _add_settings(parser: argparse.ArgumentParser, options: dict[str, str], settings: dict[str, Setting]) -> None:
     parser.add_argument("--config", metavar="FILE.toml", help="file of settings, named as the flags; flags win over it")
     for name, text in options.items():
-        parser.add_argument(f"--{name}", help=text)
+        parser.add_argument(f"--{name.replace('_', '-')}", help=text)
     group = parser.add_argument_group("settings")
     for name, setting in settings.items():
         default = "needed" if setting.default is None else f"default: {setting.default}"

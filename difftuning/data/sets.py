@@ -43,6 +43,10 @@ def distinct_names(names: Sequence[str], where: object) -> list[str]:
     return found
 
 
+class NoSplitError(ValueError):
+    """A set lacks the split that was asked for."""
+
+
 def find_split(split: str, available: Sequence[str], where: object) -> str:
     """The name under which `where` keeps a split ("validation" may be "val"); ValueError lists what is there."""
     for name in (split, *OTHER_SPLIT_NAMES.get(split, ())):
@@ -51,4 +55,4 @@ def find_split(split: str, available: Sequence[str], where: object) -> str:
     only = f"the only split is {available[0]!r}" if len(available) == 1 else f"it has {', '.join(available)}"
     known = [name for name in SPLITS if {name, *OTHER_SPLIT_NAMES[name]} & set(available)]
     advice = f"; give split={known[0]!r}" if len(known) == 1 else "; give one of them as split=" if known else ""
-    raise ValueError(f"{where} has no split {split!r}: {only}{advice}")
+    raise NoSplitError(f"{where} has no split {split!r}: {only}{advice}")

@@ -1,18 +1,21 @@
 """Does the method's premise hold in the tiny world?  One command says, and never asks which method wins (premise.py).
 
-python -m difftuning.studies.criterion     # ten ratios a run, then met or not; measures what the pilot's table lacks
+python -m difftuning.studies.criterion             # ten ratios a run, then met or not; measures what the pilot's table lacks
+python -m difftuning.studies.criterion --measured  # trains nothing: what the table has, and what it lacks
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
+from typing import Sequence
 
 from ..config import StudyCell
 from ..support.files import write_text
 from ..support.world import data_folder, world_version
 from .grid import studies
-from .premise import COMPARED, PICTURES, criterion_ratios, judge, measured_ratios, unmet
+from .premise import COMPARED, DEVELOPMENT, PICTURES, STEPS, criterion_ratios, judge, measured_ratios, unmet
 from .runner import run_study
 from .tables import with_suffix
 
@@ -35,16 +38,31 @@ def report(losses: Path) -> str:
     return "\n".join([*lines, f"The criterion is {'not met' if unmet(ratios) else 'met'}."])
 
 
-def main() -> None:
-    """Measure what the table lacks, then print and write down the ratios and the verdict."""
+def lacking(losses: Path) -> list[str]:
+    """The rows of `report` that are not measured yet."""
+    found = measured_ratios(losses).index
+    rows = itertools.product(("validation", "source"), DEVELOPMENT, STEPS, COMPARED)
+    return [f"{data} {task} {step} steps {method}" for data, task, step, method in rows if (data, task, step, method) not in found]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what the table lacks, then print and write down the ratios and the verdict; or print what is measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", type=Path, default=None, help="the pilot's table (default: results/pilot.csv of the tiny world)")
     parser.add_argument("--runs", type=Path, default=Path("runs/studies/pilot"), help="folder of the training runs")
     parser.add_argument("--processes", type=int, default=1)
-    options = parser.parse_args()
+    parser.add_argument("--measured", action="store_true", help="train and write nothing: print what is there, and name what is missing")
+    options = parser.parse_args(arguments)
     table = options.table or data_folder() / "results" / "pilot.csv"
+    losses = with_suffix(table, "_losses")
+    if options.measured:
+        try:
+            print("\n".join([report(losses), *(f"missing: {row}" for row in lacking(losses))]))
+        except FileNotFoundError as error:
+            parser.error(str(error))
+        return
     run_study(criterion_cells(), folder=options.runs, results=table, processes=options.processes)
-    text = report(with_suffix(table, "_losses"))
+    text = report(losses)
     write_text(table.with_name("criterion.md"), f"```\n{text}\n```\n")
     print(text)
 

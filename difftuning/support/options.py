@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from typing import Callable, Iterable, Mapping
+from dataclasses import fields, replace
+from typing import Any, Callable, Iterable, Mapping
 
 
 def require_choice(role: str, given: object, choices: Iterable, otherwise: str = "") -> None:
@@ -20,6 +21,15 @@ def choose(role: str, given: str | Callable | None, table: Mapping[str, Callable
         return given
     require_choice(role, given, table, ", or pass a function")
     return table[given]
+
+
+def with_options(name: str, table: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+    """The table's dataclass of that name with some options other than its defaults; ValueError names what it has."""
+    known = [each.name for each in fields(table[name])]
+    for option in options:
+        if option not in known:
+            raise ValueError(f"{name} has no option {option!r}: it has {', '.join(known) or 'none'}")
+    return replace(table[name], **options)
 
 
 def describe(given: str | Callable) -> str:

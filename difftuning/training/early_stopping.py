@@ -12,8 +12,10 @@ from ..config import DiffTuningConfig
 from ..data.latents import encode_latents
 from ..data.tasks import Task
 from ..diffusion.timestep_weights import timestep_distribution
-from ..models.pretrained import Pretrained
+from ..models.pretrained import Pretrained, require_model
+from ..support.kinds import require_kind
 from ..support.settings import COUNT, require_within
+from ..support.surroundings import undisturbed
 from .label_rows import choose_rows
 from .loop import TrainingState
 from .objective import Objective, Stream
@@ -29,8 +31,12 @@ class EarlyStopping:
     built from the same model and settings; a new one for each run.
     """
 
+    @undisturbed
     def __init__(self, pretrained: Pretrained, validation: Task, config: DiffTuningConfig, *, every: int = 100, patience: int = 5,
                  draws: int = 256):  # fmt: skip
+        require_model("pretrained", pretrained)
+        require_kind("validation", validation, Task, "load_task")
+        require_kind("config", config, DiffTuningConfig)
         for name, value in (("every", every), ("patience", patience), ("draws", draws)):
             require_within(name, value, COUNT)
         rows = choose_rows(pretrained, len(validation.class_names), config.label_rows)

@@ -27,7 +27,8 @@ from .label_rows import add_rows, choose_rows, extended_names, require_open_rows
 from .loop import Callback, train
 from .memory_bank import MemoryBank, require_same_model
 from .objective import Objective
-from .regularizers import REGULARIZERS, Regularizer, Setting
+from .penalties import Setting
+from .regularizers import REGULARIZERS, Regularizer
 from .run import Run
 from .streams import Conditioner, split_batch, training_streams
 

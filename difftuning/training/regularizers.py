@@ -1,40 +1,26 @@
 """Regularizers by name: further terms of the loss that keep a fine-tuned model near the pre-trained one.
 
-A regularizer is a function of the run's `Setting` that returns penalties, each a named column of the history.  A new one is
-a dataclass of its options here, its equation in diffusion/regularizers.py, and a line in `REGULARIZERS`.
+A regularizer is a function of the run's `Setting` (penalties.py) that returns penalties, each a named column of the history.  A new one is
+a dataclass of its options here, its equation in diffusion/regularizers.py, its penalties in penalties.py, and a line in
+`REGULARIZERS`.  Free of torch, so that the command line can read the options.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Literal
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, Callable, Literal
 
 from ..config import DiffTuningConfig
-from ..diffusion.regularizers import diagonal_fisher, distillation, ewc, l2_sp
-from ..diffusion.timestep_weights import timestep_distribution
-from ..models.pretrained import Pretrained
-from ..sampling import sample_latents
-from ..support.settings import COUNT, POSITIVE, check_settings, setting
-from .checkpoints import trainable
-from .memory_bank import MemoryBank
-from .objective import Batch, Objective, Penalty, Stream
+from ..support.settings import COUNT, POSITIVE, check_settings, setting, settings_of
+from ..support.settings import Setting as Option
+
+if TYPE_CHECKING:
+    from .memory_bank import MemoryBank
+    from .objective import Penalty
+    from .penalties import Setting
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What a regularizer may use of a run, before its first step."""
-
-    pretrained: Pretrained
-    denoiser: nn.Module  # the copy that will be trained
-    streams: list[Stream]
-    seed: int
-    bank: MemoryBank | None = None  # at hand, whether or not it is a stream
-
-
-Regularizer = Callable[[Setting], list[Penalty]]
+Regularizer = Callable[["Setting"], "list[Penalty]"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,8 +33,9 @@ class L2SP:
         check_settings(self)
 
     def __call__(self, setting: Setting) -> list[Penalty]:
-        start = _copies(setting.denoiser)
-        return [Penalty("l2_sp", lambda module, batch: batch.share * l2_sp(_weights(module, start), _on(module, start)), self.weight)]
+        from .penalties import distance_penalty
+
+        return [distance_penalty(setting, self.weight)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,31 +47,16 @@ class EWC:
     """
 
     weight: float = setting(1e4, within=POSITIVE)  # of 1e3, 1e4, 1e5 the best on 200 digits (study regularizer_weights)
-    samples: int = setting(200, within=COUNT)
-    sampling_steps: int = setting(25, within=COUNT)
+    samples: int = setting(200, "pictures that EWC's Fisher information is estimated on", COUNT)
+    sampling_steps: int = setting(25, "by which EWC draws them where there is no bank", COUNT)
 
     def __post_init__(self):
         check_settings(self)
 
     def __call__(self, setting: Setting) -> list[Penalty]:
-        start, model = _copies(setting.denoiser), setting.pretrained
-        law = timestep_distribution(model.diffusion.num_timesteps, 0)
-        x_0, labels = self._source(setting)
-        source = Stream("source", x_0, labels, 1, law, label_drop=0.1, null_label=model.null_label)
-        objective = Objective([source], model.diffusion, setting.seed)
-        losses = (objective.losses(setting.denoiser, i, model.device)["source"] for i in range(self.samples))
-        fisher = dict(zip(start, diagonal_fisher(losses, list(trainable(setting.denoiser).values()))))
+        from .penalties import fisher_penalty
 
-        def distance(module: nn.Module, batch: Batch) -> Tensor:
-            return batch.share * ewc(_weights(module, start), _on(module, start), _on(module, fisher))
-
-        return [Penalty("ewc", distance, self.weight)]
-
-    def _source(self, setting: Setting) -> tuple[Tensor, Tensor]:
-        if setting.bank is not None:
-            return setting.bank.latents, setting.bank.labels
-        labels = torch.arange(self.samples) % max(len(setting.pretrained.label_names), 1)
-        return sample_latents(setting.pretrained, labels, steps=self.sampling_steps, seed=setting.seed), labels
+        return [fisher_penalty(setting, self.weight, samples=self.samples, sampling_steps=self.sampling_steps)]
 
 
 On = Literal["auto", "bank", "target"]
@@ -100,30 +72,15 @@ class Distillation:
     """
 
     weight: float = setting(1.0, within=POSITIVE)
-    on: On = "auto"  # the bank where the run replays one, else the target
+    on: On = setting("auto", "pictures of distillation; auto: the bank's where the run replays one, else the target's")
 
     def __post_init__(self):
         check_settings(self)
 
     def __call__(self, setting: Setting) -> list[Penalty]:
-        replayed = "bank" in {stream.name for stream in setting.streams}
-        if self.on == "bank" and not replayed:
-            raise ValueError("distillation on the bank's pictures needs some in each batch: pass a bank, with bank_share above 0")
-        name, frozen, null = "bank" if replayed and self.on != "target" else "target", setting.pretrained, setting.pretrained.null_label
+        from .penalties import distillation_penalty
 
-        def difference(module: nn.Module, batch: Batch) -> Tensor:
-            own = batch.places[name]
-            x_t, t, labels = batch.x_t[own], batch.t[own], batch.labels[own]
-            conditions = {key: rows[own] for key, rows in batch.conditions.items()}
-            if name == "target":
-                labels = torch.full_like(labels, null)
-                output = module(x_t, t, labels, **conditions)
-            else:
-                output = batch.output[own]
-            eps, teacher = (out[:, : x_t.shape[1]].float() for out in (output, frozen.predict(x_t, t, labels, **conditions)))
-            return distillation(eps, teacher).sum() / batch.counts[name]
-
-        return [Penalty("distillation", difference, self.weight)]
+        return [distillation_penalty(setting, self.weight, on=self.on)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,16 +116,7 @@ REGULARIZERS: dict[str, Any] = {
 }
 
 
-def _copies(denoiser: nn.Module) -> dict[str, Tensor]:
-    return {name: weight.detach().clone() for name, weight in trainable(denoiser).items()}
-
-
-def _weights(module: nn.Module, names: dict[str, Tensor]) -> list[Tensor]:
-    weights = trainable(module)
-    return [weights[name] for name in names]
-
-
-def _on(module: nn.Module, tensors: dict[str, Tensor]) -> list[Tensor]:
-    """On the device on which the module is trained."""
-    device = next(module.parameters()).device
-    return [tensor.to(device) for tensor in tensors.values()]
+def settings() -> dict[str, Option]:
+    """All options of all regularizers, as text."""
+    found = {name: each for regularizer in REGULARIZERS.values() for name, each in settings_of(type(regularizer)).items()}
+    return found | {"weight": Option("float", "its own", "of the regularizer's term in the loss")}

@@ -53,6 +53,25 @@ def test_an_adapter_and_a_regularizer_are_trained_sampled_and_gone_on_with(capsy
     assert code == 0 and (tmp_path / "drawn.npz").is_file(), err
 
 
+def test_early_stopping_ends_a_run_as_the_function_does_on_pictures_of_its_own(capsys, model, pictures, tmp_path):
+    """With the options in the file, and again in the same folder, where nothing is left to do."""
+    with np.load(pictures) as held:
+        own = {name: held[f"test_{name}"] for name in ("images", "labels")}
+        np.savez(tmp_path / "own.npz", **own, class_names=held["class_names"])
+        np.savez(tmp_path / "split.npz", **held, **{f"validation_{name}": array for name, array in own.items()})
+    (tmp_path / "run.toml").write_text("early_stopping_every = 2\nearly_stopping_patience = 2\nearly_stopping_draws = 8")
+    config = dt.DiffTuningConfig(steps=40, batch_size=10, learning_rate=0.1)
+    pretrained, stopping = dt.load_pretrained(model), {"every": 2, "patience": 2, "draws": 8}
+    callbacks = [dt.EarlyStopping(pretrained, dt.load_task(tmp_path / "own.npz"), config, **stopping)]
+    direct = dt.fine_tune(pretrained, dt.load_task(pictures), None, config, folder=tmp_path / "direct", callbacks=callbacks, progress=False)
+    flags = ["--config", tmp_path / "run.toml", "--model", model, "--device", "cpu"]
+    flags += ["--steps", 40, "--batch-size", 10, "--learning-rate", 0.1]
+    for name, task, validation in (("own", pictures, tmp_path / "own.npz"), ("split", tmp_path / "split.npz", "validation")) * 2:
+        code, out, err = run(capsys, "train", *flags, "--task", task, "--folder", tmp_path / name, "--early-stopping", validation)
+        assert code == 0 and f"{len(direct.history)} steps" in out and len(direct.history) < 40, err
+        assert dt.load_fine_tuned(tmp_path / name).model.fingerprint == direct.model.fingerprint
+
+
 def test_photographs_are_cropped_to_what_the_model_draws_or_to_the_size_asked_for(capsys, model, tmp_path):
     """Of 30x20 pixels in class folders; the model draws 8x8."""
     rng = np.random.default_rng(0)

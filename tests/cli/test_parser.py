@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import difftuning as dt
+from difftuning.cli.methods import STOPPING
 from difftuning.cli.parser import build_parser
 
 
@@ -21,6 +22,11 @@ def test_the_flags_of_bank_and_sample_are_parameters_of_the_functions(line, func
     sampling = " --steps 5 --sampler ddim --guidance 1.5 --seed 1 --device cpu"
     given = set(vars(build_parser().parse_args((line + sampling).split()))) - own - {"command", "parser", "device"}
     assert {"steps", "sampler", "guidance", "seed"} <= given <= set(inspect.signature(function).parameters)
+
+
+def test_the_flags_of_early_stopping_have_the_classs_defaults():
+    own = [each for each in inspect.signature(dt.EarlyStopping).parameters.values() if each.kind == each.KEYWORD_ONLY]
+    assert {each.name: str(each.default) for each in own} == {name: setting.default for name, setting in STOPPING.items()}
 
 
 def test_help_comes_at_once_and_imports_nothing_heavy():

@@ -2,7 +2,8 @@
 
 import pytest
 
-from difftuning.studies.criterion import report
+from difftuning.studies import criterion
+from difftuning.studies.criterion import main, report
 from difftuning.studies.premise import DEVELOPMENT, PICTURES, STEPS, judge, require_premise
 from difftuning.studies.tables import read_rows, write_rows
 from difftuning.support.world import data_folder, world_version
@@ -65,6 +66,22 @@ def test_until_then_they_stay_frozen_and_one_line_says_why(tmp_path, changed, wh
         require_premise(["kana", "digits", "flags"], path)
     assert "\n" not in str(caught.value)
     require_premise(["footwear", "digits", "my_pictures"], path)
+
+
+def test_what_is_measured_is_printed_without_training_and_what_is_missing_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(criterion, "run_study", lambda *given, **options: pytest.fail("went to work"))
+    path = losses(tmp_path / "pilot_losses.csv", task="footwear")
+    before = path.read_bytes()
+    main(["--measured", "--table", str(tmp_path / "pilot.csv")])
+    printed = capsys.readouterr().out
+    text, *missing = printed.rstrip("\n").split("\nmissing: ")
+    assert text == report(path) and text.count("validation footwear") == 2
+    assert len(missing) == 2 * 2 * 2 * 3 - 2 and "validation footwear 800 steps plain" not in missing
+    assert {"validation digits 1600 steps plain", "source footwear 800 steps reconsolidation only"} < set(missing)
+    assert [*tmp_path.iterdir()] == [path] and path.read_bytes() == before, "nothing is written"
+    with pytest.raises(SystemExit):
+        main(["--measured", "--table", str(tmp_path / "other.csv")])
+    assert "other_losses.csv has no rows of world" in capsys.readouterr().err
 
 
 def test_the_committed_verdict_is_the_committed_tables():

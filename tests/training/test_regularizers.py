@@ -10,11 +10,12 @@ import torch
 from difftuning import DiffTuningConfig, fine_tune
 from difftuning.diffusion.losses import hybrid_loss
 from difftuning.diffusion.timestep_weights import timestep_distribution
-from difftuning.training import regularizers
+from difftuning.training import penalties
 from difftuning.training.checkpoints import trainable
 from difftuning.training.label_rows import choose_rows
 from difftuning.training.objective import Stream
-from difftuning.training.regularizers import EWC, L2SP, REGULARIZERS, Distillation, PriorPreservation, Setting
+from difftuning.training.penalties import Setting
+from difftuning.training.regularizers import EWC, L2SP, REGULARIZERS, Distillation, PriorPreservation
 from difftuning.training.streams import split_batch, training_streams
 from tests.training.helpers import PLAIN, weights
 
@@ -46,9 +47,7 @@ def test_l2_sps_column_is_half_the_squared_distance_from_the_start(pretrained, t
 
 def test_ewcs_fisher_is_that_of_a_loop_over_the_banks_samples(pretrained, task, bank, monkeypatch):
     run, found = setting(pretrained, task, bank, bank_share=0.0), []
-    monkeypatch.setattr(
-        regularizers, "diagonal_fisher", lambda losses, own: found.append(list(losses)) or [torch.ones_like(w) for w in own]
-    )
+    monkeypatch.setattr(penalties, "diagonal_fisher", lambda losses, own: found.append(list(losses)) or [torch.ones_like(w) for w in own])
     EWC(samples=5)(run)
     stream = Stream(
         "source", bank.latents, bank.labels, 1, timestep_distribution(1000, 0), label_drop=0.1, null_label=pretrained.null_label
@@ -85,8 +84,8 @@ def test_ewc_weighs_the_way_from_the_start_by_brute_force_squares_of_gradients(p
 
 def test_ewc_draws_pictures_of_its_own_where_there_is_no_bank(pretrained, task, monkeypatch):
     asked = []
-    real = regularizers.sample_latents
-    monkeypatch.setattr(regularizers, "sample_latents", lambda *given, **options: asked.append(given) or real(*given, **options))
+    real = penalties.sample_latents
+    monkeypatch.setattr(penalties, "sample_latents", lambda *given, **options: asked.append(given) or real(*given, **options))
     EWC(samples=7, sampling_steps=2)(setting(pretrained, task, None))
     assert asked[0][0] is pretrained and asked[0][1].tolist() == [0, 1, 2, 3, 4, 0, 1]
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from ...support.options import choose
+from ...support.options import choose, with_options
 from ...support.random import seeded_cpu
 from ...support.surroundings import undisturbed
 from . import options as adapters
@@ -33,7 +33,7 @@ def apply_adapter(model: Model, name: str | adapters.Adapter, *, seed: int = 0, 
     if options:
         if not isinstance(name, str):
             raise ValueError(f"options go into the adapter where it is an object: got {name!r} and {', '.join(options)}")
-        adapter = adapters.with_options(name, options)
+        adapter = with_options(name, adapters.ADAPTERS, options)
     put_on(denoiser_of(model), adapter, seed)
     return model
 

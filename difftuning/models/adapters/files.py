@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from ...support.files import DamagedFileError, checksum_list, load_tensors, read_json, save_tensors, sha256, verify, write_json
 from ...support.names import in_order
+from ...support.options import with_options
 from .apply import put_on
 from .lora import WEIGHTS as PEFT_WEIGHTS
 from .lora import is_lora, read_peft, write_peft
-from .options import name_of, with_options
+from .options import ADAPTERS, name_of
 
 CARD, WEIGHTS = "difftuning.json", "weights.safetensors"
 
@@ -44,7 +45,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     card = read_json(folder / CARD)
     try:
         files = checksum_list(folder / CARD, card["sha256"])
-        with_options(card["adapter"], card["options"])
+        with_options(card["adapter"], ADAPTERS, card["options"])
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedFileError(f"{folder / CARD} does not describe an adapter ({error}); restore it") from error
     for name in verify(folder, files):
@@ -55,7 +56,7 @@ def read_card(folder: Path) -> dict[str, Any]:
 @torch.no_grad()
 def read_onto(denoiser: nn.Module, folder: Path, card: dict[str, Any]) -> None:
     """Put the folder's adapter on a denoiser, in place, with the weights that it was trained to."""
-    put_on(denoiser, with_options(card["adapter"], card["options"]), seed=0)
+    put_on(denoiser, with_options(card["adapter"], ADAPTERS, card["options"]), seed=0)
     tensors: dict[str, Tensor] = load_tensors(folder / WEIGHTS)
     if PEFT_WEIGHTS in card["sha256"]:
         tensors |= read_peft(folder)

@@ -7,7 +7,7 @@ function, a dataclass here, and a line in `ADAPTERS`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Literal
 
 from ...support.settings import COUNT, POSITIVE, Setting, check_settings, setting, settings_of
@@ -107,20 +107,11 @@ ADAPTERS: dict[str, Any] = {
 }
 
 
-def with_options(name: str, options: dict[str, Any]) -> Any:
-    """The adapter of that name with some options other than its defaults; ValueError names what it has."""
-    known = [each.name for each in fields(ADAPTERS[name])]
-    for option in options:
-        if option not in known:
-            raise ValueError(f"{name} has no option {option!r}: it has {', '.join(known) or 'none'}")
-    return replace(ADAPTERS[name], **options)
-
-
 def settings() -> dict[str, Setting]:
     """All options of all adapters, as text."""
     return {name: each for adapter in ADAPTERS.values() for name, each in settings_of(type(adapter)).items()}
 
 
 def name_of(adapter: Any) -> str | None:
-    """The name under which `with_options` makes such an adapter again; None for a user's own function."""
+    """The name of such an adapter, whatever its options; None for a user's own function."""
     return next((name for name, known in ADAPTERS.items() if type(known) is type(adapter)), None)
