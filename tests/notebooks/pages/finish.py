@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from bs4 import BeautifulSoup, Tag
 
 from tests.notebooks.pages.lessons import page_link
+
+SENTENCES = re.compile(r"[.?!]\W*$")
 
 
 def finish(html: str, pages: set[str]) -> str:
@@ -23,21 +27,30 @@ def finish(html: str, pages: set[str]) -> str:
 
 
 def _captions(soup: BeautifulSoup) -> None:
-    """An emphasised paragraph right below a figure, *like this*, is its caption."""
+    """What begins *like this.* right below a figure is its caption: among the outputs of its cell, or in the text that follows."""
     for figure in soup.select(".output figure"):
         cell = figure.find_parent(class_="cell")
-        after = cell.find_next_sibling()
-        paragraph = after.find(True) if after and "text" in after.get("class", []) else None
-        if figure is cell.select(".output figure")[-1] and paragraph is not None and _is_emphasised(paragraph):
-            caption = soup.new_tag("figcaption")
-            caption.extend(list(paragraph.em.contents))
-            figure.append(caption)
-            paragraph.decompose()
+        below, text = [figure.find_next_sibling()], cell.find_next_sibling()
+        if figure is cell.select(".output figure")[-1] and text and "text" in text.get("class", []):
+            below.append(text.find(True))
+        openings = [opening for opening in map(_emphasised_opening, below) if opening]
+        if not openings:
+            continue
+        caption = soup.new_tag("figcaption")
+        for opening in openings:
+            paragraph = opening.parent
+            caption.extend([" ", *opening.extract().contents] if caption.contents else list(opening.extract().contents))
+            if not paragraph.get_text(strip=True):
+                paragraph.decompose()
+        figure.append(caption)
 
 
-def _is_emphasised(paragraph: Tag) -> bool:
-    parts = [part for part in paragraph.contents if str(part).strip()]
-    return paragraph.name == "p" and len(parts) == 1 and getattr(parts[0], "name", None) == "em"
+def _emphasised_opening(block: Tag | None) -> Tag | None:
+    """Whole sentences in italics with which a paragraph begins; a word in italics is none."""
+    if block is None or block.name != "p":
+        return None
+    first = next((part for part in block.contents if str(part).strip()), None)
+    return first if isinstance(first, Tag) and first.name == "em" and SENTENCES.search(first.get_text()) else None
 
 
 def _contents(soup: BeautifulSoup) -> None:
