@@ -188,9 +188,9 @@ def test_figures_have_alt_text_and_the_emphasised_line_below_as_caption(first):
 
 def test_captions_are_whole_sentences_in_italics_below_a_figure_wherever_they_come_from(second):
     captions = [figure.figcaption and figure.figcaption.get_text() for figure in second.select(".output figure")]
-    assert captions == [None, "The first remark.", "The second\nremark. What the text says (of t)."]
+    assert captions == [None, "The first remark.", "The second\nremark. What the text says (of t). And more of it."]
     left = second.main.get_text()
-    assert all(text in left for text in ("No caption is a word", "More about it.", "And more.", "Then it goes on."))
+    assert all(text in left for text in ("No caption is a word", "More about it.", "And more.", "Then it goes on.", "This is no caption."))
     assert left.count("remark") == 2 and "emark.*" not in left
 
 

@@ -27,30 +27,45 @@ def finish(html: str, pages: set[str]) -> str:
 
 
 def _captions(soup: BeautifulSoup) -> None:
-    """What begins *like this.* right below a figure is its caption: among the outputs of its cell, or in the text that follows."""
+    """What begins *like this.* below a figure is its caption: right there among its cell's outputs, or in the text that follows."""
     for figure in soup.select(".output figure"):
-        cell = figure.find_parent(class_="cell")
-        below, text = [figure.find_next_sibling()], cell.find_next_sibling()
-        if figure is cell.select(".output figure")[-1] and text and "text" in text.get("class", []):
-            below.append(text.find(True))
-        openings = [opening for opening in map(_emphasised_opening, below) if opening]
+        openings = _italic_openings(figure.find_next_sibling()) + _italic_openings(_text_below(figure))
         if not openings:
             continue
         caption = soup.new_tag("figcaption")
         for opening in openings:
             paragraph = opening.parent
-            caption.extend([" ", *opening.extract().contents] if caption.contents else list(opening.extract().contents))
+            caption.extend([" "] * bool(caption.contents) + list(opening.extract().contents))
             if not paragraph.get_text(strip=True):
                 paragraph.decompose()
         figure.append(caption)
 
 
-def _emphasised_opening(block: Tag | None) -> Tag | None:
-    """Whole sentences in italics with which a paragraph begins; a word in italics is none."""
-    if block is None or block.name != "p":
+def _text_below(figure: Tag) -> Tag | None:
+    """The first block of the next text, if no other figure or table stands before it."""
+    cell = figure.find_parent(class_="cell")
+    if figure is not cell.select(".output figure")[-1]:
         return None
-    first = next((part for part in block.contents if str(part).strip()), None)
-    return first if isinstance(first, Tag) and first.name == "em" and SENTENCES.search(first.get_text()) else None
+    for section in cell.find_next_siblings("section"):
+        if "text" in section["class"]:
+            return section.find(True)
+        if section.select_one("figure, table"):
+            return None
+    return None
+
+
+def _italic_openings(block: Tag | None) -> list[Tag]:
+    """Whole sentences in italics with which paragraphs begin, up to one that has more to say; a word in italics is none."""
+    openings = []
+    while block is not None and block.name == "p":
+        first, *more = [part for part in block.contents if str(part).strip()] or [None]
+        if not (isinstance(first, Tag) and first.name == "em" and SENTENCES.search(first.get_text())):
+            break
+        openings.append(first)
+        if more:
+            break
+        block = block.find_next_sibling()
+    return openings
 
 
 def _contents(soup: BeautifulSoup) -> None:
