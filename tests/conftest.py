@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from difftuning.models.pretrained import Pretrained
+from tests.notebooks.executed import ExecutedLessons
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +23,12 @@ def bars_where_output_is_looked_at(request, monkeypatch) -> None:
     """No progress bars, except in a test that captures what is printed."""
     if {"capfd", "capsys"} & set(request.fixturenames):
         monkeypatch.delenv("DIFFTUNING_PROGRESS", raising=False)
+
+
+@pytest.fixture(scope="session")
+def executed_lessons(tmp_path_factory) -> ExecutedLessons:
+    """Lessons run once, whichever tests look at them."""
+    return ExecutedLessons(tmp_path_factory.mktemp("executed"))
 
 
 @pytest.fixture(scope="session")

@@ -64,7 +64,7 @@ def test_each_python_is_one_that_the_package_supports(job):
 def test_executed_notebooks_are_kept_also_of_a_failed_run(job):
     (upload,) = [step for step in JOBS[job]["steps"] if "upload-artifact" in step.get("uses", "")]
     assert upload["if"] == "${{ !cancelled() }}"
-    lessons = (ROOT / "tests/notebooks/test_lessons.py").read_text()
+    lessons = (ROOT / "tests/notebooks/executed.py").read_text()
     assert 'ROOT / "runs" / path.relative_to(ROOT)' in lessons and "runs/notebooks" in upload["with"]["path"].split()
     assert WORKFLOW["env"]["DIFFTUNING_SCREENSHOTS"].endswith("/runs/screenshots")
     assert "runs/screenshots" in upload["with"]["path"].split()

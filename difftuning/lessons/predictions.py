@@ -11,6 +11,9 @@ from typing import Any, Sequence
 import ipywidgets as widgets
 
 from ..support.options import require_choice
+from .page_frames import frames_are_asked_for
+
+PREDICTION = "application/vnd.difftuning.prediction+json"  # what a page needs of one
 
 
 class Prediction(widgets.VBox):
@@ -22,6 +25,7 @@ class Prediction(widgets.VBox):
         self.note = widgets.Label("Choose one; it is kept until the figure below answers.")
         self.buttons.observe(self._keep, names="value")
         super().__init__([widgets.HTML(f"<b>Your prediction.</b> {question}"), self.buttons, self.note])
+        self.add_class("difftuning-prediction")
 
     @property
     def choice(self) -> str | None:
@@ -42,7 +46,8 @@ class Prediction(widgets.VBox):
         return f"Predict: {self.question} ({' / '.join(self.answers)})"
 
     def _repr_mimebundle_(self, **wanted: Any) -> dict[str, Any]:
-        return super()._repr_mimebundle_(**wanted) | {"text/plain": repr(self)}  # not shortened to a line, as ipywidgets would
+        asked = {PREDICTION: {"question": self.question, "answers": self.answers}} if frames_are_asked_for() else {}
+        return super()._repr_mimebundle_(**wanted) | {"text/plain": repr(self)} | asked  # not shortened to a line, as ipywidgets would
 
 
 def predict(question: str, answers: Sequence[str]) -> Prediction:

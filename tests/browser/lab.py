@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Route, WebSocket
 
 PICTURE = "img.difftuning-picture"
+PREDICTION = ".difftuning-prediction"
 QUIET_SECONDS = 0.25  # nothing more comes from an idle kernel after that
 ANSWER_SECONDS = 20  # for one step of a slider: generous, the kernel side's own limit is tested elsewhere
 PAINT_SECONDS = 5  # for the picture, once the kernel has answered
@@ -141,6 +142,19 @@ def run_all(page: Page, watch: Watch, seconds: float) -> None:
             if output["output_type"] == "error":
                 raise LessonFailure(f"cell {index} raised {output['ename']}: {output['evalue']}")
     watch.settle()
+
+
+def click_every_answer(page: Page, watch: Watch) -> list[str]:
+    """Each prediction's radio buttons in turn; returns the notes below them, such as "Recorded: better."."""
+    notes = []
+    for prediction in page.locator(PREDICTION).all():
+        for button in prediction.locator("label:has(input[type=radio])").all():
+            button.click()
+            watch.settle()
+            notes.append(prediction.locator(".widget-label").last.inner_text())
+            if notes[-1] != f"Recorded: {button.inner_text().strip()}.":
+                raise LessonFailure(f"after a click on {button.inner_text().strip()!r} the note says {notes[-1]!r}")
+    return notes
 
 
 def _cells(page: Page) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -22,15 +23,21 @@ def draw(power, law):
 """
 
 
-def with_explorers() -> list[Path]:
-    """The lessons that have an explorer."""
-    found = sorted(LESSONS.glob("[0-9][0-9]_*.ipynb"))
-    return [path for path in found if explorer_cells(path)]
+def lessons() -> list[Path]:
+    return sorted(LESSONS.glob("[0-9][0-9]_*.ipynb"))
 
 
 def explorer_cells(path: Path) -> int:
+    return _cells_with(path, r"\bexplore\(")
+
+
+def prediction_cells(path: Path) -> int:
+    return _cells_with(path, r"(?<![\w.])(lesson\.)?predict\(")  # a model predicts, too
+
+
+def _cells_with(path: Path, call: str) -> int:
     cells = nbformat.read(path, as_version=4).cells
-    return sum(cell.cell_type == "code" and "explore(" in cell.source for cell in cells)
+    return sum(cell.cell_type == "code" and re.search(call, cell.source) is not None for cell in cells)
 
 
 def copy_lesson(path: Path, folder: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from tests.browser.explorer import find_explorers
-from tests.browser.lab import LAPTOP, NARROW, LessonFailure, open_notebook, run_all, watched_page
+from tests.browser.lab import LAPTOP, NARROW, LessonFailure, click_every_answer, open_notebook, run_all, watched_page
 from tests.browser.notebooks import EXPLORER, write_notebook
 from tests.browser.servers import jupyterlab
 
@@ -89,6 +89,19 @@ def test_a_bad_explorer_is_found_out(shelf, keep, breach):
     page.mouse.up()  # a drag may have been broken off
     watch.settle()
     watch.problems.clear()
+
+
+def test_a_prediction_is_chosen_and_one_that_does_not_say_so_is_found_out(lab, watched):
+    page, watch = watched
+    asks = "from difftuning.lessons.predictions import predict\npredict('Which?', ['this', 'that & more'])"
+    mute = "guess = predict('Which?', ['this', 'that'])\nguess.buttons.unobserve_all()\nguess"
+    open_with(lab, page, asks)
+    run_all(page, watch, seconds=60)
+    assert click_every_answer(page, watch) == ["Recorded: this.", "Recorded: that & more."] and watch.problems == []
+    open_with(lab, page, asks, mute)
+    run_all(page, watch, seconds=60)
+    with pytest.raises(LessonFailure, match="after a click on 'this' the note says 'Choose one"):
+        click_every_answer(page, watch)
 
 
 def test_a_cell_that_fails_is_named(lab, watched):

@@ -1,4 +1,4 @@
-"""Each lesson in JupyterLab, as a reader meets it: run all, drag every slider, click every button, at two widths.
+"""Each lesson in JupyterLab, as a reader meets it: run all, choose every answer, drag every slider, click every button, at two widths.
 
 To look at the screenshots: DIFFTUNING_SCREENSHOTS=runs/screenshots python -m pytest tests/browser
 """
@@ -10,22 +10,24 @@ import os
 import pytest
 
 from tests.browser.explorer import find_explorers
-from tests.browser.lab import LAPTOP, NARROW, open_notebook, run_all, screenfuls
-from tests.browser.notebooks import copy_lesson, explorer_cells, with_explorers
+from tests.browser.lab import LAPTOP, NARROW, PREDICTION, click_every_answer, open_notebook, run_all, screenfuls
+from tests.browser.notebooks import copy_lesson, explorer_cells, lessons, prediction_cells
 from tests.browser.servers import jupyterlab
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 SECONDS = 180 * float(os.environ.get("DIFFTUNING_TIME_FACTOR", 1))  # to run all; lessons' own limits are kept elsewhere
 
 
-@pytest.mark.parametrize("path", with_explorers(), ids=lambda path: path.stem)
-def test_a_lessons_explorers_follow_mouse_and_width(path, watched, keep, tmp_path):
+@pytest.mark.parametrize("path", lessons(), ids=lambda path: path.stem)
+def test_a_lessons_widgets_follow_mouse_and_width(path, watched, keep, tmp_path):
     page, watch = watched
     copy_lesson(path, tmp_path / "notebooks")
     with jupyterlab(tmp_path / "notebooks", tmp_path / "server") as address:
         open_notebook(page, address(path.name))
         run_all(page, watch, seconds=SECONDS)
         assert len(find_explorers(page, watch)) >= explorer_cells(path)
+        assert page.locator(PREDICTION).count() == prediction_cells(path)
+        print(f"{path.stem}: {' '.join(click_every_answer(page, watch))}")
         for size in (LAPTOP, NARROW):
             page.set_viewport_size(size)
             name = f"{path.stem}-{size['width']}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from difftuning.lessons.predictions import predict
+from difftuning.lessons.predictions import PREDICTION, predict
 
 
 def test_a_choice_is_recorded_and_set_beside_the_measurement():
@@ -22,3 +22,10 @@ def test_a_measurement_outside_the_answers_is_refused():
 
 def test_question_and_answers_stand_in_a_notebook_that_is_only_read():
     assert predict("What happens?", ["up", "down"])._repr_mimebundle_()["text/plain"] == "Predict: What happens? (up / down)"
+
+
+def test_a_page_is_told_the_question_and_the_answers_when_it_asks(monkeypatch):
+    guess = predict("What happens?", ["up", "down"])
+    assert PREDICTION not in guess._repr_mimebundle_()
+    monkeypatch.setenv("DIFFTUNING_FRAMES", "on")
+    assert guess._repr_mimebundle_()[PREDICTION] == {"question": "What happens?", "answers": ["up", "down"]}

@@ -11,6 +11,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import nbformat
 from PIL import Image
@@ -26,8 +27,7 @@ def publish(path: Path) -> None:
         executed = run(path, Path(folder) / path.name, seconds=1800)
     executed.metadata = {"kernelspec": executed.metadata.kernelspec, "language_info": {"name": "python"}}
     for cell in executed.cells:
-        tags = [tag for tag in cell.metadata.get("tags", []) if tag in TAGS]
-        cell.metadata = {"tags": tags} if tags else {}
+        cell.metadata = kept_metadata(cell.metadata.get("tags", []))
         if cell.cell_type == "code":
             cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
             for output in cell.outputs:
@@ -37,6 +37,13 @@ def publish(path: Path) -> None:
                 if output.output_type != "stream":  # of a picture, what a reader hears who cannot see it
                     output.metadata = {kind: {"alt": kept["alt"]} for kind, kept in output.metadata.items() if "alt" in kept}
     nbformat.write(executed, path)
+
+
+def kept_metadata(tags: list[str]) -> dict[str, Any]:
+    """The lessons' own tags; JupyterLab shows the code of `checks` when it is asked to."""
+    tags = [tag for tag in tags if tag in TAGS]
+    hidden = {"jupyter": {"source_hidden": True}} if "checks" in tags else {}
+    return hidden | ({"tags": tags} if tags else {})
 
 
 def in_few_colours(png: str) -> str:

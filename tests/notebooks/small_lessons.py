@@ -14,6 +14,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from difftuning.lessons.exercises import NOT_WRITTEN
 from difftuning.lessons.page_frames import EXPLORER, page_frames
+from difftuning.lessons.predictions import PREDICTION
 
 FIRST, SECOND = "00_shades", "01_more_shades"
 START = {"t": 300, "colour": "red"}
@@ -71,12 +72,23 @@ def _first() -> list[nbformat.NotebookNode]:
 def _second() -> list[nbformat.NotebookNode]:
     table = '<table border="1"><tr><th>score</th></tr><tr><td>0.5</td></tr></table>'
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "RadioButtons()"}
+    asked = [
+        {PREDICTION: {"question": question, "answers": ["darker", "as dark & no more"]}}
+        for question in ("And <i>then</i>?", "And at last?")
+    ]
+    shade = new_output("display_data", {"image/png": _png()}, metadata={"image/png": {"alt": "One shade."}})
+    remarks = ["*No caption* is a word in italics.", "*The first remark.* More about it.", "*The second\nremark.*\n\nAnd *more.*"]
+    said = [new_output("display_data", {"text/markdown": remark, "text/plain": "a remark"}) for remark in remarks]
     return [
         new_markdown_cell("# More shades\n\nWhat is left?\n\n## More"),
-        new_code_cell("ask()", outputs=[new_output("execute_result", view)]),
+        new_code_cell("own()", outputs=[new_output("execute_result", view)]),
+        *[new_code_cell("ask()", outputs=[new_output("execute_result", view | each)]) for each in asked],
+        new_code_cell("draw()", outputs=[shade, said[0], shade, said[1], shade, said[2]]),
+        new_code_cell("answer()", outputs=[new_output("stream", text="Answer: darker.\n")]),
+        new_markdown_cell("*What the text says (of $t$).*\n\n*And more of it.* Then it goes on.\n\n*This is no caption.*"),
         new_code_cell("grade('shade', mine)", outputs=[new_output("execute_result", {"text/plain": repr(NOT_WRITTEN)})]),
         new_code_cell("table", outputs=[new_output("execute_result", {"text/html": table, "text/plain": "score"})]),
-        new_code_cell("assert table.score.max() < 1", metadata={"tags": ["checks"]}),
+        new_code_cell("assert table.score.max() < 1", metadata={"tags": ["checks"], "jupyter": {"source_hidden": True}}),
     ]
 
 

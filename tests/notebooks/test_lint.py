@@ -21,6 +21,7 @@ NOISE = {
     "a memory address": re.compile(r" at 0x[0-9a-f]{6,}"),
     "a progress bar": re.compile(r"\d+%\|"),
 }
+COLLAPSED = {"source_hidden": True}
 EXECUTION_METADATA = {"execution", "papermill", "ExecuteTime", "collapsed", "scrolled", "jupyter", "colab", "vscode", "trusted"}
 
 
@@ -37,6 +38,8 @@ def problems(notebook: nbformat.NotebookNode, folder: Path) -> Iterator[str]:
         yield f"{len(tagged)} cells are tagged parameters"
     for cell in tagged:
         yield from _parameter_problems(cell.source)
+    if sum("checks" in cell.metadata.get("tags", []) for cell in notebook.cells) > 1:
+        yield "more than one cell is tagged checks"
     for index, cell in enumerate(notebook.cells):
         for problem in _cell_problems(cell, folder):
             yield f"cell {index}: {problem}"
@@ -55,8 +58,13 @@ def _parameter_problems(source: str) -> Iterator[str]:
 
 
 def _cell_problems(cell: nbformat.NotebookNode, folder: Path) -> Iterator[str]:
-    if EXECUTION_METADATA & set(cell.metadata):
-        yield f"metadata of an execution: {sorted(EXECUTION_METADATA & set(cell.metadata))}"
+    foreign = EXECUTION_METADATA & set(cell.metadata)
+    if "checks" in cell.metadata.get("tags", []):
+        foreign -= {"jupyter"}
+        if cell.metadata.get("jupyter") != COLLAPSED:
+            yield f"checks stand in the reader's way: give the cell the metadata jupyter: {COLLAPSED}"
+    if foreign:
+        yield f"metadata of an execution: {sorted(foreign)}"
     if cell.cell_type == "markdown":
         yield from _link_problems(cell.source, folder)
     if cell.cell_type != "code":
@@ -115,6 +123,7 @@ def good():
         nbformat.v4.new_markdown_cell("[readme](../README.md), [web](https://example.org), [here](#here)"),
         nbformat.v4.new_code_cell("steps: int = 5  # of training", metadata={"tags": ["parameters"]}),
         nbformat.v4.new_code_cell('%pip install -q "torch>=2.6"\nprint(steps)', outputs=[output]),
+        nbformat.v4.new_code_cell("assert steps > 0", metadata={"tags": ["checks"], "jupyter": {"source_hidden": True}}),
     ]
     return notebook
 
@@ -134,7 +143,10 @@ BREACHES = {
     "0 cells are tagged": lambda n: n.cells[1].metadata.clear(),
     "2 cells are tagged": lambda n: n.cells.append(copy.deepcopy(n.cells[1])),
     "write `name: type = literal": lambda n: n.cells[1].update(source="steps: int = 5  # a\nhalf: int = steps // 2  # b"),
-    "metadata of an execution": lambda n: n.cells[2].metadata.update(papermill={"duration": 1}),
+    "more than one cell is tagged checks": lambda n: n.cells.append(copy.deepcopy(n.cells[3])),
+    "checks stand in the reader's way": lambda n: n.cells[3].metadata.pop("jupyter"),
+    "metadata of an execution: \\['papermill'\\]": lambda n: n.cells[2].metadata.update(papermill={"duration": 1}),
+    "metadata of an execution: \\['jupyter'\\]": lambda n: n.cells[2].metadata.update(jupyter={"source_hidden": True}),
     "lines of code": lambda n: n.cells[2].update(source="x = 1\n" * 26),
     "leads nowhere": lambda n: n.cells[0].update(source="[gone](../gone.md)"),
     "does not lie in the repository": lambda n: n.cells[0].update(source="![x](https://drive.example.org/x.png)"),

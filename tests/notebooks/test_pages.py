@@ -139,8 +139,9 @@ def test_a_notebook_run_for_pages_gives_its_frames_and_otherwise_one_line(tmp_pa
         EXPLORER,
         "frames = precompute(draw, power=[1, 2, 3], law=['rising', 'falling'])\nfilmstrip(frames)",
         "explore(frames, power=2)",
+        "predict('Which?', ['this', 'that'])",
     ]
-    cells[0] += "\nfrom difftuning.lessons.filmstrip import filmstrip"
+    cells[0] += "\nfrom difftuning.lessons.filmstrip import filmstrip\nfrom difftuning.lessons.predictions import predict"
     notebook = new_notebook(cells=[new_markdown_cell("# A\n\nWhy?"), *map(new_code_cell, cells)], metadata={"kernelspec": KERNEL})
     nbformat.write(notebook, tmp_path / "00_a.ipynb")
     monkeypatch.setenv("DIFFTUNING_FRAMES", "on")
@@ -148,9 +149,11 @@ def test_a_notebook_run_for_pages_gives_its_frames_and_otherwise_one_line(tmp_pa
     page, _ = write_pages([tmp_path / "executed" / "00_a.ipynb"], tmp_path / "pages")
     (given,) = explorers(read(page))
     assert problems(page) == [] and len(given["frames"]) == 6 and len(read(page).select("figure img")) == 2
+    assert [box["value"] for box in read(page).select(".prediction input")] == ["this", "that"]
     monkeypatch.delenv("DIFFTUNING_FRAMES")
     published = run(tmp_path / "00_a.ipynb", tmp_path / "plain" / "00_a.ipynb", seconds=120)
-    (output,) = published.cells[-1].outputs
+    assert published.cells[-1].outputs[0].data["text/plain"] == "Predict: Which? (this / that)"
+    (output,) = published.cells[-2].outputs
     assert output.data["text/plain"] == "Run the notebook to change: power (1 to 3), law (rising, falling)."
     assert len(json.dumps(output)) < 1000
 
@@ -183,11 +186,27 @@ def test_figures_have_alt_text_and_the_emphasised_line_below_as_caption(first):
     assert len(first.find_all(string=re.compile("Darker"))) == 1
 
 
-def test_exercises_and_widgets_say_that_they_run_in_the_notebook(second):
+def test_captions_are_whole_sentences_in_italics_below_a_figure_wherever_they_come_from(second):
+    captions = [figure.figcaption and figure.figcaption.get_text() for figure in second.select(".output figure")]
+    assert captions == [None, "The first remark.", "The second\nremark. What the text says (of t). And more of it."]
+    left = second.main.get_text()
+    assert all(text in left for text in ("No caption is a word", "More about it.", "And more.", "Then it goes on.", "This is no caption."))
+    assert left.count("remark") == 2 and "emark.*" not in left
+
+
+def test_a_prediction_is_a_question_with_its_answers_to_choose_from(second):
+    first, last = second.select("form.prediction")
+    assert first.legend.get_text() == "Your prediction. And then?" and last.legend.get_text() == "Your prediction. And at last?"
+    for form in (first, last):
+        assert [label.get_text(strip=True) for label in form.select("label")] == ["darker", "as dark & no more"]
+        assert [box["value"] for box in form.select('input[type="radio"]')] == ["darker", "as dark & no more"]
+
+
+def test_exercises_and_other_widgets_say_that_they_run_in_the_notebook(second):
     widget, exercise = second.select(".note")
     assert "works in the notebook" in widget.get_text() and "It grades itself" in exercise.get_text()
     assert widget.a["href"] == exercise.a["href"] == f"{repository()}/blob/main/notebooks/{SECOND}.ipynb"
-    assert not second.select("button, input, select") and "RadioButtons" not in second.get_text() and "✗" not in second.get_text()
+    assert not second.select("button, select") and "RadioButtons" not in second.get_text() and "✗" not in second.get_text()
 
 
 def test_what_papermill_added_and_warnings_stay_out(first):

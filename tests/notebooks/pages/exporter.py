@@ -14,6 +14,7 @@ from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
 
 from difftuning.lessons.page_frames import EXPLORER
+from difftuning.lessons.predictions import PREDICTION
 from tests.notebooks.pages.lessons import NOTEBOOKS
 from tests.notebooks.pages.prepare import NOTE
 
@@ -40,8 +41,9 @@ class PageExporter(HTMLExporter):
 
     @property
     def default_config(self) -> Config:
-        kinds = [EXPLORER, NOTE, "text/html", "text/markdown", "text/latex", "image/svg+xml", "image/png", "image/jpeg", "text/plain"]
-        config = Config({"NbConvertBase": {"display_data_priority": kinds}, "CSSHTMLHeaderPreprocessor": {"enabled": False}})
+        ours = [EXPLORER, PREDICTION, NOTE]
+        kinds = ["text/html", "text/markdown", "text/latex", "image/svg+xml", "image/png", "image/jpeg", "text/plain"]
+        config = Config({"NbConvertBase": {"display_data_priority": ours + kinds}, "CSSHTMLHeaderPreprocessor": {"enabled": False}})
         merged = super().default_config.copy()
         merged.merge(config)
         return merged

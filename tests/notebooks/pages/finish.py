@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from bs4 import BeautifulSoup, Tag
 
 from tests.notebooks.pages.lessons import page_link
+
+SENTENCES = re.compile(r"[.?!]\W*$")
 
 
 def finish(html: str, pages: set[str]) -> str:
@@ -23,21 +27,45 @@ def finish(html: str, pages: set[str]) -> str:
 
 
 def _captions(soup: BeautifulSoup) -> None:
-    """An emphasised paragraph right below a figure, *like this*, is its caption."""
+    """What begins *like this.* below a figure is its caption: right there among its cell's outputs, or in the text that follows."""
     for figure in soup.select(".output figure"):
-        cell = figure.find_parent(class_="cell")
-        after = cell.find_next_sibling()
-        paragraph = after.find(True) if after and "text" in after.get("class", []) else None
-        if figure is cell.select(".output figure")[-1] and paragraph is not None and _is_emphasised(paragraph):
-            caption = soup.new_tag("figcaption")
-            caption.extend(list(paragraph.em.contents))
-            figure.append(caption)
-            paragraph.decompose()
+        openings = _italic_openings(figure.find_next_sibling()) + _italic_openings(_text_below(figure))
+        if not openings:
+            continue
+        caption = soup.new_tag("figcaption")
+        for opening in openings:
+            paragraph = opening.parent
+            caption.extend([" "] * bool(caption.contents) + list(opening.extract().contents))
+            if not paragraph.get_text(strip=True):
+                paragraph.decompose()
+        figure.append(caption)
 
 
-def _is_emphasised(paragraph: Tag) -> bool:
-    parts = [part for part in paragraph.contents if str(part).strip()]
-    return paragraph.name == "p" and len(parts) == 1 and getattr(parts[0], "name", None) == "em"
+def _text_below(figure: Tag) -> Tag | None:
+    """The first block of the next text, if no other figure or table stands before it."""
+    cell = figure.find_parent(class_="cell")
+    if figure is not cell.select(".output figure")[-1]:
+        return None
+    for section in cell.find_next_siblings("section"):
+        if "text" in section["class"]:
+            return section.find(True)
+        if section.select_one("figure, table"):
+            return None
+    return None
+
+
+def _italic_openings(block: Tag | None) -> list[Tag]:
+    """Whole sentences in italics with which paragraphs begin, up to one that has more to say; a word in italics is none."""
+    openings = []
+    while block is not None and block.name == "p":
+        first, *more = [part for part in block.contents if str(part).strip()] or [None]
+        if not (isinstance(first, Tag) and first.name == "em" and SENTENCES.search(first.get_text())):
+            break
+        openings.append(first)
+        if more:
+            break
+        block = block.find_next_sibling()
+    return openings
 
 
 def _contents(soup: BeautifulSoup) -> None:

@@ -1,4 +1,4 @@
-"""An executed notebook as a page can show it: explorers with their frames, a word in place of what only a kernel can do."""
+"""An executed notebook as a page can show it: explorers with their frames, predictions with their answers, a word in place of what only a kernel can do."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from nbformat import NotebookNode
 from PIL import Image
 
 from difftuning.lessons.page_frames import EXPLORER
+from difftuning.lessons.predictions import PREDICTION
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 UNWRITTEN = "✗ not written yet"  # an exercise as it is handed out
@@ -33,6 +34,8 @@ def _still(output: NotebookNode) -> NotebookNode:
     data = output.get("data", {})
     if EXPLORER in data:
         output.data = NotebookNode({EXPLORER: with_small_pictures(data[EXPLORER])})
+    elif PREDICTION in data:
+        output.data = NotebookNode({PREDICTION: data[PREDICTION]})
     elif WIDGET in data:
         output.data = NotebookNode({NOTE: "widget"})
     elif data.get("text/plain", "").startswith(UNWRITTEN):
