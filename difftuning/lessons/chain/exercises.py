@@ -25,11 +25,14 @@ def ratio_by_tenth(answer: Callable) -> Grade:
     graded = compare(found, expected, place=lambda tenth: f"tenth {tenth + 1}")
     if graded.passed:
         return graded
+    hint = ""
     if compare(found, (after / before).mean(1)).passed:
-        return Grade(False, f"that is the mean of the ratios; {graded.message}")
-    if compare(found, 1 / expected).passed:
-        return Grade(False, f"that is before over after, in which learning would look like harm in section 2's figure; {graded.message}")
-    return graded
+        hint = "that is the mean of the ratios; "
+    elif compare(found, 1 / expected).passed:
+        hint = "that is before over after, in which learning would look like harm; "
+    return Grade(
+        False, f"{hint}{graded.message}; look at the figure of section 3: each point is one such ratio, below 1 where the loss has fallen"
+    )
 
 
 @exercise("best stop")

@@ -34,6 +34,10 @@ STEPS, PICTURES = 4, 100
 CONFIG = DiffTuningConfig(steps=STEPS, learning_rate=1e-3, seed=3)
 NEAR = 1e-3  # of a loss: another order of sums grows from step to step, and a wrong term is far beyond
 SETS = {"target": "target pictures", "bank": "bank pictures"}
+STEEPER = "look at the figure of the section 'Second change': at power 2 its straight lines bend, and rise to 3 in place of 2"
+CURVES = "look at the figure of the section 'Second change': the target's line rises, the bank's falls"
+SLIPS = "look at the figure of the section 'Would you notice a slip?'"
+NOISED = "look at the first figure: what is shown to the model is noised by the noise that it must find"
 
 
 @dataclass(frozen=True)
@@ -142,7 +146,7 @@ def two_term_loss(answer: Callable) -> Grade:
     return Grade(True, f"{STEPS} steps beside dt.fine_tune: the losses differ by {largest:.0e} of their value at most")
 
 
-LATER = "the losses agree at first and part later, so the gradient differs: is something detached, or computed without it?"
+LATER = f"the losses agree at first and part later, so the gradient differs: is something detached, or computed without it? {SLIPS}"
 
 
 def _wrong_sum(target: Tensor, bank: Tensor, total: Tensor) -> str | None:
@@ -156,12 +160,12 @@ def _wrong_sum(target: Tensor, bank: Tensor, total: Tensor) -> str | None:
         return None
     whole = (sizes[0] * target + sizes[1] * bank) / sum(sizes)
     if abs(value - 1) <= NEAR:
-        return f"in their sum the bank counts in full: its weight, {weight}, is missing"
+        return f"in their sum the bank counts in full: its weight, {weight}, is missing; {SLIPS}"
     if abs(value) <= NEAR:
-        return "the bank's term is missing in their sum"
+        return f"the bank's term is missing in their sum; {SLIPS}"
     if abs(total - whole) <= NEAR * whole:
         return f"their sum is the mean over all {sum(sizes)} pictures: take each set's mean first, then weigh the bank's with {weight}"
-    return f"in their sum the bank has the weight {value:.3g}, it should be {weight}"
+    return f"in their sum the bank has the weight {value:.3g}, it should be {weight}; {SLIPS}"
 
 
 def _wrong_question(run: Parts, name: str, step: int, asked: Asked, batch: Batch) -> str | None:
@@ -183,12 +187,12 @@ def _wrong_timesteps(run: Parts, name: str, t: Tensor, step: int) -> str | None:
     flat, direction = torch.ones_like(stream.timestep_distribution), {"target": "rising", "bank": "falling"}
     mean = float(t.double().mean())
     if torch.equal(t, _drawn(run, name, step, run.streams[other].timestep_distribution)):
-        return f"the t of the {SETS[name]} come from the {direction[other]} distribution: the two are swapped, see the figure above"
+        return f"the t of the {SETS[name]} come from the {direction[other]} distribution: the two are swapped; {CURVES}"
     if torch.equal(t, _drawn(run, name, step, flat)):
-        return f"the t of the {SETS[name]} are picked evenly: pick them from the {direction[name]} distribution"
+        return f"the t of the {SETS[name]} are picked evenly: pick them from the {direction[name]} distribution; {CURVES}"
     return (
         f"the t of the {SETS[name]} are not the library's (their mean is {mean:.0f}): "
-        f"pick_t_and_noise(batch, {direction[name]}) must be the first to use the batch's generator"
+        f"pick_t_and_noise(batch, {direction[name]}) must be the first to use the batch's generator; {CURVES}"
     )
 
 
@@ -216,7 +220,7 @@ def _wrong_noise(run: Parts, draw: Draw, asked: Asked) -> str | None:
     expected = run.pretrained.diffusion.q_sample(draw.x_0, draw.t, draw.noise)
     if asked.x_t.shape == expected.shape and torch.allclose(asked.x_t, expected, atol=1e-3):
         return None
-    return "t and labels are right, the noised pictures are not: the noise must come second from the batch's generator, after t"
+    return f"t and labels are right, the noised pictures are not: the noise must come second from the batch's generator, after t; {NOISED}"
 
 
 def _wrong_loss(run: Parts, name: str, asked: dict[str, Asked] | None, value: float) -> str:
@@ -231,7 +235,9 @@ def _wrong_loss(run: Parts, name: str, asked: dict[str, Asked] | None, value: fl
     weights = (len(stream.timestep_distribution) * stream.timestep_distribution).float()[draw.t]
     others = {
         "the term of the learned variance is missing": error.mean(),
-        "the loss is multiplied by a weight of t, too: t is picked by it already, so it would count twice": (weights * whole).mean(),
+        f"the loss is multiplied by a weight of t, too: t is picked by it already, so it would count twice; {CURVES}": (
+            weights * whole
+        ).mean(),
         f"return the bank's loss as it is; its weight, {CONFIG.bank_weight}, belongs in the sum": CONFIG.bank_weight * whole.mean(),
         "the loss is a sum over the pictures: take the mean": whole.sum(),
     }
@@ -257,5 +263,5 @@ def steeper_weights(answer: Callable) -> Grade:
         if not graded.passed:
             linear = timestep_distribution(1000, 1.0, descending=descending)
             hint = "; that is power 1" if compare(found, linear, separate=True).passed else ""
-            return Grade(False, f"for the {name}: {graded.message}{hint}")
+            return Grade(False, f"for the {name}: {graded.message}{hint}; {STEEPER}")
     return graded

@@ -57,10 +57,11 @@ def losses_of_both(library: Tensor, own: Tensor) -> Figure:
         figure = Figure(figsize=(7.2, 4.0), layout="constrained")
         axes = figure.subplots(2, 1, sharex=True)
     for place, (axis, name) in enumerate(zip(axes, ("target loss", "bank loss"))):
-        axis.plot(library[:, place], color=COLOURS["Diff-Tuning, weight 1"], linewidth=5, alpha=0.6, label="dt.fine_tune")
-        axis.plot(own[:, place], color="black", linewidth=1, label="the loop of this page")
-        axis.set(ylabel=name, ylim=(0, 1.3 * float(library[:, place].max())))
-    axes[0].legend(loc="upper right", ncols=2, frameon=True, fontsize=10)
+        axis.plot(library[:, place], color=COLOURS["Diff-Tuning"], linewidth=5, alpha=0.5)
+        axis.plot(own[:, place], color="black", linewidth=1)
+        axis.set(ylabel=name, ylim=(0, 1.35 * float(library[:, place].max())))
+    for place, words, colour in ((0.47, "broad: dt.fine_tune", COLOURS["Diff-Tuning"]), (0.99, "thin: the loop of this page", "black")):
+        axes[0].text(place, 0.96, words, color=colour, ha="right", va="top", transform=axes[0].transAxes, fontsize=11)
     axes[1].set(xlabel="training step", xlim=(0, len(library) - 1))
     gap = float(relative_differences(library, own).max())
     return describe(
@@ -114,7 +115,7 @@ def loss_ratios(ratios: Mapping[str, Mapping[str, Tensor]], timesteps: Sequence[
     seen = []
     for axis, (kind, curves) in zip(axes, ratios.items()):
         for method, curve in curves.items():
-            axis.plot(timesteps, curve, color=COLOURS[method], marker="o", markersize=4, label=method)
+            axis.plot(timesteps, curve, color=COLOURS[method], marker="o", markersize=4)
             seen.append(
                 f"{kind}, {method}: {float(curve[0]):.2f} at t = {timesteps[0]}, {float(curve.min()):.2f} to {float(curve.max()):.2f}"
             )
@@ -122,7 +123,12 @@ def loss_ratios(ratios: Mapping[str, Mapping[str, Tensor]], timesteps: Sequence[
         axis.set(xlabel="timestep t  (0: data end, 999: noise end)", xlim=(0, 1000))
         axis.set_title(kind, fontsize=13)
     axes[0].set(ylabel="loss after tuning,\ntimes that before", ylim=(0.5, None))
-    axes[0].legend(loc="upper left", fontsize=11, frameon=False)
+    first = next(iter(ratios.values()))  # labelled where its curves are furthest apart
+    widest = int((torch.stack(list(first.values())).amax(0) - torch.stack(list(first.values())).amin(0)).argmax())
+    for method, curve in first.items():
+        above = curve[widest] == max(float(other[widest]) for other in first.values())
+        axes[0].annotate(method, (timesteps[widest], curve[widest]), (-10 if above else 8, 10 if above else -14), textcoords="offset points",
+                         ha="right" if above else "left", color=COLOURS[method], fontsize=12)  # fmt: skip
     return describe(figure, f"Loss after tuning over that before, against the timestep. {'; '.join(seen)}.")
 
 

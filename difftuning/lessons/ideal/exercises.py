@@ -17,6 +17,9 @@ from ...models.loading import load_pretrained
 from ..exercises import Grade, compare, exercise, written
 from . import transfer
 
+PICTURES = "look at the rows 'ideal: {}' of the lesson's first figure: {}"
+ERRORS = "look at the figure of errors: where does 'best window', a single cell at low noise, meet the dotted line?"
+
 
 @exercise("ideal noise")
 def ideal_noise(answer: Callable) -> Grade:
@@ -28,7 +31,8 @@ def ideal_noise(answer: Callable) -> Grade:
         graded = compare(found, expected, place="number {} of the result".format)
         if not graded.passed:
             hint = "; that is the ideal picture: which noise leads from it to x_t?" if compare(found, picture).passed else ""
-            return Grade(False, f"at t = {t}: {graded.message}{hint}")
+            figure = PICTURES.format("pictures", "your noise must lead from these to the noisy ones above")
+            return Grade(False, f"at t = {t}: {graded.message}{hint}; {figure}")
     return graded
 
 
@@ -46,7 +50,8 @@ def single_cells(answer: Callable) -> Grade:
                 if compare(found, whole).passed
                 else ""
             )
-            return Grade(False, f"at t = {t}: {graded.message}{hint}")
+            figure = PICTURES.format("windows", "at low noise each cell there is chosen by itself")
+            return Grade(False, f"at t = {t}: {graded.message}{hint}; {figure}")
     return graded
 
 
@@ -64,7 +69,9 @@ def poorer_source(answer: Callable) -> Grade:
         errors = {t: _error_of_cells(x_0, t) for t in CROSSING}
         expected = next(t for t, error in errors.items() if error < float(transfer.noise_level(t, model.diffusion.alphas_cumprod)) ** 2)
         if found not in CROSSING or abs(found - expected) > CROSSING.step:
-            return Grade(False, f"on {name}: t = {found}, it should be {expected}, the first t at which the error is below levels[t] ** 2")
+            return Grade(
+                False, f"on {name}: t = {found}, it should be {expected}, the first t at which the error is below levels[t] ** 2; {ERRORS}"
+            )
         crossed[name] = f"t = {expected} on {name}, noise level {float(transfer.noise_level(expected, model.diffusion.alphas_cumprod)):.2f}"
     return Grade(True, f"the line is crossed at {'; '.join(crossed.values())}")
 

@@ -1,4 +1,4 @@
-"""Figures of lesson 03: who denoises unseen and strange pictures how well, how far the network looks, and the same in the plane."""
+"""Figures of lesson 03: who denoises unseen and changed pictures how well, and the same in the plane."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Mapping, Sequence
 
 import numpy as np
 import torch
-from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from ..figures import COLOURS, TASK, Figure, describe, picture_rows, theme
@@ -34,34 +33,12 @@ ERROR = "squared error of $x_0$\nper latent number"
 TIMESTEP = "timestep t (0 = least noise)"
 
 
-def compared_pictures(rows: Mapping[str, Tensor], title: str, *, outlined: Mapping[str, float] | None = None) -> Figure:
-    """Rows of the same pictures, as they are in the first row and changed in the others; images (N, 3, H, W).
-
-    `outlined`: the share of the width that a frame around the middle has, for the rows that get one.
-    """
+def compared_pictures(rows: Mapping[str, Tensor], title: str) -> Figure:
+    """Rows of the same pictures, as they are in the first row and denoised in the others; images (N, 3, H, W)."""
     figure = picture_rows(rows, title=title, columns=len(next(iter(rows.values()))))
-    for axis, (name, images) in zip(figure.axes, rows.items()):
-        count, _, _, size = images.shape
-        inner = (outlined or {}).get(name, 0) * size
-        for column in range(count if inner else 0):
-            corner = (column * (size + 2) + 1 + (size - inner) / 2 - 0.5, 1 + (size - inner) / 2 - 0.5)
-            axis.add_patch(Rectangle(corner, inner, inner, fill=False, edgecolor="#E69F00", linewidth=1.2))
     (first, clean), *others = rows.items()
     away = ", ".join(f"{name} {float((images - clean).square().mean()):.2f}" for name, images in others)
     return describe(figure, f"Rows of pictures, {title}. Mean squared distance from the row {first}: {away}.")
-
-
-def changed_pictures(rows: Mapping[str, Tensor], groups: Mapping[str, int]) -> Figure:
-    """Rows of pictures; above the first, the name of each group and so many columns of it; images (N, 3, H, W)."""
-    figure = picture_rows(rows, columns=sum(groups.values()))
-    figure.set_size_inches(1.3 * figure.get_size_inches())
-    width, place = next(iter(rows.values())).shape[3] + 2, 0
-    for name, count in groups.items():
-        figure.axes[0].text((place + count / 2) * width, -0.2 * width, name, ha="center", fontsize=11)
-        place += count
-        for axis in figure.axes:
-            axis.axvline(place * width - 0.5, color="white", linewidth=5)
-    return describe(figure, f"Rows of pictures: {', '.join(rows)}. Columns, in groups: {', '.join(groups)}.")
 
 
 def error_curves(table: pandas.DataFrame, sets: Sequence[str], levels: Tensor) -> Figure:
@@ -158,33 +135,32 @@ def share_curves(frames: Mapping[str, pandas.DataFrame], levels: Tensor) -> Figu
     return describe(figure, f"Share of the network's lead over doing nothing, against the timestep. {'; '.join(seen)}.")
 
 
-def planes(points: Mapping[int, Mapping[str, Tensor]], excess: Mapping[int, float], levels: Tensor) -> Figure:
-    """The answers of two ideal denoisers to the same noisy points, a panel for each t; above them the source's `excess` error.
+def plane(points: Mapping[str, Tensor], t: int, excess: float, levels: Tensor) -> Figure:
+    """The answers of two ideal denoisers to the same noisy points; above them the source's `excess` error.
 
-    Of each t, `points` has "source" and "target", clean points (M, 2), "noisy", and "by target" and "by source", the answers, each (N, 2).
+    `points` has "source" and "target", clean points (M, 2), "noisy", and "by target" and "by source", the answers, each (N, 2).
     """
     with theme():
-        figure = Figure(figsize=(3.9 * max(len(points), 1.5), 4.9), layout="constrained")
-        axes = figure.subplots(1, len(points), squeeze=False)[0]
-    seen = []
-    for axis, (t, own) in zip(axes, points.items()):
-        reach = 1.08 * float(own["source"].abs().max())
-        axis.scatter(*own["source"].T.numpy(), s=3, color="0.82", linewidths=0)
-        axis.scatter(*own["target"].T.numpy(), s=3, color="#88CCEE", linewidths=0)
-        for ours, theirs in zip(own["by target"].numpy(), own["by source"].numpy()):
-            axis.plot(*zip(ours, theirs), color="0.6", linewidth=0.8, zorder=1)
-        axis.scatter(*own["noisy"].T.numpy(), s=22, marker="+", color="0.45", linewidths=0.8, label="noisy point $x_t$")
-        axis.scatter(*own["by target"].T.numpy(), s=14, color=TASK, linewidths=0, label="answer of the target's ideal denoiser")
-        axis.scatter(*own["by source"].T.numpy(), s=48, facecolors="none", edgecolors="#D97700", linewidths=1.2,
-                     label="answer of the source's ideal denoiser")  # fmt: skip
-        axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xticks=[], yticks=[])
-        axis.set_title(f"t = {t}, noise level {levels[t]:.2g}\nexcess error {100 * excess[t]:.0f} %", fontsize=12)
-        away = float((own["by target"] - own["by source"]).norm(dim=1).mean())
-        seen.append(
-            f"at t = {t} the source's denoiser answers on average {away:.2f} away from the target's, excess error {100 * excess[t]:.0f} %"
-        )
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", fontsize=11, frameon=False, ncols=min(len(points), 3))
-    return describe(figure, f"Points in the plane: {'; '.join(seen)}.")
+        figure = Figure(figsize=(4.4, 5.3), layout="constrained")
+        axis = figure.subplots()
+    reach = 1.08 * float(points["source"].abs().max())
+    axis.scatter(*points["source"].T.numpy(), s=3, color="0.82", linewidths=0)
+    axis.scatter(*points["target"].T.numpy(), s=3, color="#88CCEE", linewidths=0)
+    for ours, theirs in zip(points["by target"].numpy(), points["by source"].numpy()):
+        axis.plot(*zip(ours, theirs), color="0.6", linewidth=0.8, zorder=1)
+    axis.scatter(*points["noisy"].T.numpy(), s=22, marker="+", color="0.45", linewidths=0.8, label="noisy point $x_t$")
+    axis.scatter(*points["by target"].T.numpy(), s=14, color=TASK, linewidths=0, label="answer of the target's ideal denoiser")
+    axis.scatter(*points["by source"].T.numpy(), s=48, facecolors="none", edgecolors="#D97700", linewidths=1.2,
+                 label="answer of the source's ideal denoiser")  # fmt: skip
+    axis.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal", xticks=[], yticks=[])
+    axis.set_title(f"noise level {levels[t]:.2g}, excess error {100 * excess:.0f} %", fontsize=12)
+    figure.legend(loc="outside lower center", fontsize=11, frameon=False, labelcolor="linecolor")
+    away = float((points["by target"] - points["by source"]).norm(dim=1).mean())
+    return describe(
+        figure,
+        f"Points in the plane: at t = {t} the source's denoiser answers on average {away:.2f} away from the target's, "
+        f"excess error {100 * excess:.0f} %.",
+    )
 
 
 def excess_curves(table: pandas.DataFrame, levels: Tensor) -> Figure:

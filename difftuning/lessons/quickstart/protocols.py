@@ -49,9 +49,7 @@ def in_words(gains: pandas.DataFrame, losses: pandas.DataFrame) -> str:
     if lower:
         by = f"by {min(lower)} to {max(lower)} %" if min(lower) < max(lower) else f"by {lower[0]} %"
         lines.append(f"- Its loss on old pictures is lower on {_of(len(lower), len(kept))}, {by}.")
-    alone = [gain.seeds == 1 for gain in gains.gain if gain.seeds]
-    chance = f" {'These' if all(alone) else 'Some of these'} are single runs, so a difference may be chance." if any(alone) else ""
-    return "\n".join(lines) + f"\n\n(Less than {100 * ALIKE:.0f} % apart counts as the same.{chance})"
+    return "\n".join(lines) + f"\n\n(Less than {100 * ALIKE:.0f} % apart counts as the same.)"
 
 
 def _samples(gains: Sequence[Estimate]) -> str:

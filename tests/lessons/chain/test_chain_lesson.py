@@ -118,7 +118,7 @@ def test_each_figure_says_what_it_shows():
 )
 def test_a_wrong_ratio_is_told_what_it_is(answer, words):
     found = grade("ratio by tenth", answer)
-    assert not found.passed and words in found.message
+    assert not found.passed and words in found.message and "figure of section 3" in found.message
 
 
 def test_the_ratio_of_means_passes():

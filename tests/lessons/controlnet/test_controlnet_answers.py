@@ -78,7 +78,9 @@ def test_conditions_are_named_where_they_differ():
     ours, scores = runs.scores.method == "Diff-Tuning", runs.scores
     steps = scores.sudden_convergence.mask(ours & (scores.kind == "depth"), 300).mask(ours & (scores.kind == "edge"), 240)
     told = lesson.answer_in_words(runs._replace(scores=scores.assign(sudden_convergence=steps)))
-    assert "pairs of runs: earlier on sketch (3), segmentation (3), normal (3); later on depth (3); no clear difference for edge (3)." in told
+    assert (
+        "pairs of runs: earlier on sketch (3), segmentation (3), normal (3); later on depth (3); no clear difference for edge (3)." in told
+    )
 
 
 def test_runs_that_never_converge_decide_nothing():

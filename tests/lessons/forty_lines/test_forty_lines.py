@@ -12,7 +12,7 @@ import torch
 from difftuning.config import DiffTuningConfig
 from difftuning.diffusion.losses import hybrid_loss
 from difftuning.lessons.exercises import NOT_WRITTEN, grade
-from difftuning.lessons.forty_lines import (
+from difftuning.lessons.forty_lines.lesson import (
     empty_folder,
     library_batches,
     loss_differences,
@@ -182,6 +182,10 @@ WRONG = {
     "the noised pictures are not": {"loss": not_noised},
     "the gradient differs": {"loss": without_gradient},
 }
+TOLD_WITHOUT_A_FIGURE = {  # no figure shows labels, the bound, or how numbers are handed back
+    "mean over all 32 pictures", "no gradient", "return three numbers", "belongs in the sum", "train under the null label",
+    "no label of the target pictures is dropped", "only one in ten", "have other labels", "learned variance is missing",
+}  # fmt: skip
 
 
 def test_the_right_loss_passes():
@@ -211,6 +215,7 @@ def test_one_forward_for_both_sets_passes_too():
 def test_a_wrong_loss_is_told_what_is_off(words):
     found = grade("two-term loss", answer(**WRONG[words]))
     assert not found.passed and words in found.message, found
+    assert words in TOLD_WITHOUT_A_FIGURE or "look at the" in found.message, found
 
 
 @pytest.mark.parametrize("stub", [lambda *_: None, lambda *_: ..., lambda *_: (None, None, None)])
@@ -233,6 +238,7 @@ def test_steeper_weights_pass_and_each_slip_is_named():
     ):
         found = grade("steeper weights", lambda answer=answer: answer)
         assert not found.passed and words in found.message, found
+        assert "return two" in words or "look at the figure of the section 'Second change'" in found.message, found
     assert grade("steeper weights", lambda: ...) == NOT_WRITTEN
 
 

@@ -117,7 +117,6 @@ def test_figures_say_what_is_to_be_seen():
     assert "digits, network: 0.1 at t = 10, 0.2 at t = 30" in text and "digits, best window: 0.3 at t = 10" in text
     images = {"picture": torch.zeros(2, 3, 8, 8), "learned": torch.full((2, 3, 8, 8), 0.5)}
     assert "learned 0.25" in figures.compared_pictures(images, "t = 60").get_label()
-    assert "in groups: turned, negatives" in figures.changed_pictures(images, {"turned": 1, "negatives": 1}).get_label()
     lead = pd.DataFrame({"other": other, "t": t, "advantage": t / 100, "half_width": 0.01} for other in figures.OTHERS for t in (10, 30))
     assert "over the best linear rule: 10 % at t = 10, 30 % at most" in figures.advantage_curves(lead, LEVELS, "digits").get_label()
     shares = figures.share_curves({"digits": pd.DataFrame({"two": [-30.0, 0.75]}, index=[10, 30])}, LEVELS)
@@ -129,7 +128,7 @@ def test_figures_say_what_is_to_be_seen():
     known = pd.DataFrame([[0.1, 0.1, 0.4, 0.3], [0.7, 0.5, 0.7, 0.4]], columns=["network", "told", "source", "task"], index=[10, 999])
     assert "told: 0.1 at t = 10, 0.5 at t = 999" in figures.set_curves(known, LEVELS).get_label()
     cloud = {name: torch.ones(3, 2) for name in ("source", "target", "noisy", "by target")} | {"by source": torch.tensor([[4.0, 5.0]] * 3)}
-    assert "5.00 away from the target's, excess error 20 %" in figures.planes({30: cloud}, {30: 0.2}, LEVELS).get_label()
+    assert "5.00 away from the target's, excess error 20 %" in figures.plane(cloud, 30, 0.2, LEVELS).get_label()
 
 
 def test_the_noise_axis_has_powers_of_ten_where_they_are():
@@ -159,20 +158,6 @@ def test_telling_no_class_is_the_null_label():
 def test_the_classes_that_are_told_are_classes_of_the_source():
     assert set(transfer.CLASSES) == set(transfer.TASKS)
     assert set(transfer.CLASSES.values()) <= set(load_pretrained("tiny").label_names)
-
-
-def test_a_kept_window_is_framed_in_the_middle_of_each_picture():
-    """The frame's corners against the white square that each picture has in its middle."""
-    images = torch.full((3, 3, 8, 8), -1.0)
-    images[:, :, 2:6, 2:6] = 1
-    figure = figures.compared_pictures({"picture": images, "kept": images}, "", outlined={"kept": 0.5})
-    plain, framed = figure.axes
-    (shown,) = framed.get_images()
-    assert len(plain.patches) == 0 and len(framed.patches) == 3
-    for frame in framed.patches:
-        left, low, width = round(frame.get_x() + 0.5), round(frame.get_y() + 0.5), round(frame.get_width())
-        inside = np.asarray(shown.get_array())[low : low + width, left : left + width]
-        assert inside.shape[:2] == (4, 4) and (inside == 1).all()
 
 
 def test_equal_weights_count_as_many_pictures_as_there_are():
@@ -238,7 +223,7 @@ A_TINY = load_pretrained("tiny").diffusion.alphas_cumprod
 def test_the_formula_cell_by_cell_passes_and_that_of_whole_pictures_is_told_apart():
     assert grade("single cells", cell_by_cell).passed
     found = grade("single cells", lambda x_t, t, data: ideal_denoiser(x_t, t, data, A_TINY))
-    assert not found.passed and "every cell needs weights of its own" in found.message
+    assert not found.passed and "every cell needs weights of its own" in found.message and "rows 'ideal: windows'" in found.message
     assert grade("single cells", lambda x_t, t, data: ...) == NOT_WRITTEN
 
 
@@ -253,7 +238,7 @@ def test_where_single_cells_begin_to_help_is_told_in_either_direction():
     assert grade("poorer source", crossing).passed
     for factor in (0.5, 2.0):
         found = grade("poorer source", lambda x_0, shirts, factor=factor: crossing(x_0, shirts, factor))
-        assert not found.passed and "below levels[t] ** 2" in found.message
+        assert not found.passed and "below levels[t] ** 2" in found.message and "look at the figure of errors" in found.message
     assert grade("poorer source", lambda x_0, shirts: None) == NOT_WRITTEN
 
 
@@ -264,6 +249,8 @@ def test_the_lessons_own_formula_solves_the_first_exercise():
         return (x_t - A_TINY[t].sqrt() * ideal_denoiser(x_t, t, data, A_TINY)) / (1 - A_TINY[t]).sqrt()
 
     assert grade("ideal noise", ideal_noise).passed
+    found = grade("ideal noise", lambda x_t, t, data, alphas_cumprod: ideal_denoiser(x_t, t, data, alphas_cumprod))
+    assert not found.passed and "that is the ideal picture" in found.message and "rows 'ideal: pictures'" in found.message
 
 
 # The plane

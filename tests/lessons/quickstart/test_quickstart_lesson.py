@@ -74,7 +74,6 @@ def test_the_sentences_count_the_sets_of_the_table():
 
 def test_one_seed_is_called_one_seed():
     gains = protocol_gains(pilot(MIXED, seeds=1))
-    assert in_words(gains, losses()).endswith("These are single runs, so a difference may be chance.)")
     notes = {text.get_text() for axis in figures.gains_figure(gains).axes for text in axis.texts}
     assert "one seed" in notes and not any("seeds" in note for note in notes)
 
