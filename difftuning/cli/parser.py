@@ -6,7 +6,7 @@ import argparse
 from typing import NoReturn
 
 from .. import __version__
-from ..config import DiffTuningConfig, PretrainingConfig
+from ..config import CONTROLNET_DEFAULTS, DiffTuningConfig, PretrainingConfig
 from ..models.adapters import options as adapters
 from ..support.settings import Setting, metavar, settings_of
 
@@ -24,6 +24,10 @@ TRAIN_OPTIONS = {
 }
 METHOD_SETTINGS = adapters.settings() | {"regularizer_weight": Setting("float", "its own", "of the regularizer's term in the loss")}
 TRAIN_SETTINGS = settings_of(DiffTuningConfig) | METHOD_SETTINGS
+TRAIN_SETTINGS |= {
+    name: TRAIN_SETTINGS[name]._replace(default=f"{TRAIN_SETTINGS[name].default}; with --control: {value}")
+    for name, value in CONTROLNET_DEFAULTS.items()
+}
 PRETRAIN_OPTIONS = {
     "folder": TRAIN_OPTIONS["folder"],
     "source": "what to learn: a task, folder, npz file or hub data set (default: the tiny world's sample)",

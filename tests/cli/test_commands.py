@@ -6,6 +6,7 @@ import json
 import shutil
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
@@ -14,7 +15,7 @@ from difftuning.data.captions import caption_pictures
 from difftuning.data.tasks import spread_evenly
 from difftuning.models.adapters.options import LoRA
 from difftuning.training.regularizers import L2SP
-from small import small_text_to_image
+from small import small_bank, small_text_to_image
 from tests.cli.helpers import run
 
 
@@ -173,6 +174,27 @@ def test_a_controlnet_is_trained_with_its_bank_and_drawn_from(capsys, pictures, 
     code, out, err = run(capsys, "sample", "--control", "edge", *drawing, "--prompts", "a small shoe")
     assert code == 0 and len(out.split()) == 4, err
     assert dt.load_task(tmp_path / "drawn.npz").images.shape == dt.load_task(tmp_path / "drawn_conditions.npz").images.shape == (3, 3, 8, 8)
+
+
+def test_a_controlnets_settings_are_the_functions_where_none_are_given_and_the_users_where_they_are(capsys, pictures, tmp_path):
+    """A run of the command line goes on by the function without a config, which a run with other settings does not."""
+    base, task = small_text_to_image(), dt.load_task(str(pictures), size=8)
+    base.save(tmp_path / "base")
+    bank = small_bank(base, tmp_path / "bank", size=6, labels=["a small shoe"] * 6)
+    flags = ["train", "--control", "edge", "--model", tmp_path / "base", "--task", pictures, "--bank", bank.folder, "--device", "cpu"]
+    code, _, err = run(capsys, *flags, "--folder", tmp_path / "run", "--steps", 2)
+    assert code == 0, err
+
+    def stop(state):
+        raise KeyboardInterrupt
+
+    loaded = dt.load_pretrained(tmp_path / "base")
+    with pytest.raises(KeyboardInterrupt):
+        dt.fine_tune_controlnet(loaded, task, bank, folder=tmp_path / "run", callbacks=[stop], progress=False)
+    with pytest.raises(ValueError, match="label_drop was 0.5, is 0.1"):
+        dt.fine_tune_controlnet(loaded, task, bank, dt.DiffTuningConfig(steps=3, bank_labels="own"), folder=tmp_path / "run")
+    code, _, err = run(capsys, *flags, "--folder", tmp_path / "own", "--steps", 1, "--label-drop", 0.1, "--bank-labels", "null")
+    assert code == 0 and dt.load_fine_tuned(tmp_path / "own").config == dt.DiffTuningConfig(steps=1), err
 
 
 def test_a_controlnet_by_itself_draws_beside_its_base_after_captions_with_one_name(capsys, pictures, tmp_path):
