@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Sequence
 
 from ..config import CONTROLNET_DEFAULTS, DiffTuningConfig, PretrainingConfig
 from ..models.adapters import options as adapters
@@ -14,7 +14,7 @@ from ..support.files import read_text
 from ..support.names import one_form, user_path
 from ..support.options import choose, require_choice
 from ..support.settings import gather, typed
-from .parser import METHOD_SETTINGS, PRETRAIN_OPTIONS, PRETRAIN_SETTINGS, TRAIN_OPTIONS, TRAIN_SETTINGS
+from .parser import CONTROL_OPTIONS, CONTROLNET_OPTIONS, METHOD_SETTINGS, PRETRAIN_OPTIONS, PRETRAIN_SETTINGS, TRAIN_OPTIONS, TRAIN_SETTINGS
 
 if TYPE_CHECKING:
     from ..models.pretrained import Pretrained
@@ -65,8 +65,7 @@ def train(given: dict[str, Any]) -> None:
     adapter = _adapter(options.get("adapter"), extra)
     if adapter is not None and "control" in options:
         raise ValueError("--control trains a ControlNet beside the model, --adapter goes into it: give one of them")
-    if "called" in options and "control" not in options:
-        raise ValueError("--called is what a ControlNet's prompts call the pictures: give --control")
+    control = _control_options(options)
     from ..data.tasks import load_task
     from ..models.adapters.apply import parameter_share
     from ..support.world import data_folder
@@ -82,13 +81,27 @@ def train(given: dict[str, Any]) -> None:
     bank = None if place is None else MemoryBank.load(data_folder() / shipped[1] if place == "tiny" else place)
     regularizer = _regularizer(options.get("regularizer"), weight)
     if "control" in options:
-        tune = partial(fine_tune_controlnet, kind=options["control"], captions=_captions(options))
+        tune = partial(fine_tune_controlnet, **control)
     else:
         tune = partial(fine_tune, adapter=adapter)
     result = tune(model, task, bank, config, folder=options["folder"], resume=given.get("resume", True), regularizer=regularizer)
     losses = ", ".join(f"{name} {result.history[name].iloc[-1]:.4f}" for name in result.history.dropna(axis=1) if name.endswith("_loss"))
     share = "" if adapter is None else f", {100 * parameter_share(result.model.denoiser):.2f} % of the weights trained"
     print(f"{options['folder']}: {len(result.history)} steps, last {losses}{share}")
+
+
+def _control_options(options: dict[str, str]) -> dict[str, Any]:
+    """What `fine_tune_controlnet` is told beside its settings; nothing without --control."""
+    if "control" not in options:
+        if alone := next((name for name in CONTROLNET_OPTIONS if name in options), None):
+            raise ValueError(f"--{alone.replace('_', '-')} is an option of a ControlNet: give --control")
+        return {}
+    if "bank_control" in options and "bank" not in options:
+        raise ValueError("--bank-control is of a bank's pictures: give --bank")
+    given = {name: options[name] for name in ("annotator", "bank_control") if name in options}
+    if "channels" in options:
+        given["channels"] = [typed("channels", "int", text) for text in options["channels"].split(",")]
+    return {"kind": options["control"], "captions": _captions(options)} | given
 
 
 def _adapter(name: str | None, options: dict[str, Any]) -> adapters.Adapter | None:
@@ -115,10 +128,14 @@ def sample(given: dict[str, Any]) -> None:
     picture_files(given["out"])
     if ("control" in given) != ("task" in given):
         raise ValueError("--control and --task go together: a kind of condition, and the pictures to find it in")
-    if {"controlnet", "called"} & given.keys() and "control" not in given:
-        raise ValueError("--controlnet and --called go with --control and --task: there must be conditions to draw after")
+    if "control" not in given and (alone := next((name for name in ("controlnet", *CONTROL_OPTIONS) if name in given), None)):
+        raise ValueError(f"--{alone} goes with --control and --task: there must be conditions to draw after")
+    if "prompts" in given and {"captions", "called"} & given.keys():
+        raise ValueError("--prompts takes the captions' place: leave --captions and --called out")
     if "control" in given and {"guide", "labels"} & given.keys():
         raise ValueError("--control goes with --prompts, not with --guide or --labels")
+    if "control" in given:
+        given["captions"] = _captions(given)  # before a model is loaded
     device = _device(given)
     model, rows = _model(given.pop("model", "tiny-text-to-image" if "control" in given else "tiny"), device)
     if "controlnet" in given:
@@ -151,19 +168,25 @@ def _sample_control(model: Pretrained, given: dict[str, Any]) -> None:
     task = load_task(given.pop("task"), split="test", size=model.image_size)
     chosen = task.subset(spread_evenly(len(task), min(count, len(task))))
     names = [chosen.class_names[label] for label in chosen.labels.tolist()]
-    conditions = annotate(kind, chosen.images)
-    captions = _captions(given)
+    conditions = annotate(kind, chosen.images.to(model.device), annotator=given.pop("annotator", None)).cpu()
+    captions = given.pop("captions")
     prompts = _repeated(given.pop("prompts", captions(chosen.images, names)), len(chosen), "--count")
     images = sample_controlnet(model, prompts, conditions, **given)
     for place, pictures in ((out, images), (f"{out}_conditions", 2 * conditions - 1)):
         print(*write_pictures(place, pictures, chosen.labels.tolist()), sep="\n")
 
 
-def _captions(options: dict[str, Any]) -> Any:
-    """How pictures are captioned, by --called, which is taken out."""
-    from ..data.captions import CaptionAs, caption_pictures
+def _captions(options: dict[str, Any]) -> Callable:
+    """How pictures are captioned, by --captions and --called, which are taken out."""
+    from ..data.captions import CAPTIONS, CaptionAs
 
-    return CaptionAs(options.pop("called")) if "called" in options else caption_pictures
+    kind, called = options.pop("captions", "measured"), options.pop("called", None)
+    require_choice("captions", kind, CAPTIONS)
+    if called is None:
+        return CAPTIONS[kind]
+    if kind != "measured":
+        raise ValueError(f"--called gives measured captions another name, --captions {kind} takes the classes' own: give one of them")
+    return CaptionAs(called)
 
 
 def _repeated(values: Sequence[Any], count: int, flag: str) -> list[Any]:

@@ -11,13 +11,25 @@ from ..models.adapters import options as adapters
 from ..support.settings import Setting, metavar, settings_of
 
 MODEL_HELP = "'tiny', 'tiny-text-to-image', a folder of a pipeline, a folder of `difftuning train`, or a hub id"
+CONTROL_OPTIONS = {  # of `train` and `sample`
+    "annotator": "folder or hub id of a transformers model that finds depth, normal or segmentation in photographs, such as "
+    "Intel/dpt-large (default: the tiny, classical annotators)",
+    "captions": "measured (default: the class's name and words for what can be measured in one object on an even ground) or "
+    "names (the class's name alone, for photographs)",
+    "called": "what measured captions call every picture (default: each by its class's name)",
+}
+CONTROLNET_OPTIONS = CONTROL_OPTIONS | {  # of `train`
+    "bank_control": "what bank pictures are replayed under: their own conditions (own, default) or black ones (blank)",
+    "channels": "of the condition's embedding, each after the first halves the picture (default: the published ones that fit the "
+    "autoencoder, 16,32,96,256 for Stable Diffusion)",
+}
 TRAIN_OPTIONS = {
     "task": "name, folder of class folders, npz file or hub data set to adapt to; cropped to the model's size",
     "folder": "for checkpoints and result; the same command goes on where it stopped",
     "model": "what to start from: 'tiny' (default; 'tiny-text-to-image' with --control), a folder of a pipeline or a hub id",
     "bank": "folder of `difftuning bank`, or 'tiny' for the shipped one; without it, nothing is replayed",
     "control": "trains a ControlNet on a text-to-image model, for edge, sketch, segmentation, depth or normal",
-    "called": "with --control: what the prompts call every picture (default: each by its class's name)",
+    **{name: f"with --control: {text}" for name, text in CONTROLNET_OPTIONS.items()},
     "adapter": f"train a part of the weights, or new ones: {', '.join(adapters.ADAPTERS)} (default: train all)",
     "regularizer": "hold the model near the pre-trained one: l2_sp, ewc, distillation or prior_preservation (default: none)",
     "device": "such as cpu, cuda:1 or mps; default: a GPU if there is one",
@@ -81,11 +93,13 @@ def build_parser() -> argparse.ArgumentParser:
     sampling.add_argument("--prompts", nargs="+", help="in place of labels, for a text-to-image model; each a quoted sentence")
     sampling.add_argument("--control", metavar="KIND", help="draw after the conditions of this kind found in the pictures of --task")
     sampling.add_argument("--task", help="where --control finds conditions, and captions where there are no --prompts (its test split)")
-    sampling.add_argument("--called", help="what these captions call every picture (default: each by its class's name)")
+    for name, text in CONTROL_OPTIONS.items():
+        sampling.add_argument(f"--{name}", help=f"with --control: {text}")
     sampling.add_argument(
         "--controlnet", help="beside --model: 'tiny-edge-diff-tuning', 'tiny-edge-plain', a folder of a ControlNetModel or a hub id"
     )
     sampling.add_argument("--count", type=int, help="number of pictures (default: one for each label)")
+    sampling.add_argument("--batch-size", type=int, help="pictures that are drawn at the same time (default: 250)")
     sampling.add_argument("--guide", help="model whose null branch guides (Domain Guidance: the pre-trained one)")
     sampling.add_argument("--out", default="samples", help="where to write, without a suffix (default: samples)")
     _add_sampling(sampling)
@@ -117,7 +131,7 @@ def _add_sampling(parser: argparse.ArgumentParser) -> None:
 def _add_settings(parser: argparse.ArgumentParser, options: dict[str, str], settings: dict[str, Setting]) -> None:
     parser.add_argument("--config", metavar="FILE.toml", help="file of settings, named as the flags; flags win over it")
     for name, text in options.items():
-        parser.add_argument(f"--{name}", help=text)
+        parser.add_argument(f"--{name.replace('_', '-')}", help=text)
     group = parser.add_argument_group("settings")
     for name, setting in settings.items():
         default = "needed" if setting.default is None else f"default: {setting.default}"

@@ -24,6 +24,7 @@ from ..models.pretrained import Pretrained, require_model
 from ..models.text_to_image import TextToImage
 from ..support.kinds import require_kind
 from ..support.options import choose, describe
+from ..support.settings import COUNT, plain, require_within
 from ..support.surroundings import undisturbed
 from .fine_tune import fine_tune
 from .fine_tuned import FineTuned
@@ -68,6 +69,8 @@ def fine_tune_controlnet(base: Pretrained, task: Task, bank: MemoryBank | None =
     annotate(kind, torch.zeros(0, 3, base.image_size, base.image_size), annotator=annotator)  # an unknown kind raises here
     if bank_control not in ("own", "blank"):
         raise ValueError(f"bank_control must be 'own' or 'blank', got {bank_control!r}")
+    for each in channels or ():
+        require_within("channels", plain("channels", "int", each), COUNT)
     if channels is not None or base.denoiser.controlnet is not None:
         require_matching_factor(base, channels)
     regularize = choose("regularizer", regularizer, REGULARIZERS)
