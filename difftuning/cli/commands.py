@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Sequence
+from typing import TYPE_CHECKING, Any, Sequence
 
 from ..config import CONTROLNET_DEFAULTS, DiffTuningConfig, PretrainingConfig
 from ..models.adapters import options as adapters
@@ -14,7 +14,8 @@ from ..support.files import read_text
 from ..support.names import one_form, user_path
 from ..support.options import choose, require_choice
 from ..support.settings import gather, typed
-from .parser import CONTROL_OPTIONS, CONTROLNET_OPTIONS, METHOD_SETTINGS, PRETRAIN_OPTIONS, PRETRAIN_SETTINGS, TRAIN_OPTIONS, TRAIN_SETTINGS
+from .control import chosen_captions, control_options, require_control_flags
+from .parser import METHOD_SETTINGS, PRETRAIN_OPTIONS, PRETRAIN_SETTINGS, TRAIN_OPTIONS, TRAIN_SETTINGS
 
 if TYPE_CHECKING:
     from ..models.pretrained import Pretrained
@@ -65,7 +66,7 @@ def train(given: dict[str, Any]) -> None:
     adapter = _adapter(options.get("adapter"), extra)
     if adapter is not None and "control" in options:
         raise ValueError("--control trains a ControlNet beside the model, --adapter goes into it: give one of them")
-    control = _control_options(options)
+    control = control_options(options)
     from ..data.tasks import load_task
     from ..models.adapters.apply import parameter_share
     from ..support.world import data_folder
@@ -90,20 +91,6 @@ def train(given: dict[str, Any]) -> None:
     print(f"{options['folder']}: {len(result.history)} steps, last {losses}{share}")
 
 
-def _control_options(options: dict[str, str]) -> dict[str, Any]:
-    """What `fine_tune_controlnet` is told beside its settings; nothing without --control."""
-    if "control" not in options:
-        if alone := next((name for name in CONTROLNET_OPTIONS if name in options), None):
-            raise ValueError(f"--{alone.replace('_', '-')} is an option of a ControlNet: give --control")
-        return {}
-    if "bank_control" in options and "bank" not in options:
-        raise ValueError("--bank-control is of a bank's pictures: give --bank")
-    given = {name: options[name] for name in ("annotator", "bank_control") if name in options}
-    if "channels" in options:
-        given["channels"] = [typed("channels", "int", text) for text in options["channels"].split(",")]
-    return {"kind": options["control"], "captions": _captions(options)} | given
-
-
 def _adapter(name: str | None, options: dict[str, Any]) -> adapters.Adapter | None:
     if name is None and options:
         raise ValueError(f"--{next(iter(options))} is an option of an adapter: give --adapter")
@@ -126,16 +113,9 @@ def sample(given: dict[str, Any]) -> None:
     from ..models.load_controlnet import load_controlnet
 
     picture_files(given["out"])
-    if ("control" in given) != ("task" in given):
-        raise ValueError("--control and --task go together: a kind of condition, and the pictures to find it in")
-    if "control" not in given and (alone := next((name for name in ("controlnet", *CONTROL_OPTIONS) if name in given), None)):
-        raise ValueError(f"--{alone} goes with --control and --task: there must be conditions to draw after")
-    if "prompts" in given and {"captions", "called"} & given.keys():
-        raise ValueError("--prompts takes the captions' place: leave --captions and --called out")
-    if "control" in given and {"guide", "labels"} & given.keys():
-        raise ValueError("--control goes with --prompts, not with --guide or --labels")
+    require_control_flags(given)
     if "control" in given:
-        given["captions"] = _captions(given)  # before a model is loaded
+        given["captions"] = chosen_captions(given)  # before a model is loaded
     device = _device(given)
     model, rows = _model(given.pop("model", "tiny-text-to-image" if "control" in given else "tiny"), device)
     if "controlnet" in given:
@@ -176,19 +156,6 @@ def _sample_control(model: Pretrained, given: dict[str, Any]) -> None:
         print(*write_pictures(place, pictures, chosen.labels.tolist()), sep="\n")
 
 
-def _captions(options: dict[str, Any]) -> Callable:
-    """How pictures are captioned, by --captions and --called, which are taken out."""
-    from ..data.captions import CAPTIONS, CaptionAs
-
-    kind, called = options.pop("captions", "measured"), options.pop("called", None)
-    require_choice("captions", kind, CAPTIONS)
-    if called is None:
-        return CAPTIONS[kind]
-    if kind != "measured":
-        raise ValueError(f"--called gives measured captions another name, --captions {kind} takes the classes' own: give one of them")
-    return CaptionAs(called)
-
-
 def _repeated(values: Sequence[Any], count: int, flag: str) -> list[Any]:
     """`count` values, taken in turn; `flag` is where the count comes from."""
     if not values:
@@ -216,17 +183,20 @@ def evaluate(given: dict[str, Any]) -> None:
 
 def study(given: dict[str, Any]) -> None:
     """Run a study, or list them."""
-    from ..studies.grid import studies
+    from ..studies.grid import select_cells, studies
     from ..studies.runner import run_study
 
     known, name = studies(), given.get("name")
     if name is None:
+        if "only" in given:
+            raise ValueError("--only picks runs of one study: put its NAME before it")
         print("\n".join(f"{key}: {len(cells)} runs" for key, cells in known.items()))
         return
     require_choice("study", name, known)
+    cells = select_cells(known[name], given.get("only", []))
     folder = user_path(given.get("folder", f"runs/studies/{name}"))
     results = given.get("results", folder / f"{name}.csv")
-    print(run_study(known[name], folder=folder, results=results, processes=given.get("processes", 1)))
+    print(run_study(cells, folder=folder, results=results, processes=given.get("processes", 1)))
 
 
 def _device(given: dict[str, Any]) -> str:

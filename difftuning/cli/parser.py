@@ -114,6 +114,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     study = command("study", "Run the grid behind a result table; the same command does what is missing.")
     study.add_argument("name", nargs="?", help="which study; without it, the names are listed")
+    study.add_argument(
+        "--only", nargs="+", action="extend", metavar="COLUMN=VALUE", help="the runs with these values in their tables' columns, such "
+        "as method=plain seed=0 seed=1 (default: all); what the table has is not run again until its rows are taken out of it and "
+        "of those beside it"
+    )  # fmt: skip
     study.add_argument("--folder", help="for checkpoints of the runs (default: runs/studies/NAME)")
     study.add_argument("--results", help="the table to add to, mark by mark (default: FOLDER/NAME.csv)")
     study.add_argument("--processes", type=int, help="runs at the same time, one thread each (default: 1)")

@@ -14,6 +14,10 @@ import difftuning as dt
 from difftuning.data.captions import caption_pictures, name_pictures
 from difftuning.data.tasks import spread_evenly
 from difftuning.models.adapters.options import LoRA
+from difftuning.studies import controlnet
+from difftuning.studies.control_cells import ControlCell
+from difftuning.studies.tables import read_rows, write_rows
+from difftuning.support.world import data_folder
 from difftuning.training.regularizers import L2SP
 from small import small_depth_annotator, small_text_to_image
 from tests.cli.helpers import run
@@ -253,3 +257,18 @@ def test_studies_are_listed(capsys):
     assert code == 0 and "pilot: " in out
     code, _, err = run(capsys, "study", "nope")
     assert code == 2 and "unknown study 'nope'" in err
+
+
+def test_a_study_runs_what_is_picked_of_it_and_what_the_table_lacks(capsys, tmp_path, monkeypatch):
+    """With a copy of the shipped table: a finished run is left alone, and one whose row was taken out is done again."""
+    rows = read_rows(data_folder() / "results" / "controlnet.csv")
+    one = {"kind": "edge", "method": "plain", "seed": "0"}
+    done = []
+    monkeypatch.setattr(controlnet, "run_cell", lambda cell, *_: done.append(cell))
+    flags = ["controlnet", "--results", tmp_path / "controlnet.csv", "--folder", tmp_path / "runs"]
+    flags += ["--only", "method=plain", "seed=0", "--only", "kind=edge"]
+    write_rows(tmp_path / "controlnet.csv", rows)
+    code, out, err = run(capsys, "study", *flags)
+    assert code == 0 and out.strip() == str(tmp_path / "controlnet.csv") and not done, err
+    write_rows(tmp_path / "controlnet.csv", [row for row in rows if not one.items() <= row.items()])
+    assert run(capsys, "study", *flags)[0] == 0 and done == [ControlCell("edge", "plain", 0)]
