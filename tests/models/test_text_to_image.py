@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -101,6 +102,19 @@ def test_a_folder_that_stock_diffusers_has_written_loads(base, tmp_path):
     images, noise = drawn(model)
     model.save(tmp_path / "ours")  # with DDIM, by which we sample
     assert float((by_stock(tmp_path / "ours", noise, 1.5) - images).abs().max()) < 1e-4
+
+
+def test_a_pipeline_with_a_second_text_encoder_is_refused(saved, tmp_path):
+    """As StableDiffusionXL's folders have one; the settings among a pipeline's parts are nothing to refuse."""
+    shutil.copytree(saved, tmp_path / "two")
+    index = json.loads((tmp_path / "two" / "model_index.json").read_text()) | {"force_zeros_for_empty_prompt": True}
+    (tmp_path / "two" / "model_index.json").write_text(json.dumps(index | {"image_encoder": [None, None]}))
+    (tmp_path / "two" / "difftuning.json").unlink()
+    load_pretrained(tmp_path / "two")
+    index["text_encoder_2"] = ["transformers", "CLIPTextModelWithProjection"]
+    (tmp_path / "two" / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"has a CLIPTextModelWithProjection \(text_encoder_2\): .* with one text encoder"):
+        load_pretrained(tmp_path / "two")
 
 
 @pytest.mark.parametrize("part", ["text_encoder", "tokenizer"])
