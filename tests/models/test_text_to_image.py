@@ -144,7 +144,7 @@ def test_labels_are_no_prompts(base, labels, message):
 
 
 def test_condition_pictures_need_a_controlnet(base):
-    with pytest.raises(ValueError, match="they need a model that has one"):
+    with pytest.raises(ValueError, match="has no ControlNet: train one with fine_tune_controlnet"):
         sample(base, ["a shape"], steps=2, conditions={"control": torch.zeros(1, 3, 8, 8)})
 
 
