@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler
 
@@ -60,6 +61,24 @@ def small_task(*, size: int = 40, classes: int = 3, side: int = 8, flip: bool = 
 def small_bank(pretrained: Pretrained, folder: Path, *, size: int = 20, **options) -> MemoryBank:
     options = {"steps": 2, "shard_size": 8, "progress": False} | options
     return MemoryBank.sample(pretrained, size, folder=folder, **options)
+
+
+def small_depth_annotator(folder: Path) -> torch.nn.Module:
+    """A transformers model of depth with random weights, saved in `folder` with what prepares its pictures, 32x32."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.DPTConfig(
+        hidden_size=16, num_hidden_layers=4, num_attention_heads=2, intermediate_size=16, image_size=32, patch_size=8,
+        backbone_out_indices=[0, 1, 2, 3], neck_hidden_sizes=[8] * 4, fusion_hidden_size=8, is_hybrid=False,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = transformers.DPTForDepthEstimation(config).eval()
+        with torch.no_grad():
+            for weight in model.parameters():
+                weight.add_(0.1 * torch.randn_like(weight))
+    model.save_pretrained(folder)
+    transformers.DPTImageProcessor(size={"height": 32, "width": 32}, image_mean=[0.5] * 3, image_std=[0.5] * 3).save_pretrained(folder)
+    return model
 
 
 def shapes(n: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,12 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Sequence
 
-from ..config import DiffTuningConfig, PretrainingConfig
+from ..config import CONTROLNET_DEFAULTS, DiffTuningConfig, PretrainingConfig
 from ..support.files import is_ours, read_text
 from ..support.names import one_form, user_path
 from ..support.options import require_choice
 from ..support.settings import gather, typed
 from . import methods
+from .control import chosen_captions, control_options, require_control_flags
 from .parser import PRETRAIN_OPTIONS, PRETRAIN_SETTINGS, TRAIN_OPTIONS, TRAIN_SETTINGS
 
 if TYPE_CHECKING:
@@ -65,8 +66,7 @@ def train(given: dict[str, Any]) -> None:
         raise ValueError("--control trains a ControlNet beside the model, --adapter goes into it: give one of them")
     if "early_stopping" in options and "control" in options:
         raise ValueError("--early-stopping scores a model told labels, --control trains one told prompts: give one of them")
-    if "called" in options and "control" not in options:
-        raise ValueError("--called is what a ControlNet's prompts call the pictures: give --control")
+    control = control_options(options)
     from ..data.tasks import load_task
     from ..models.adapters.apply import parameter_share
     from ..support.world import data_folder
@@ -74,7 +74,7 @@ def train(given: dict[str, Any]) -> None:
     from ..training.fine_tune import fine_tune
     from ..training.memory_bank import MemoryBank
 
-    config = DiffTuningConfig(**settings)
+    config = DiffTuningConfig(**(CONTROLNET_DEFAULTS if "control" in options else {}) | settings)
     shipped = ("tiny-text-to-image", "bank_text_to_image") if "control" in options else ("tiny", "bank")
     model, _ = _model(options.get("model", shipped[0]), _device(options))
     task = load_task(options["task"], size=model.image_size)
@@ -84,7 +84,7 @@ def train(given: dict[str, Any]) -> None:
     if "early_stopping" in options:
         callbacks = [methods.early_stopping(model, task, config, options["early_stopping"], options["task"], stopping)]
     if "control" in options:
-        tune = partial(fine_tune_controlnet, kind=options["control"], captions=_captions(options))
+        tune = partial(fine_tune_controlnet, **control)
     else:
         tune = partial(fine_tune, adapter=adapter)
     kept = {"folder": options["folder"], "resume": given.get("resume", True)}
@@ -101,12 +101,9 @@ def sample(given: dict[str, Any]) -> None:
     from ..models.load_controlnet import load_controlnet
 
     picture_files(given["out"])
-    if ("control" in given) != ("task" in given):
-        raise ValueError("--control and --task go together: a kind of condition, and the pictures to find it in")
-    if {"controlnet", "called"} & given.keys() and "control" not in given:
-        raise ValueError("--controlnet and --called go with --control and --task: there must be conditions to draw after")
-    if "control" in given and {"guide", "labels"} & given.keys():
-        raise ValueError("--control goes with --prompts, not with --guide or --labels")
+    require_control_flags(given)
+    if "control" in given:
+        given["captions"] = chosen_captions(given)  # before a model is loaded
     device = _device(given)
     model, rows = _model(given.pop("model", "tiny-text-to-image" if "control" in given else "tiny"), device, given.pop("adapter", None))
     if "controlnet" in given:
@@ -139,19 +136,12 @@ def _sample_control(model: Pretrained, given: dict[str, Any]) -> None:
     task = load_task(given.pop("task"), split="test", size=model.image_size)
     chosen = task.subset(spread_evenly(len(task), min(count, len(task))))
     names = [chosen.class_names[label] for label in chosen.labels.tolist()]
-    conditions = annotate(kind, chosen.images)
-    captions = _captions(given)
+    conditions = annotate(kind, chosen.images.to(model.device), annotator=given.pop("annotator", None)).cpu()
+    captions = given.pop("captions")
     prompts = _repeated(given.pop("prompts", captions(chosen.images, names)), len(chosen), "--count")
     images = sample_controlnet(model, prompts, conditions, **given)
     for place, pictures in ((out, images), (f"{out}_conditions", 2 * conditions - 1)):
         print(*write_pictures(place, pictures, chosen.labels.tolist()), sep="\n")
-
-
-def _captions(options: dict[str, Any]) -> Any:
-    """How pictures are captioned, by --called, which is taken out."""
-    from ..data.captions import CaptionAs, caption_pictures
-
-    return CaptionAs(options.pop("called")) if "called" in options else caption_pictures
 
 
 def _repeated(values: Sequence[Any], count: int, flag: str) -> list[Any]:
@@ -192,17 +182,20 @@ def evaluate(given: dict[str, Any]) -> None:
 
 def study(given: dict[str, Any]) -> None:
     """Run a study, or list them."""
-    from ..studies.grid import studies
+    from ..studies.grid import select_cells, studies
     from ..studies.runner import run_study
 
     known, name = studies(), given.get("name")
     if name is None:
+        if "only" in given:
+            raise ValueError("--only picks runs of one study: put its NAME before it")
         print("\n".join(f"{key}: {len(cells)} runs" for key, cells in known.items()))
         return
     require_choice("study", name, known)
+    cells = select_cells(known[name], given.get("only", []))
     folder = user_path(given.get("folder", f"runs/studies/{name}"))
     results = given.get("results", folder / f"{name}.csv")
-    print(run_study(known[name], folder=folder, results=results, processes=given.get("processes", 1)))
+    print(run_study(cells, folder=folder, results=results, processes=given.get("processes", 1)))
 
 
 def _device(given: dict[str, Any]) -> str:

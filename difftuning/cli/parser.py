@@ -6,7 +6,7 @@ import argparse
 from typing import NoReturn
 
 from .. import __version__
-from ..config import DiffTuningConfig, PretrainingConfig
+from ..config import CONTROLNET_DEFAULTS, DiffTuningConfig, PretrainingConfig
 from ..models.adapters.options import ADAPTERS
 from ..support.settings import Setting, metavar, settings_of
 from ..training.regularizers import REGULARIZERS
@@ -14,13 +14,25 @@ from .methods import METHOD_SETTINGS, VALIDATION
 
 MODEL_HELP = "'tiny', 'tiny-text-to-image', a folder of a pipeline, a folder of `difftuning train`, or a hub id"
 ADAPTER_HELP = "to put on the model that it was trained on: of `difftuning train --adapter`, or what `save_adapter` wrote"
+CONTROL_OPTIONS = {  # of `train` and `sample`
+    "annotator": "folder or hub id of a transformers model that finds depth, normal or segmentation in photographs, such as "
+    "Intel/dpt-large (default: the tiny, classical annotators)",
+    "captions": "measured (default: the class's name and words for what can be measured in one object on an even ground) or "
+    "names (the class's name alone, for photographs)",
+    "called": "what measured captions call every picture (default: each by its class's name)",
+}
+CONTROLNET_OPTIONS = CONTROL_OPTIONS | {  # of `train`
+    "bank_control": "what bank pictures are replayed under: their own conditions (own, default) or black ones (blank)",
+    "channels": "of the condition's embedding, each after the first halves the picture (default: the published ones that fit the "
+    "autoencoder, 16,32,96,256 for Stable Diffusion)",
+}
 TRAIN_OPTIONS = {
     "task": "name, folder of class folders, npz file or hub data set to adapt to; cropped to the model's size",
     "folder": "for checkpoints and result; the same command goes on where it stopped",
     "model": "what to start from: 'tiny' (default; 'tiny-text-to-image' with --control), a folder of a pipeline or a hub id",
     "bank": "folder of `difftuning bank`, or 'tiny' for the shipped one; without it, nothing is replayed",
     "control": "trains a ControlNet on a text-to-image model, for edge, sketch, segmentation, depth or normal",
-    "called": "with --control: what the prompts call every picture (default: each by its class's name)",
+    **{name: f"with --control: {text}" for name, text in CONTROLNET_OPTIONS.items()},
     "adapter": f"train a part of the weights, or new ones: {', '.join(ADAPTERS)} (default: train all)",
     "regularizer": f"hold the model near the pre-trained one: {', '.join(REGULARIZERS)} (default: none)",
     "early_stopping": f"end when the loss on these pictures no longer falls, with the best weights: '{VALIDATION}' (that split of the task), "
@@ -28,6 +40,10 @@ TRAIN_OPTIONS = {
     "device": "such as cpu, cuda:1 or mps; default: a GPU if there is one",
 }
 TRAIN_SETTINGS = settings_of(DiffTuningConfig) | METHOD_SETTINGS
+TRAIN_SETTINGS |= {
+    name: TRAIN_SETTINGS[name]._replace(default=f"{TRAIN_SETTINGS[name].default}; with --control: {value}")
+    for name, value in CONTROLNET_DEFAULTS.items()
+}
 PRETRAIN_OPTIONS = {
     "folder": TRAIN_OPTIONS["folder"],
     "source": "what to learn: a task, folder, npz file or hub data set (default: the tiny world's sample)",
@@ -82,11 +98,13 @@ def build_parser() -> argparse.ArgumentParser:
     sampling.add_argument("--prompts", nargs="+", help="in place of labels, for a text-to-image model; each a quoted sentence")
     sampling.add_argument("--control", metavar="KIND", help="draw after the conditions of this kind found in the pictures of --task")
     sampling.add_argument("--task", help="where --control finds conditions, and captions where there are no --prompts (its test split)")
-    sampling.add_argument("--called", help="what these captions call every picture (default: each by its class's name)")
+    for name, text in CONTROL_OPTIONS.items():
+        sampling.add_argument(f"--{name}", help=f"with --control: {text}")
     sampling.add_argument(
         "--controlnet", help="beside --model: 'tiny-edge-diff-tuning', 'tiny-edge-plain', a folder of a ControlNetModel or a hub id"
     )
     sampling.add_argument("--count", type=int, help="number of pictures (default: one for each label)")
+    sampling.add_argument("--batch-size", type=int, help="pictures that are drawn at the same time (default: 250)")
     sampling.add_argument("--guide", help="model whose null branch guides (Domain Guidance: the pre-trained one)")
     sampling.add_argument("--out", default="samples", help="where to write, without a suffix (default: samples)")
     _add_sampling(sampling)
@@ -106,6 +124,11 @@ def build_parser() -> argparse.ArgumentParser:
 
     study = command("study", "Run the grid behind a result table; the same command does what is missing.")
     study.add_argument("name", nargs="?", help="which study; without it, the names are listed")
+    study.add_argument(
+        "--only", nargs="+", action="extend", metavar="COLUMN=VALUE", help="the runs with these values in their tables' columns, such "
+        "as method=plain seed=0 seed=1 (default: all); what the table has is not run again until its rows are taken out of it and "
+        "of those beside it"
+    )  # fmt: skip
     study.add_argument("--folder", help="for checkpoints of the runs (default: runs/studies/NAME)")
     study.add_argument("--results", help="the table to add to, mark by mark (default: FOLDER/NAME.csv)")
     study.add_argument("--processes", type=int, help="runs at the same time, one thread each (default: 1)")

@@ -109,6 +109,9 @@ def name_pictures(images: Tensor, class_names: Sequence[str]) -> list[str]:
     return [_caption(name, []) for name in class_names]
 
 
+CAPTIONS = {"measured": caption_pictures, "names": name_pictures}
+
+
 def vocabulary_captions(class_names: Sequence[str]) -> list[str]:
     """Captions with every word that those of these classes' pictures can have: what a tokenizer is made from."""
     return ["an", *(_caption(name, list(_OF_WORD)) for name in [*class_names, "0", "a", ""])]

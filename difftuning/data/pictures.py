@@ -36,9 +36,15 @@ def require_pictures(role: str, pictures: Tensor, size: int | None = None) -> No
     if not isinstance(pictures, Tensor):
         raise TypeError(f"{role} must be a tensor (N, 3, H, W), got {type(pictures).__name__}: a task's are its .images")
     wanted = "(N, 3, H, W)" if size is None else f"(N, 3, {size}, {size})"
-    if pictures.ndim != 4 or pictures.shape[1] != 3 or (size is not None and tuple(pictures.shape[2:]) != (size, size)):
-        advice = "grey ones have three equal channels" if size is None else f"load them with size={size}, which crops and resizes"
-        raise ValueError(f"{role} must have shape {wanted}, got {tuple(pictures.shape)}; {advice}")
+    if pictures.ndim != 4:
+        advice = "a picture alone, (3, H, W), is given as picture[None]"
+    elif pictures.shape[1] != 3:
+        advice = "grey ones have three equal channels"
+    elif size is not None and tuple(pictures.shape[2:]) != (size, size):
+        advice = f"load them with size={size}, which crops and resizes"
+    else:
+        return
+    raise ValueError(f"{role} must have shape {wanted}, got {tuple(pictures.shape)}; {advice}")
 
 
 def require_range(role: str, images: Tensor) -> None:

@@ -70,15 +70,11 @@ def require_matching_factor(model: Pretrained, channels: Sequence[int] | None = 
         )
 
 
-def require_controls(model: Pretrained, pictures: Tensor, count: int) -> None:
-    """ValueError where condition pictures are not `count` of (3, H, W) in [0, 1], of the model's size, or the model has no ControlNet."""
+def require_controls(model: Pretrained, pictures: Tensor) -> None:
+    """TypeError or ValueError where condition pictures are not (N, 3, H, W), float in [0, 1], of the model's size, or the model has no ControlNet."""
     if not model.takes_prompts or model.denoiser.controlnet is None:
         raise ValueError(f"{model.name} has no ControlNet: train one with fine_tune_controlnet, or take one by load_controlnet")
-    size = model.image_size
-    require_pictures("conditions", pictures, size)
+    require_pictures("conditions", pictures, model.image_size)
     low, high = (float(pictures.min()), float(pictures.max())) if len(pictures) else (0.0, 0.0)
-    if len(pictures) != count or not pictures.is_floating_point() or not 0 <= low <= high <= 1:
-        raise ValueError(
-            f"conditions are floats in [0, 1], as annotate gives them, one picture for each of {count} prompts; "
-            f"got {len(pictures)} of {pictures.dtype} in {low:.3g}..{high:.3g}"
-        )
+    if not pictures.is_floating_point() or not 0 <= low <= high <= 1:
+        raise ValueError(f"conditions are floats in [0, 1], as annotate gives them, got {pictures.dtype} in {low:.3g}..{high:.3g}")

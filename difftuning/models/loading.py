@@ -25,6 +25,7 @@ from .text_to_image import TextToImage
 
 HUB_FILES = ["*.json", "*/*.safetensors", "*/merges.txt"]
 HUB_LEFT_OUT = ["safety_checker/*", "*.fp16.safetensors", "*.non_ema.safetensors"]  # beside the same weights in float32, averaged
+STABLE_DIFFUSION = "unet text_encoder tokenizer vae scheduler controlnet safety_checker feature_extractor image_encoder".split()  # parts
 WORLD_MODELS = {"tiny": "models/tiny", "tiny-text-to-image": "models/tiny_text_to_image"}
 
 
@@ -32,7 +33,7 @@ WORLD_MODELS = {"tiny": "models/tiny", "tiny-text-to-image": "models/tiny_text_t
 def load_pretrained(source: str | Path, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Pretrained:
     """A model of the tiny world ("tiny", "tiny-text-to-image"), a folder of one of diffusers' pipelines, or a hub id.
 
-    Pipelines: DiTPipeline, StableDiffusionPipeline, StableDiffusionControlNetPipeline (with one ControlNet).
+    Pipelines: DiTPipeline, StableDiffusionPipeline, StableDiffusionControlNetPipeline with one ControlNet (ValueError where it has more).
 
     `dtype` defaults to float32, whatever precision the files have.  Weights are read from
     safetensors alone, and checked where difftuning.json has checksums.  A folder without difftuning.json is taken for DiT-XL/2's lineage when it
@@ -83,6 +84,7 @@ def _load_dit(folder: Path, dtype: torch.dtype, card: dict) -> DiT:
 
 
 def _load_text_to_image(folder: Path, dtype: torch.dtype) -> TextToImage:
+    _require_read_parts(folder)
     require_transformers()
     with quiet_transformers():
         from diffusers import ControlNetModel, UNet2DConditionModel
@@ -93,6 +95,17 @@ def _load_text_to_image(folder: Path, dtype: torch.dtype) -> TextToImage:
         controlnet = load_component(ControlNetModel, folder / "controlnet", dtype) if (folder / "controlnet").is_dir() else None
         tokenizer = _built(CLIPTokenizer, folder / "tokenizer", "tokenizer_config.json")
     return TextToImage(unet, text_encoder, tokenizer, controlnet)
+
+
+def _require_read_parts(folder: Path) -> None:
+    """ValueError where a pipeline has a part that would be left out and changes what it draws, such as a second ControlNet or text encoder."""
+    for name, part in read_json(folder / "model_index.json").items():
+        kind = part[1] if isinstance(part, list) and len(part) == 2 else None  # else a setting; [null, null] where it has none
+        if kind is not None and (name not in STABLE_DIFFUSION or (name == "controlnet" and kind != "ControlNetModel")):
+            raise ValueError(
+                f"{folder} has a {kind} ({name}): of text-to-image pipelines those with one text encoder and at most one ControlNetModel "
+                "are read; save it without the others"
+            )
 
 
 @undisturbed

@@ -41,7 +41,10 @@ def label_rows(model: Pretrained, labels: Tensor | Sequence[int] | Sequence[str]
 
 def require_prompts(model: Pretrained, prompts: str | Sequence[str]) -> list[str]:
     """Prompts as a list; ValueError where they are none."""
-    prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+    try:
+        prompts = [prompts] if isinstance(prompts, str) else list(prompts)
+    except TypeError:  # None, a number
+        prompts = [prompts]
     for prompt in prompts:
         if not isinstance(prompt, str):
             raise ValueError(f"{model.name} is told what to draw by prompts, got {prompt!r:.60}: give a list of sentences")

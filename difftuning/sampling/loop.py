@@ -12,6 +12,7 @@ from ..config import Sampler
 from ..diffusion.process import require_finite
 from ..models.controlnet import require_controls
 from ..models.pretrained import Pretrained, require_model
+from ..support.kinds import require_kind
 from ..support.options import require_choice
 from ..support.progress import LONG, progress_bar
 from ..support.settings import plain
@@ -41,7 +42,7 @@ def sample(model: Pretrained, labels: Tensor | Sequence[int] | Sequence[str], *,
     """Images (N, 3, H, W) in [-1, 1], one for each label.
 
     `labels` are rows of the model's label table (its null label included) or names out of `label_names`; a text-to-image model
-    takes prompts in their place.  `guidance` 1 uses the conditional branch alone.  `start` = (x_t, t) begins at a given state,
+    takes prompts in their place, and its ControlNet the condition "control" (N, 3, H, W) in [0, 1].  `guidance` 1 uses the conditional branch alone.  `start` = (x_t, t) begins at a given state,
     with the step length of the whole chain.  `switch_to` takes over where t < `switch_at`, unguided and under its own null
     label.  `conditions` (each (N, ...)) are told to the model beside the labels; the branch that guides gets `null_conditions`
     (each (...)) in place of those it names.  `decode`=False gives the scaled latents (N, C, h, w).  A bar shows where it takes
@@ -52,12 +53,16 @@ def sample(model: Pretrained, labels: Tensor | Sequence[int] | Sequence[str], *,
     guidance, switch_at = plain("guidance", "float", guidance), plain("switch_at", "int | None", switch_at)
     _check_numbers(model, steps, sampler, batch_size, generator)
     guided = Guidance(model, guidance, guide, switch_to, switch_at)
-    conditions, nulls = conditions or {}, null_conditions or {}
+    conditions, nulls = ({} if told is None else told for told in (conditions, null_conditions))
+    _check_conditions(model, conditions, nulls)
     if model.takes_prompts:
         labels, text, empty = prompts_as_conditions(model, labels)
         conditions, nulls = text | conditions, empty | nulls
     labels = label_rows(model, labels)
-    _check_conditions(labels, conditions, nulls)
+    for name, tensor in conditions.items():
+        if tensor.shape[:1] != labels.shape:
+            asked = "prompts" if model.takes_prompts else "labels"
+            raise ValueError(f"conditions must give a row for each of {len(labels)} {asked}: {name!r} has shape {tuple(tensor.shape)}")
     states, begin = (None, None) if start is None else _checked_start(model, labels, start)
     generator = torch.Generator().manual_seed(seed) if generator is None else generator
     seeds = torch.randint(2**62, (len(labels),), generator=generator, device=generator.device).tolist()
@@ -97,9 +102,9 @@ def sample_controlnet(model: Pretrained, prompts: str | Sequence[str], condition
     model without ControlNet and conditions of another number, size or range.
     """
     require_model("model", model)
+    require_controls(model, conditions)
     if isinstance(prompts, str):
         prompts = [prompts] * len(conditions)
-    require_controls(model, conditions, len(prompts))
     return sample(
         model, prompts, steps=steps, sampler=sampler, guidance=guidance, seed=seed, generator=generator,
         conditions={"control": conditions}, batch_size=batch_size, progress=progress, callback=callback,
@@ -125,12 +130,14 @@ def _check_numbers(model: Pretrained, steps: int, sampler: str, batch_size: int,
         raise TypeError(f"generator must be a torch.Generator, not {type(generator).__name__}: a number is a seed=")
 
 
-def _check_conditions(labels: Tensor, conditions: dict[str, Tensor], nulls: dict[str, Tensor]) -> None:
-    for name, tensor in conditions.items():
-        if len(tensor) != len(labels):
-            raise ValueError(f"conditions must give a row for each of {len(labels)} labels: {name!r} has {len(tensor)}")
-    for name, tensor in [*conditions.items(), *nulls.items()]:
-        require_finite(f"condition {name!r}", tensor)
+def _check_conditions(model: Pretrained, conditions: dict[str, Tensor], nulls: dict[str, Tensor]) -> None:
+    for told, alone in ((conditions, False), (nulls, True)):
+        require_kind("conditions", told, dict)
+        for name, tensor in told.items():
+            require_kind(f"condition {name!r}", tensor, Tensor)
+            require_finite(f"condition {name!r}", tensor)
+            if name == "control" and model.takes_prompts:
+                require_controls(model, tensor[None] if alone else tensor)
 
 
 def _checked_start(model: Pretrained, labels: Tensor, start: tuple[Tensor, int]) -> tuple[Tensor, int]:

@@ -36,7 +36,7 @@ class ControlCell:
     kind: Kind
     method: str
     seed: int
-    learning_rate: float = 3e-4  # this and the next two to be chosen by `control_rates`, on the validation split
+    learning_rate: float = 3e-4  # this and the next two were chosen by `control_rates`, on the validation split
     batch_size: int = 16
     training_pictures: int = 2000  # the first of the training split
     task: str = "footwear"

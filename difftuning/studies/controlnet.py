@@ -18,7 +18,7 @@ from typing import NamedTuple, Sequence
 import torch
 from torch import Tensor
 
-from ..config import DiffTuningConfig
+from ..config import CONTROLNET_DEFAULTS, DiffTuningConfig
 from ..data.captions import CaptionAs, caption_agreement, caption_pictures
 from ..data.conditions import Kind, annotate
 from ..data.tasks import Task, load_source, load_task, spread_evenly
@@ -39,7 +39,6 @@ from .control_cells import CONTROL_METHODS, IDENTITY, MAIN, ControlCell
 from .tables import Row, append_rows, code_version, grey, kept_rows, samples_file, save_array, with_suffix
 
 THRESHOLD, HELD = 0.5, 3  # of the way from the base to real pictures, for so many checks in a row
-LABEL_DROP = 0.5  # share of prompts left out, as ControlNet's authors did
 NOISE_SEED = 0  # of all samples that are compared
 SHOWN = 6  # pictures kept of every check, to look at
 SUFFIXES = ("_agreement", "_losses", "_floors", "")  # a row of scores, written last, says that a run is done
@@ -139,7 +138,7 @@ def tune_cell(
     """The training of a cell, without its measurements."""
     method = CONTROL_METHODS[cell.method]
     config = DiffTuningConfig(
-        steps=cell.steps, batch_size=cell.batch_size, learning_rate=cell.learning_rate, label_drop=LABEL_DROP, seed=cell.seed,
+        steps=cell.steps, batch_size=cell.batch_size, learning_rate=cell.learning_rate, label_drop=CONTROLNET_DEFAULTS["label_drop"], seed=cell.seed,
         checkpoint_every=cell.check_every, keep_checkpoints=1, **method.options,
     )  # fmt: skip
     return fine_tune_controlnet(

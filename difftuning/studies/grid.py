@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from contextlib import suppress
 from typing import Any, Iterable, Sequence
 
 from ..config import StudyCell
@@ -64,6 +65,33 @@ def studies() -> dict[str, list[StudyCell] | list[ControlCell]]:
         "main": main, "adapters": adapters, "baselines": baselines, "sweeps": sweeps,
         "controlnet_rates": control_rates(), "controlnet": control_cells(),
     }  # fmt: skip
+
+
+def select_cells(cells: Sequence[StudyCell] | Sequence[ControlCell], wanted: Sequence[str]) -> list[StudyCell] | list[ControlCell]:
+    """Those of the cells that have the values in `wanted`, each a "column=value": in every column one of those given for it.
+
+    The columns are the tables' that say of which run a row is.  ValueError names what there is, where no cell has it.
+    """
+    rows = [{column: _one_form(value) for column, value in cell.identity.items() if column != "world"} for cell in cells]
+    values: dict[str, set[str]] = {}
+    for text in wanted:
+        column, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"runs are picked by COLUMN=VALUE, such as seed=0, got {text!r}")
+        require_choice("column", column, rows[0])
+        require_choice(column, _one_form(value), dict.fromkeys(row[column] for row in rows))
+        values.setdefault(column, set()).add(_one_form(value))
+    chosen = [cell for cell, row in zip(cells, rows) if all(row[column] in kept for column, kept in values.items())]
+    if not chosen:
+        raise ValueError(f"no run of the study has all of {'; '.join(wanted)}")
+    return chosen
+
+
+def _one_form(value: object) -> str:
+    """As text, a number in the shortest way: 3e-4 is 0.0003."""
+    with suppress(ValueError):
+        return f"{float(value):.15g}"
+    return str(value)
 
 
 def _main_sets() -> list[tuple[str, int]]:

@@ -15,7 +15,7 @@ from typing import Callable, Literal, Sequence
 import torch
 from torch import Tensor
 
-from ..config import DiffTuningConfig
+from ..config import CONTROLNET_DEFAULTS, DiffTuningConfig
 from ..data.captions import caption_pictures
 from ..data.conditions import Kind, annotate, annotate_task
 from ..data.tasks import Task
@@ -24,6 +24,7 @@ from ..models.pretrained import Pretrained, require_model
 from ..models.text_to_image import TextToImage
 from ..support.kinds import require_kind
 from ..support.options import choose, describe
+from ..support.settings import COUNT, plain, require_within
 from ..support.surroundings import undisturbed
 from .fine_tune import fine_tune
 from .fine_tuned import FineTuned
@@ -33,7 +34,6 @@ from .regularizers import EWC, REGULARIZERS, Distillation, Regularizer
 from .streams import condition_rows
 
 Captioner = Callable[[Tensor, Sequence[str]], Sequence[str]]
-DEFAULTS = {"steps": 1000, "label_drop": 0.5, "bank_labels": "own"}  # half of the prompts, as ControlNet's authors dropped
 
 
 @undisturbed
@@ -45,8 +45,8 @@ def fine_tune_controlnet(base: Pretrained, task: Task, bank: MemoryBank | None =
     """Train a ControlNet for conditions of a `kind` (data/conditions.py) on `task`; with a `bank`, by Diff-Tuning.
 
     A plain ControlNet is bank=None with reconsolidation_power=0.  All settings mean what they mean in `fine_tune`:
-    `label_drop` is the share of prompts replaced by the empty one (0.5 where no config is given), `bank_labels` "null" replays
-    the bank under the empty prompt, "own" under its own prompts.  `bank_control` "own" finds the conditions of bank pictures
+    `label_drop` is the share of prompts replaced by the empty one, `bank_labels` "null" replays the bank under the empty prompt,
+    "own" under its own prompts; where no config is given, they are those of `CONTROLNET_DEFAULTS` (config.py).  `bank_control` "own" finds the conditions of bank pictures
     in them, "blank" shows black ones.
 
     `captions` (images (n, 3, H, W) in [-1, 1], class names) -> n prompts; the default measures words in pictures of one object
@@ -69,12 +69,14 @@ def fine_tune_controlnet(base: Pretrained, task: Task, bank: MemoryBank | None =
     annotate(kind, torch.zeros(0, 3, base.image_size, base.image_size), annotator=annotator)  # an unknown kind raises here
     if bank_control not in ("own", "blank"):
         raise ValueError(f"bank_control must be 'own' or 'blank', got {bank_control!r}")
+    for each in channels or ():
+        require_within("channels", plain("channels", "int", each), COUNT)
     if channels is not None or base.denoiser.controlnet is not None:
         require_matching_factor(base, channels)
     regularize = choose("regularizer", regularizer, REGULARIZERS)
     if isinstance(regularize, EWC) or (isinstance(regularize, Distillation) and base.denoiser.controlnet is None):
         raise ValueError("ewc and distillation ask the frozen base, which knows no conditions: take 'l2_sp' or 'prior_preservation'")
-    config = DiffTuningConfig(**DEFAULTS) if config is None else config
+    config = DiffTuningConfig(steps=1000, **CONTROLNET_DEFAULTS) if config is None else config
     require_kind("config", config, DiffTuningConfig)
     adapter = ControlNetAdapter(tuple(channels or embedding_channels(autoencoder_factor(base))), config.seed)
     say = Told(base.denoiser, kind, captions, annotator)

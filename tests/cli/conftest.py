@@ -7,7 +7,7 @@ import pytest
 
 import difftuning as dt
 from difftuning import cli
-from small import small_bank, small_pretrained
+from small import small_bank, small_pretrained, small_text_to_image
 
 
 @pytest.fixture(scope="session")
@@ -16,6 +16,15 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model") / "small"
     small_pretrained().save(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def text_model(tmp_path_factory):
+    """Folder of a small random text-to-image model; a bank of its pictures lies beside it."""
+    folder = tmp_path_factory.mktemp("text")
+    small_text_to_image().save(folder / "model")
+    small_bank(small_text_to_image(), folder / "bank", size=6, labels=["a small shoe", "a bright boot"] * 3)
+    return folder / "model"
 
 
 @pytest.fixture(scope="session")

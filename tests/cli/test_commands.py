@@ -10,9 +10,11 @@ import torch
 from PIL import Image
 
 import difftuning as dt
-from difftuning.data.captions import caption_pictures
-from difftuning.data.tasks import spread_evenly
 from difftuning.models.adapters.options import LoRA
+from difftuning.studies import controlnet
+from difftuning.studies.control_cells import ControlCell
+from difftuning.studies.tables import read_rows, write_rows
+from difftuning.support.world import data_folder
 from difftuning.training.regularizers import L2SP
 from small import small_text_to_image
 from tests.cli.helpers import run
@@ -177,40 +179,11 @@ def test_pretraining_learns_a_set_of_ones_own(capsys, model, pictures, tmp_path)
         assert (made.name, made.label_names, made.null_label) == ("mine", ["shoe", "3", "boot"], 7)
 
 
-def test_a_controlnet_is_trained_with_its_bank_and_drawn_from(capsys, pictures, tmp_path):
-    small_text_to_image().save(tmp_path / "base")
+def test_a_bank_has_the_prompts_of_a_file_in_turn(capsys, text_model, tmp_path):
     (tmp_path / "prompts.txt").write_text("a small shoe\n\na bright boot\n")
-    flags = ["--model", tmp_path / "base", "--device", "cpu"]
-    sampling = ["--size", 5, "--steps", 2, "--prompts", tmp_path / "prompts.txt"]
-    code, out, err = run(capsys, "bank", *flags, "--folder", tmp_path / "bank", *sampling)
-    assert code == 0, err
-    assert dt.MemoryBank.load(tmp_path / "bank").prompts == ["a bright boot", "a small shoe"]
-    training = ["--task", pictures, "--bank", tmp_path / "bank", "--folder", tmp_path / "run", "--steps", 2, "--batch-size", 5]
-    code, out, err = run(capsys, "train", "--control", "edge", *flags, *training)
-    assert code == 0 and "2 steps, last target_loss" in out, err
-    drawing = ["--model", tmp_path / "run", "--task", pictures, "--count", 3, "--steps", 2, "--out", tmp_path / "drawn"]
-    code, out, err = run(capsys, "sample", "--control", "edge", *drawing, "--prompts", "a small shoe")
-    assert code == 0 and len(out.split()) == 4, err
-    assert dt.load_task(tmp_path / "drawn.npz").images.shape == dt.load_task(tmp_path / "drawn_conditions.npz").images.shape == (3, 3, 8, 8)
-
-
-def test_a_controlnet_by_itself_draws_beside_its_base_after_captions_with_one_name(capsys, pictures, tmp_path):
-    base = small_text_to_image()
-    base.save(tmp_path / "base")
-    training = ["--model", tmp_path / "base", "--task", pictures, "--folder", tmp_path / "run", "--steps", 1, "--batch-size", 5]
-    code, _, err = run(capsys, "train", "--control", "edge", "--called", "shoe", *training, "--device", "cpu")
-    assert code == 0 and "CaptionAs(name='shoe')" in (tmp_path / "run" / "run.json").read_text(), err
-    tuned = dt.load_fine_tuned(tmp_path / "run").model
-    tuned.denoiser.controlnet.save_pretrained(tmp_path / "kept")
-    flags = ["--device", "cpu", "--task", pictures, "--count", 3, "--steps", 2, "--out", tmp_path / "drawn", "--control", "edge"]
-    code, _, err = run(capsys, "sample", "--model", tmp_path / "base", "--controlnet", tmp_path / "kept", "--called", "shoe", *flags)
-    assert code == 0, err
-    task = dt.load_task(pictures, split="test", size=8)
-    chosen = task.subset(spread_evenly(len(task), 3))
-    prompts = caption_pictures(chosen.images, ["shoe"] * 3)
-    expected = dt.sample_controlnet(tuned, prompts, dt.annotate("edge", chosen.images), steps=2, progress=False)
-    drawn = dt.load_task(tmp_path / "drawn.npz").images
-    torch.testing.assert_close(drawn, expected, atol=1 / 127, rtol=0)  # kept in eight bits
+    flags = ["--model", text_model, "--device", "cpu", "--folder", tmp_path / "bank", "--size", 5, "--steps", 2]
+    code, _, err = run(capsys, "bank", *flags, "--prompts", tmp_path / "prompts.txt")
+    assert code == 0 and dt.MemoryBank.load(tmp_path / "bank").prompts == ["a bright boot", "a small shoe"], err
 
 
 def test_prompts_are_drawn(capsys, tmp_path):
@@ -227,3 +200,18 @@ def test_studies_are_listed(capsys):
     assert code == 0 and "pilot: " in out
     code, _, err = run(capsys, "study", "nope")
     assert code == 2 and "unknown study 'nope'" in err
+
+
+def test_a_study_runs_what_is_picked_of_it_and_what_the_table_lacks(capsys, tmp_path, monkeypatch):
+    """With a copy of the shipped table: a finished run is left alone, and one whose row was taken out is done again."""
+    rows = read_rows(data_folder() / "results" / "controlnet.csv")
+    one = {"kind": "edge", "method": "plain", "seed": "0"}
+    done = []
+    monkeypatch.setattr(controlnet, "run_cell", lambda cell, *_: done.append(cell))
+    flags = ["controlnet", "--results", tmp_path / "controlnet.csv", "--folder", tmp_path / "runs"]
+    flags += ["--only", "method=plain", "seed=0", "--only", "kind=edge"]
+    write_rows(tmp_path / "controlnet.csv", rows)
+    code, out, err = run(capsys, "study", *flags)
+    assert code == 0 and out.strip() == str(tmp_path / "controlnet.csv") and not done, err
+    write_rows(tmp_path / "controlnet.csv", [row for row in rows if not one.items() <= row.items()])
+    assert run(capsys, "study", *flags)[0] == 0 and done == [ControlCell("edge", "plain", 0)]

@@ -49,14 +49,30 @@ MISTAKES = {
     "sample --model {model} --control edge --task {tmp} --labels 3": "--control goes with --prompts",
     "sample --model {model} --control edge --task digits --count 0": "--count must be between 1 and 1,000,000, got 0",
     "sample --model {model} --control canny --task digits": "unknown condition 'canny': choose one of edge, sketch",
-    "sample --model {model} --called shoe --prompts x": "--controlnet and --called go with --control and --task",
-    "train --called shoe --task digits --folder {tmp}/x --steps 2 --model {model}": "--called is what a ControlNet's prompts call the pictures",
+    "sample --model {model} --called shoe --prompts x": "--called goes with --control and --task",
+    "train --called shoe --task digits --folder {tmp}/x --steps 2 --model {model}": "--called is an option of a ControlNet: give --control",
+    "train --bank-control blank --task digits --folder {tmp}/x --steps 2": "--bank-control is an option of a ControlNet: give --control",
+    "train --control edge --bank-control blank --task digits --folder {tmp}/x --steps 2": "--bank-control is of a bank's pictures: give --bank",
+    "train --control edge --channels 16,many --task digits --folder {tmp}/x --steps 2": "channels must be a whole number, got 'many'",
+    "train --control edge --captions mine --task digits --folder {tmp}/x --steps 2": "unknown captions 'mine': choose one of measured, names",
+    "train --control edge --captions names --called shoe --task digits --folder {tmp}/x --steps 2": "--called gives measured captions another name",
+    "train --control edge --annotator {tmp} --task {other} --folder {tmp}/x --steps 2 --model {text}": "no annotator '{tmp}' for edge: models are for",
+    "train --control depth --annotator {tmp} --task {other} --folder {tmp}/x --steps 2 --model {text}": "no annotator '{tmp}' for depth-estimation",
+    "train --control edge --bank-control grey --bank {textbank} --task {other} --folder {tmp}/x --steps 2 --model {text}": "bank_control must be 'own' or 'blank'",
+    "train --control edge --channels 16,0 --task {other} --folder {tmp}/x --steps 2 --model {text}": "channels must be at least 1, got 0",
+    "train --control edge --channels 16,32,96 --task {other} --folder {tmp}/x --steps 2 --model {text}": "it needs 2 embedding channels, not 3",
+    "sample --model {model} --annotator x --prompts x": "--annotator goes with --control and --task",
+    "sample --model {model} --control edge --task digits --captions names --prompts x": "--prompts takes the captions' place",
+    "sample --model {model} --control edge --task digits --annotator x --count 1": "no annotator 'x' for edge: models are for",
     "sample --model {model} --control edge --task digits --count 1 --controlnet {tmp}": "a ControlNet needs a text-to-image base",
     "sample --model {model} --control edge --task digits --count 1": "has no ControlNet: train one with",
     "train --control edge --task digits --folder {tmp}/x --steps 2 --model {model}": "a ControlNet needs a text-to-image base",
     "train --control edge --adapter lora --task digits --folder {tmp}/x --steps 2 --model {model}": "--control trains a ControlNet beside the model",
     "sample --model {model} --device warp": "device 'warp' is not there",
     "bank --folder {tmp}/bank --model {model}": "--size is needed",
+    "study --only seed=0": "--only picks runs of one study: put its NAME before it",
+    "study controlnet --only sed=0": "unknown column 'sed': choose one of kind, method, seed",
+    "study controlnet --only method=magic": "unknown method 'magic': choose one of plain, Diff-Tuning",
     "sample --model {model} --device meta": "device 'meta' is not there",
     "sample --model {model} --steps 2.5": "argument --steps: invalid int value",
     "sample --model {model} --guidance nan": "guidance must be a finite number, got nan",
@@ -83,7 +99,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("line", MISTAKES)
-def test_a_mistake_is_answered_in_one_line(capsys, line, model, tuned, tmp_path):
+def test_a_mistake_is_answered_in_one_line(capsys, line, model, text_model, tuned, tmp_path):
     wide, other = tmp_path / "wide.npz", tmp_path / "other.npz"
     arrays = {f"{split}_images": np.zeros((8, 8, 10), dtype=np.uint8) for split in ("train", "test")}
     np.savez(wide, **arrays, **{name.replace("images", "labels"): np.arange(8) % 2 for name in arrays})
@@ -93,9 +109,10 @@ def test_a_mistake_is_answered_in_one_line(capsys, line, model, tuned, tmp_path)
         "flag": 'steps = 2\nema_warmup = 1\ntask = "a"\nfolder = "b"', "nested": "a = " + "[" * 10**5,
     }.items():  # fmt: skip
         (tmp_path / f"{name}.toml").write_text(text)
-    code, out, err = run(capsys, *line.format(tmp=tmp_path, model=model, wide=wide, other=other, bank=tuned.parent / "bank").split())
+    places = {"tmp": tmp_path, "model": model, "text": text_model, "wide": wide, "other": other, "bank": tuned.parent / "bank"}
+    code, out, err = run(capsys, *line.format(**places, textbank=text_model.parent / "bank").split())
     assert code == 2 and out == ""
-    assert err.startswith("difftuning: ") and err.count("\n") == 1 and MISTAKES[line] in err
+    assert err.startswith("difftuning: ") and err.count("\n") == 1 and MISTAKES[line].format(**places) in err
 
 
 def test_a_damaged_file_is_named(capsys, model, pictures, tuned, tmp_path):

@@ -10,12 +10,12 @@ import pytest
 
 import difftuning as dt
 from difftuning.cli.methods import STOPPING
-from difftuning.cli.parser import build_parser
+from difftuning.cli.parser import TRAIN_OPTIONS, build_parser
 
 
 @pytest.mark.parametrize("line, function, own", [
     ("bank --folder f --size 3 --shard-size 2 --reencode", dt.MemoryBank.sample, {"model", "repair"}),
-    ("sample --guide g --labels 1 --count 2", dt.sample, {"count", "out"}),
+    ("sample --guide g --labels 1 --count 2 --batch-size 3", dt.sample, {"count", "out"}),
 ])  # fmt: skip
 def test_the_flags_of_bank_and_sample_are_parameters_of_the_functions(line, function, own):
     """Whatever the parser passes on, device aside, is a parameter by the same name."""
@@ -27,6 +27,13 @@ def test_the_flags_of_bank_and_sample_are_parameters_of_the_functions(line, func
 def test_the_flags_of_early_stopping_have_the_classs_defaults():
     own = [each for each in inspect.signature(dt.EarlyStopping).parameters.values() if each.kind == each.KEYWORD_ONLY]
     assert {each.name: str(each.default) for each in own} == {name: setting.default for name, setting in STOPPING.items()}
+
+
+def test_what_training_a_controlnet_can_be_told_in_python_it_can_be_told_by_flags():
+    """Settings are flags by themselves; the rest of the parameters are for programs."""
+    flags = {**TRAIN_OPTIONS, "resume": "", "kind": TRAIN_OPTIONS["control"], "base": TRAIN_OPTIONS["model"]}
+    programs = {"config", "callbacks", "progress"}
+    assert set(inspect.signature(dt.fine_tune_controlnet).parameters) - programs <= set(flags)
 
 
 def test_help_comes_at_once_and_imports_nothing_heavy():

@@ -16,7 +16,7 @@ from torch import Tensor
 from difftuning.data import annotator_models, annotators, conditions
 from difftuning.data.annotator_models import class_colour
 from difftuning.data.conditions import KINDS, annotate, annotate_task
-from small import shapes, small_task
+from small import shapes, small_depth_annotator, small_task
 
 MIDDLE_GREY = 128 / 255
 
@@ -402,18 +402,7 @@ def test_a_model_without_transformers_names_the_extra(monkeypatch):
 
 
 def test_a_real_depth_model_of_random_weights_gives_what_its_forward_pass_gives(tmp_path):
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    config = transformers.DPTConfig(
-        hidden_size=16, num_hidden_layers=4, num_attention_heads=2, intermediate_size=16, image_size=32, patch_size=8,
-        backbone_out_indices=[0, 1, 2, 3], neck_hidden_sizes=[8] * 4, fusion_hidden_size=8, is_hybrid=False,
-    )  # fmt: skip
-    model = transformers.DPTForDepthEstimation(config).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            weight.add_(0.1 * torch.randn_like(weight))
-    model.save_pretrained(tmp_path)
-    transformers.DPTImageProcessor(size={"height": 32, "width": 32}, image_mean=[0.5] * 3, image_std=[0.5] * 3).save_pretrained(tmp_path)
+    model = small_depth_annotator(tmp_path)
     images = (drawn(3) * 127.5 + 127.5).round() / 127.5 - 1
     with torch.no_grad():
         depth = model(images).predicted_depth  # (3, 64, 64)

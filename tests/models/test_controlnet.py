@@ -8,12 +8,11 @@ import torch
 from difftuning.models.controlnet import (
     ControlNetAdapter,
     embedding_channels,
-    require_controls,
     require_matching_factor,
 )
 from difftuning.models.loading import load_pretrained
 from difftuning.models.pretrained import Pretrained
-from difftuning.sampling import sample_controlnet
+from difftuning.sampling import sample, sample_controlnet
 from small import small_text_to_image
 
 ZERO = ("controlnet_cond_embedding.conv_out", "controlnet_down_blocks", "controlnet_mid_block")
@@ -94,28 +93,47 @@ def test_an_embedding_of_another_factor_is_refused(tmp_path):
         load_pretrained(tmp_path / "model")
 
 
-@pytest.mark.parametrize(
-    ("pictures", "message"),
-    [
-        (torch.zeros(2, 3, 8, 8), "one picture for each of 3 prompts; got 2"),
-        (torch.zeros(3, 1, 8, 8), r"must have shape \(N, 3, 8, 8\)"),
-        (torch.zeros(3, 3, 16, 16), r"must have shape \(N, 3, 8, 8\)"),
-        (torch.full((3, 3, 8, 8), -1.0), r"floats in \[0, 1\], as annotate gives them, .* in -1..-1"),
-        (torch.full((3, 3, 8, 8), float("nan")), "in nan..nan"),
-        (torch.zeros(3, 3, 8, 8, dtype=torch.uint8), "of torch.uint8"),
-        ([0.0], "must be a tensor .*, got list"),
-    ],
-)
-def test_wrong_conditions_are_one_clear_line(model, pictures, message):
+@pytest.mark.parametrize("call", [
+    lambda model, pictures: sample_controlnet(model, ["a shape"] * 3, pictures),
+    lambda model, pictures: sample_controlnet(model, "a shape", pictures),
+    lambda model, pictures: sample(model, ["a shape"] * 3, conditions={"control": pictures}),
+])  # fmt: skip
+@pytest.mark.parametrize(("pictures", "message"), [
+    (torch.zeros(3, 1, 8, 8), r"must have shape \(N, 3, 8, 8\), got \(3, 1, 8, 8\); grey ones have three equal channels$"),
+    (torch.zeros(3, 8, 8), r"must have shape \(N, 3, 8, 8\), got \(3, 8, 8\); a picture alone"),
+    (torch.zeros(3, 3, 16, 16), r"must have shape \(N, 3, 8, 8\), got .*; load them with size=8"),
+    (torch.full((3, 3, 8, 8), -1.0), r"floats in \[0, 1\], as annotate gives them, got torch.float32 in -1..-1"),
+    (torch.full((3, 3, 8, 8), 255.0), r"floats in \[0, 1\], .* in 255..255"),
+    (torch.full((3, 3, 8, 8), float("nan")), "in nan..nan|must be finite"),
+    (torch.zeros(3, 3, 8, 8, dtype=torch.uint8), "got torch.uint8"),
+    ([0.0], "must be a tensor .*, got list|must be a Tensor, not list"),
+    (None, "must be a tensor .*, got NoneType|must be a Tensor, not NoneType"),
+])  # fmt: skip
+def test_wrong_conditions_are_one_clear_line_before_any_work(model, pictures, message, call):
+    model.denoiser.forward = model.denoiser.embed = lambda *_, **__: pytest.fail("went to work")
     with pytest.raises((TypeError, ValueError), match=message) as error:
-        sample_controlnet(model, ["a shape"] * 3, pictures)
+        call(model, pictures)
     assert "\n" not in str(error.value)
+
+
+def test_conditions_are_one_for_each_prompt_and_those_of_the_branch_that_guides_are_checked_too(model):
+    with pytest.raises(ValueError, match=r"a row for each of 3 prompts: 'control' has shape \(2, 3, 8, 8\)"):
+        sample_controlnet(model, ["a shape"] * 3, torch.zeros(2, 3, 8, 8))
+    with pytest.raises(ValueError, match=r"conditions must have shape \(N, 3, 8, 8\), got \(1, 3, 4, 4\)"):
+        good, small = torch.zeros(1, 3, 8, 8), torch.zeros(3, 4, 4)
+        sample(model, ["a shape"], conditions={"control": good}, null_conditions={"control": small})
+
+
+@pytest.mark.parametrize("prompts", [None, 3, [None], torch.tensor(1.0)])
+def test_what_is_no_prompt_is_named(model, prompts):
+    with pytest.raises(ValueError, match="small text is told what to draw by prompts, got .*: give a list of sentences"):
+        sample_controlnet(model, prompts, torch.zeros(1, 3, 8, 8))
 
 
 def test_a_model_without_controlnet_says_so(small_model):
     for other in (small_text_to_image(), small_model):
         with pytest.raises(ValueError, match="has no ControlNet: train one with fine_tune_controlnet"):
-            require_controls(other, torch.zeros(1, 3, 8, 8), 1)
+            sample_controlnet(other, ["a shape"], torch.zeros(1, 3, 8, 8))
 
 
 def test_a_copy_may_share_the_base_s_weights_and_leaves_them_as_they_are():

@@ -5,10 +5,11 @@ from __future__ import annotations
 import huggingface_hub
 import pytest
 import torch
-from diffusers import ControlNetModel
+from diffusers import ControlNetModel, StableDiffusionControlNetPipeline
 
 from difftuning.models.controlnet import ControlNetAdapter
 from difftuning.models.load_controlnet import load_controlnet
+from difftuning.models.loading import load_pretrained
 from difftuning.models.pretrained import Pretrained
 from difftuning.models.text_to_image import build_text_to_image
 from difftuning.sampling import sample_controlnet
@@ -71,6 +72,37 @@ def test_a_hub_id_is_fetched_without_its_pickles(monkeypatch, obeying, folder):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     assert torch.equal(drawn(load_controlnet(small_text_to_image(), "somebody/controlnet")), drawn(obeying))
     assert set(asked) == {"somebody/controlnet"} and not any(".bin" in pattern for pattern in asked["somebody/controlnet"])
+
+
+def save_stock(obeying: Pretrained, controlnet, folder) -> None:
+    """As stock diffusers saves a pipeline with these ControlNets."""
+    own, quiet = obeying.denoiser, {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    StableDiffusionControlNetPipeline(
+        obeying.autoencoder, own.text_encoder, own.tokenizer, own.unet, controlnet, obeying.scheduler, **quiet
+    ).save_pretrained(folder)  # fmt: skip
+
+
+def test_a_stock_pipeline_s_folder_loads_and_draws_what_the_pipeline_draws(obeying, tmp_path):
+    save_stock(obeying, obeying.denoiser.controlnet, tmp_path)
+    assert not (tmp_path / "difftuning.json").exists()
+    model, conditions, steps = load_pretrained(tmp_path), torch.rand(2, 3, 8, 8), []
+    images = sample_controlnet(model, PROMPTS, conditions, steps=3, guidance=2, callback=steps.append, progress=False)
+    pipeline = StableDiffusionControlNetPipeline.from_pretrained(tmp_path)
+    pipeline.set_progress_bar_config(disable=True)
+    stock = pipeline(
+        PROMPTS, image=conditions, latents=steps[0].x_t, num_inference_steps=3, guidance_scale=2, output_type="pt"
+    ).images  # fmt: skip
+    assert float((2 * stock - 1 - images).abs().max()) < 1e-4
+    assert not torch.allclose(images, sample_controlnet(model, PROMPTS, 1 - conditions, steps=3, guidance=2, progress=False), atol=1e-3)
+
+
+def test_a_pipeline_with_two_controlnets_is_refused(obeying, tmp_path):
+    save_stock(obeying, [obeying.denoiser.controlnet] * 2, tmp_path)
+    with pytest.raises(
+        ValueError, match=r"has a MultiControlNetModel \(controlnet\): .* at most one ControlNetModel are read; save"
+    ) as error:
+        load_pretrained(tmp_path)
+    assert "\n" not in str(error.value)
 
 
 def test_a_base_that_takes_no_prompts_is_refused(folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -103,6 +104,19 @@ def test_a_folder_that_stock_diffusers_has_written_loads(base, tmp_path):
     assert float((by_stock(tmp_path / "ours", noise, 1.5) - images).abs().max()) < 1e-4
 
 
+def test_a_pipeline_with_a_second_text_encoder_is_refused(saved, tmp_path):
+    """As StableDiffusionXL's folders have one; the settings among a pipeline's parts are nothing to refuse."""
+    shutil.copytree(saved, tmp_path / "two")
+    index = json.loads((tmp_path / "two" / "model_index.json").read_text()) | {"force_zeros_for_empty_prompt": True}
+    (tmp_path / "two" / "model_index.json").write_text(json.dumps(index | {"image_encoder": [None, None]}))
+    (tmp_path / "two" / "difftuning.json").unlink()
+    load_pretrained(tmp_path / "two")
+    index["text_encoder_2"] = ["transformers", "CLIPTextModelWithProjection"]
+    (tmp_path / "two" / "model_index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"has a CLIPTextModelWithProjection \(text_encoder_2\): .* with one text encoder"):
+        load_pretrained(tmp_path / "two")
+
+
 @pytest.mark.parametrize("part", ["text_encoder", "tokenizer"])
 def test_a_folder_without_its_text_encoder_is_named(saved, tmp_path, part):
     folder = Path(shutil.copytree(saved, tmp_path / "copy"))
@@ -130,7 +144,7 @@ def test_labels_are_no_prompts(base, labels, message):
 
 
 def test_condition_pictures_need_a_controlnet(base):
-    with pytest.raises(ValueError, match="they need a model that has one"):
+    with pytest.raises(ValueError, match="has no ControlNet: train one with fine_tune_controlnet"):
         sample(base, ["a shape"], steps=2, conditions={"control": torch.zeros(1, 3, 8, 8)})
 
 

@@ -110,7 +110,7 @@ def test_same_noise_for_every_model(small_model, other_model):
     ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
     ({"start": torch.zeros(2, *SHAPE)}, r"start must be a pair \(x_t, t\) of latents and their timestep, got Tensor"),
     ({"start": (torch.full((1, *SHAPE), torch.nan), 5)}, "start's latents must be finite: 256 of 256 numbers are NaN"),
-    ({"conditions": {"edge": torch.zeros(2, 3)}}, "conditions must give a row for each of 1 labels: 'edge' has 2"),
+    ({"conditions": {"edge": torch.zeros(2, 3)}}, "conditions must give a row for each of 1 labels: 'edge' has shape \\(2, 3\\)"),
     ({"conditions": {"edge": torch.tensor([torch.inf])}}, "condition 'edge' must be finite: 1 of 1"),
     ({"start": (torch.zeros(2, *SHAPE), 5)}, r"start must hold latents \(1, 4, 8, 8\), got \(2, 4, 8, 8\)"),
     ({"start": (torch.zeros(1, *SHAPE), 1000)}, "start's timestep must be between 0 and 999, got 1000"),
@@ -119,6 +119,15 @@ def test_same_noise_for_every_model(small_model, other_model):
 ])  # fmt: skip
 def test_errors_name_the_bad_value(small_model, options, message):
     with pytest.raises(ValueError, match=message):
+        dt.sample(small_model, [0], **options)
+
+
+@pytest.mark.parametrize("options, message", [
+    ({"conditions": torch.zeros(1, 3)}, "conditions must be a dict, not Tensor"),
+    ({"null_conditions": {"edge": None}}, "condition 'edge' must be a Tensor, not NoneType"),
+])  # fmt: skip
+def test_conditions_are_tensors_by_name(small_model, options, message):
+    with pytest.raises(TypeError, match=message):
         dt.sample(small_model, [0], **options)
 
 

@@ -21,6 +21,7 @@ from difftuning.studies import controlnet as study
 from difftuning.studies.control_cells import CONTROL_METHODS, ControlCell, control_cells, control_rates
 from difftuning.studies.control_gains import steps_saved
 from difftuning.studies.controlnet import World, ask, convergence_step, floor_rows, run_control_cell
+from difftuning.studies.grid import select_cells
 from difftuning.studies.runner import run_study
 from difftuning.training.memory_bank import MemoryBank
 from difftuning.training.pretrain_text_to_image import untrained_text_to_image
@@ -88,7 +89,7 @@ def test_every_run_has_a_file_of_its_own():
 def test_the_studys_runner_adds_each_runs_rows_once_and_floors_beside_the_first_plain_one(world, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "shipped_world", lambda task: world)
     cells, results = [CELL, replace(CELL, method="plain")], tmp_path / "controlnet.csv"
-    run_study(cells[:1], folder=tmp_path / "runs", results=results)
+    run_study(select_cells(cells, ["method=Diff-Tuning"]), folder=tmp_path / "runs", results=results)
     first = {path.name: path.read_bytes() for path in tmp_path.glob("*.csv")}
     assert set(first) == {"controlnet.csv", "controlnet_agreement.csv", "controlnet_losses.csv"}
     for _ in range(2):

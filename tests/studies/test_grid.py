@@ -11,7 +11,7 @@ from difftuning.config import GUIDANCES
 from difftuning.data.tasks import list_tasks, load_task
 from difftuning.studies.cell import SPLITS, missing
 from difftuning.studies.gains import STUDIES
-from difftuning.studies.grid import FEW, SOME, grid, studies
+from difftuning.studies.grid import FEW, SOME, grid, select_cells, studies
 from difftuning.studies.methods import ADAPTED, BASELINES, METHODS, PILOT
 from difftuning.studies.premise import DEVELOPMENT
 from difftuning.studies.runner import run_study
@@ -111,6 +111,39 @@ def test_a_studys_runs_are_named_apart_and_the_pilot_compares_five_methods_on_fi
     pilot = studies()["pilot"]
     assert {cell.method for cell in pilot} == set(PILOT) and len({(cell.task, cell.training_pictures) for cell in pilot}) == 5
     assert [cell.method for cell in pilot[:2]] == ["plain", "Diff-Tuning"]
+
+
+def test_runs_are_picked_by_the_columns_of_their_rows():
+    """On the real lists, against a loop; several values of a column are alternatives."""
+    for name, wanted in {
+        "controlnet": ["method=plain", "seed=0", "kind=edge"],
+        "controlnet_rates": ["learning_rate=3e-4", "batch_size=16", "training_pictures=2000"],
+        "pilot": ["task=digits", "training_pictures=200", "method=plain", "seed=1", "seed=2"],
+        "main": ["training_pictures=2000", "method=Diff-Tuning"],
+    }.items():
+        pairs = [text.split("=") for text in wanted]
+        numbers = {"learning_rate": float, "batch_size": int, "training_pictures": int, "seed": int}
+        asked = {column: [numbers.get(column, str)(value) for c, value in pairs if c == column] for column, _ in pairs}
+        cells = studies()[name]
+        chosen = select_cells(cells, wanted)
+        assert chosen == [cell for cell in cells if all(getattr(cell, column) in values for column, values in asked.items())]
+        assert 0 < len(chosen) < len(cells)
+    assert len(select_cells(studies()["controlnet"], ["method=Diff-Tuning, null prompts", "seed=2"])) == 1
+    assert select_cells(studies()["sweeps"], []) == studies()["sweeps"]
+
+
+@pytest.mark.parametrize(("wanted", "message"), [
+    (["sed=0"], "unknown column 'sed': choose one of kind, method, seed, .*; did you mean 'seed'"),
+    (["world=3"], "unknown column 'world'"),
+    (["kind=canny"], "unknown kind 'canny': choose one of edge, sketch, segmentation, depth, normal"),
+    (["seed=9"], "unknown seed '9': choose one of 0, 1, 2, 3, 4"),
+    (["plain"], "runs are picked by COLUMN=VALUE, such as seed=0, got 'plain'"),
+    (["kind=depth", "method=Diff-Tuning, null prompts"], "no run of the study has all of kind=depth; method=Diff-Tuning, null prompts"),
+])  # fmt: skip
+def test_runs_that_are_not_there_are_one_clear_line(wanted, message):
+    with pytest.raises(ValueError, match=message) as error:
+        select_cells(studies()["controlnet"], wanted)
+    assert "\n" not in str(error.value)
 
 
 def test_a_study_without_processes_is_refused_and_leaves_nothing(tmp_path):

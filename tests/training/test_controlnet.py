@@ -12,7 +12,7 @@ from diffusers import StableDiffusionControlNetPipeline
 from difftuning.config import DiffTuningConfig
 from difftuning.data import cache
 from difftuning.data.captions import caption_pictures, name_pictures
-from difftuning.data.conditions import TINY_ANNOTATORS, annotate
+from difftuning.data.conditions import KINDS, TINY_ANNOTATORS, annotate
 from difftuning.data.tasks import Task
 from difftuning.models.controlnet import ControlNetAdapter
 from difftuning.models.pretrained import Pretrained
@@ -175,10 +175,11 @@ def test_parts_of_a_batch_add_up_and_half_precision_runs(base, task, bank, tuned
         assert half[column].tolist() == pytest.approx(whole[column].tolist(), rel=0.1)
 
 
-def test_a_plain_controlnet_learns_its_condition(base, task, tmp_path):
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_plain_controlnet_learns_its_condition(base, task, tmp_path, kind):
     """Without bank and at power 0."""
-    tuned = tune(base, task, None, tmp_path, kind="segmentation", steps=40, reconsolidation_power=0.0)
-    assert tuned.history.bank_loss.isna().all() and tuned.history.target_loss[-10:].mean() < tuned.history.target_loss[:10].mean()
+    tuned = tune(base, task, None, tmp_path, kind=kind, steps=24, reconsolidation_power=0.0)
+    assert tuned.history.bank_loss.isna().all() and tuned.history.target_loss[-8:].mean() < tuned.history.target_loss[:8].mean()
     assert tuned.rows.tolist() == [0, 0, 0] and tuned.model.label_names == []
 
 
