@@ -8,7 +8,7 @@ import numpy as np
 
 from .figures import COLOURS, Figure, describe, label_ends, theme
 from .filmstrip import Strip
-from .knobs import KNOBS, OURS, PLAIN
+from .knobs import KNOBS, OURS, PLAIN, sets_run
 from .parts import LEAST_SEEDS, RUNS, Parts, ratios, score, seeds_in_words
 
 if TYPE_CHECKING:
@@ -23,11 +23,12 @@ Numbers = Mapping[str, Sequence[Mapping[str, "Estimate"]]]  # task -> logarithms
 
 
 def knob_figure(parts: Parts, name: str, guidance: str = "1.5", numbers: Numbers | None = None) -> Figure:
-    """Score (above) and the old pictures' loss (below) against a knob's values, a column for each set; axes are the same for all knobs.
+    """Score (above) and the old pictures' loss (below) against a knob's values, a column for each set that was run; axes are the same for all knobs.
 
     `numbers`: of `knob_numbers`, looked up once for several figures.
     """
-    numbers = numbers or knob_numbers(parts, guidance)
+    run = sets_run(parts, name)
+    numbers = {task: found for task, found in (numbers or knob_numbers(parts, guidance)).items() if task in run}
     with theme():
         figure = Strip(figsize=(9.6, 5.2), layout="constrained")
         axes = figure.subplots(2, len(numbers), sharex=True, squeeze=False)

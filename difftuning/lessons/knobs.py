@@ -68,14 +68,15 @@ def compared(parts: Parts, knob: str) -> dict[str, tuple[str, str]]:
             for value, method in KNOBS[knob].others if parts.present([method])}  # fmt: skip
 
 
-def was_run(parts: Parts, knob: str) -> bool:
-    """Do the tables hold a value beside the default?"""
-    return bool(parts.present(method for _, method in KNOBS[knob].others))
+def sets_run(parts: Parts, *knobs: str) -> list[str]:
+    """The tasks of which the tables hold a value beside the default."""
+    methods = [method for knob in knobs for _, method in KNOBS[knob].others]
+    return [task for task in parts.tasks if parts.losses[parts.losses.task == task].method.isin(methods).any()]
 
 
 def knob_table(parts: Parts, *knobs: str) -> str:
     """Markdown, a table: what each value that was run does to new samples and to old pictures, beside the default."""
-    lines = [f"| compared with Diff-Tuning, on {' and '.join(parts.tasks)} | new samples | old pictures |", "|---|---|---|"]
+    lines = [f"| compared with Diff-Tuning, on {' and '.join(sets_run(parts, *knobs))} | new samples | old pictures |", "|---|---|---|"]
     for knob in knobs:
         lines += [f"| {knob} {value} | {new} | {old} |" for value, (new, old) in compared(parts, knob).items()]
     meant = "(*Partly*: in some comparisons, and about the same in the others. *Mixed*: better in some and worse in others.)"

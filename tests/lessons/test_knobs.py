@@ -81,6 +81,14 @@ def test_the_figure_draws_the_values_that_were_run_and_all_knobs_share_their_axe
     assert len(knob_figures.knob_figure(made_parts(EFFECTS, ["digits"]), "tau").axes) == 2
 
 
+def test_a_set_on_which_no_other_value_was_run_is_neither_drawn_nor_named():
+    whole, part = made_parts(EFFECTS, ["digits"]), made_parts({"plain": (2, 0.6)}, ["footwear"])
+    parts = Parts(*(pd.concat(tables) for tables in zip(whole[:2], part[:2])))
+    assert knobs.sets_run(parts, "tau") == ["digits"] and knobs.sets_run(parts, "bank weight") == []
+    assert knobs.knob_table(parts, "tau").startswith("| compared with Diff-Tuning, on digits |")
+    assert [axis.get_title() for axis in knob_figures.knob_figure(parts, "tau").axes] == ["digits, 200 pictures", ""]
+
+
 def test_a_set_without_the_default_is_left_out():
     whole, part = made_parts(EFFECTS, ["digits"]), made_parts(EFFECTS, ["footwear"])
     scores, losses = (table[table.method != "Diff-Tuning"] for table in (part.scores, part.losses))

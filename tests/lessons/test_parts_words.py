@@ -129,12 +129,12 @@ def said(parts):
         runs_in_words, words.margin_in_words, weights.losses_in_words, weights.behind_the_losses, weights.answer_in_words, lambda parts: weights.recap_in_words(parts, parts),
         weights.heavier_along_the_chain, weights.picked_or_multiplied,
         banks.banks_in_words, bank.avoided_by_hand, bank.protection_in_words, bank.noise_and_memories, bank.answer_in_words,
-        bank.labels_along_the_chain, bank.coverage_and_protection, bank.cells_in_words, bank.recap_in_words,
+        bank.labels_along_the_chain, bank.coverage_and_protection, bank.cells_in_words, lambda parts: bank.recap_in_words(parts, parts),
     ):  # fmt: skip
         yield sentence(parts)
     table = words.compared_with(parts, list(banks.BANKS), banks.WITHOUT, banks.NAMES)
     assert table.count("\n") == 1 + len(banks.BANKS) and "nan" not in table
-    yield f"{bank.short_and_long({'no bank': 1.2, 'random numbers': 1.3, 'memories': 1.1}, 60, parts)}."
+    yield bank.short_and_long({"reconsolidation only": 1.2, "bank of noise": 1.3, "Diff-Tuning": 1.1}, parts)
 
 
 @pytest.mark.parametrize("tasks", [("digits",), ("footwear", "digits")], ids=len)
