@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..data.tasks import load_task
-from .figures import COLOURS, Figure, describe, theme
+from .figures import COLOURS, Figure, describe, label_ends, theme
 from .filmstrip import Strip
 from .kept_samples import kept_samples
 from .parts import GUIDANCES, LEAST_SEEDS, RUNS, SIDES, TENTHS, Parts, ratio, ratios, rise_avoided, score, seeds_in_words
@@ -41,22 +41,21 @@ def loss_figure(parts: Parts, methods: Sequence[str], sides: Sequence[str] = SID
     methods = parts.present(methods)
     rows, columns = (len(parts.tasks), len(sides)) if len(sides) > 1 else (1, len(parts.tasks))
     with theme():
-        figure = Strip(figsize=(5.2 * max(columns, 1.5), 1.0 + 2.9 * rows), layout="constrained")
+        figure = Strip(figsize=(4.8 * max(columns, 1.5) + 1.6, 0.5 + 2.8 * rows), layout="constrained")
         axes = figure.subplots(rows, columns, sharex=True, sharey="row", squeeze=False)
+    ends = {}
     for axis, (task, data) in zip(axes.flat, ((task, data) for task in parts.tasks for data in sides)):
-        for method in methods:
-            _loss_line(axis, parts, task, data, method, names.get(method, method))
+        heights = {method: _loss_line(axis, parts, task, data, method) for method in methods}
+        ends[axis] = [(height, names.get(method, method), colour_of(method)) for method, height in heights.items() if height]
         axis.axhline(1, color="0.35", linewidth=1)
         axis.set_title(f"{TITLES[data]}, after tuning on {task} ({RUNS[task]:,})", fontsize=12)
     for line in axes:
         _ratio_scale(line[0])
         line[0].set_ylabel("loss after / before\n(log scale)", fontsize=11)
+        label_ends(line[-1], ends[line[-1]])
     for axis in axes[-1]:
         axis.set_xticks(TENTHS)
-        axis.set_xlabel("tenth of the chain (1: least noise)", fontsize=11)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    per_row = min(3, len(methods))
-    figure.legend(handles, labels, title=seeds_in_words(parts), loc="outside lower center", ncols=per_row, fontsize=11, frameon=False)
+    figure.supxlabel(f"tenth of the chain (1: least noise); {seeds_in_words(parts)}", fontsize=11)
     found = (
         f"{task}, {TITLES[data]}: " + ", ".join(f"{method} {ratio(parts, task, data, method):.2f}" for method in methods)
         for task in parts.tasks
@@ -68,10 +67,14 @@ def loss_figure(parts: Parts, methods: Sequence[str], sides: Sequence[str] = SID
 
 
 def score_figure(parts: Parts, methods: Sequence[str], names: Mapping[str, str] = {}) -> Figure:
-    """Frechet distance of each method's samples, a row of panels for each task and a column for each guidance; dashed: plain; dotted: real."""
+    """Frechet distance of each method's samples, a row of panels for each task and a column for each guidance.
+
+    Lines lead down from plain fine-tuning (dashed) and from real pictures (dotted), the last row.
+    """
     methods = parts.present(methods)
+    rows = [names.get(method, method) for method in methods] + ["real pictures"] * bool(parts.floors)
     with theme():
-        figure = Strip(figsize=(10.4, len(parts.tasks) * (0.36 * len(methods) + 0.75) + 0.75), layout="constrained")
+        figure = Strip(figsize=(9.6, len(parts.tasks) * (0.36 * len(rows) + 0.65) + 0.5), layout="constrained")
         axes = figure.subplots(len(parts.tasks), len(GUIDANCES), sharex="row", sharey=True, squeeze=False)
     for line, task in zip(axes, parts.tasks):
         for axis, guidance in zip(line, GUIDANCES):
@@ -80,17 +83,12 @@ def score_figure(parts: Parts, methods: Sequence[str], names: Mapping[str, str] 
             axis.axvline(score(parts, task, "plain", guidance).mean, color=COLOURS["plain"], linestyle="--", linewidth=1.2, zorder=0)
             if task in parts.floors:
                 axis.axvline(parts.floors[task], color="0.3", linestyle=":", linewidth=1.6, zorder=0)
+                axis.plot(parts.floors[task], len(methods), color="0.3", marker="|", markersize=12, markeredgewidth=3)
             axis.set_title(f"{task}, guidance {guidance}", fontsize=12)
         line[0].set_xlim(left=0)
-    axes[0, 0].set_yticks(range(len(methods)), [names.get(method, method) for method in methods], fontsize=11)
-    axes[0, 0].set_ylim(len(methods) - 0.5, -0.5)
-    lines = [
-        axes[0, 0].plot([], [], color=COLOURS["plain"], linestyle="--", linewidth=1.2, label="plain fine-tuning")[0],
-        axes[0, 0].plot([], [], color="0.3", linestyle=":", linewidth=1.6, label="real pictures")[0],
-    ]
-    for axis in axes[-1]:
-        axis.set_xlabel("Frechet distance (left is better)", fontsize=11)
-    figure.legend(handles=lines, title=seeds_in_words(parts), loc="outside right center", fontsize=10, frameon=False)
+    axes[0, 0].set_yticks(range(len(rows)), rows, fontsize=11)
+    axes[0, 0].set_ylim(len(rows) - 0.5, -0.5)
+    figure.supxlabel(f"Frechet distance (left is better); {seeds_in_words(parts)}", fontsize=11)
     found = (
         f"{task}, guidance {guidance}: " + ", ".join(f"{method} {score(parts, task, method, guidance).mean:.2f}" for method in methods)
         for task in parts.tasks
@@ -172,15 +170,17 @@ def marker_of(method: str) -> str:
     return MARKERS.get(method, "o")
 
 
-def _loss_line(axis: Axes, parts: Parts, task: str, data: str, method: str, name: str) -> None:
+def _loss_line(axis: Axes, parts: Parts, task: str, data: str, method: str) -> float | None:
+    """Where the line ends; None, and no line, for what was not run."""
     found = [ratios(parts, task, data, method, [tenth]) for tenth in TENTHS]
     if not found[0].seeds:
-        return
+        return None
     means, halves = np.array([one.mean for one in found]), np.array([one.half_width for one in found])
     style = {"color": colour_of(method), "linestyle": "--" if method in DASHED else "-"}
-    axis.plot(TENTHS, np.exp(means), marker=marker_of(method), markersize=6, linewidth=2, label=name, **style)
+    axis.plot(TENTHS, np.exp(means), marker=marker_of(method), markersize=6, linewidth=2, **style)
     if found[0].seeds >= LEAST_SEEDS:
         axis.fill_between(TENTHS, np.exp(means - halves), np.exp(means + halves), color=colour_of(method), alpha=0.15, linewidth=0)
+    return float(np.exp(means[-1]))
 
 
 def _ratio_scale(axis: Axes) -> None:

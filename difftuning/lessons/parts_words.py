@@ -25,27 +25,25 @@ from .parts import (
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "last")  # tenths of the chain
 NUMBERS = ("no", "one", "two", "three", "four")
 SAMPLES = {BETTER: "better", SAME: "about as good", WORSE: "worse"}  # "the new samples are ..."
+BRIEF = {BETTER: "better", SAME: "as good", WORSE: "worse"}
 OLD = {
     "better": "more of the old is kept", "partly better": "more of the old is kept on one of the sets", "about the same": "no more of the old is kept",
     "worse": "less of the old is kept", "partly worse": "less of the old is kept on one of the sets",
     "mixed": "more of the old is kept on one set and less on the other",
 }  # fmt: skip
-MEANT = (
-    f"(A *setting* is one set at one guidance. *More of the old is kept*: the mean rise of the loss on old pictures is lower by {100 * KEPT:.0f} % "
-    "at least, on every set.)"
-)
+MEANT = f"(A bank *keeps more of the old* if it avoids {100 * KEPT:.0f} % of the rise at least, on every set.)"
 
 
 def samples_in_words(parts: Parts, method: str, other: str = "plain") -> str:
-    """The new samples of a method "are ..." compared with another's: better, about as good and worse in how many settings."""
+    """The new samples of a method "are ..." compared with another's: better, about as good and worse in how many comparisons."""
     words = list(settings(parts, method, other).values())
     counts = [(SAMPLES[word], words.count(word)) for word in (BETTER, SAME, WORSE) if word in words]
     if not counts:
         return "not measured"
     (first, count), *rest = counts
     if not rest:
-        return f"{first} in {'both' if count == 2 else f'all {NUMBERS[count]}'} settings" if count > 1 else first
-    told = [f"{first} in {NUMBERS[count]} setting{'s' * (count > 1)}", *(f"{word} in {NUMBERS[count]}" for word, count in rest)]
+        return f"{first} in {'both' if count == 2 else f'all {NUMBERS[count]}'} comparisons" if count > 1 else first
+    told = [f"{first} in {NUMBERS[count]} comparison{'s' * (count > 1)}", *(f"{word} in {NUMBERS[count]}" for word, count in rest)]
     return f"{', '.join(told[:-1])} and {told[-1]}"
 
 
@@ -55,6 +53,14 @@ def settings(parts: Parts, method: str, other: str) -> dict[tuple[str, str], str
     return {cell: in_a_word([gain], ALIKE) for cell, gain in gains.items() if gain.seeds}
 
 
+def samples_at_large(parts: Parts, method: str, other: str = "plain") -> str:
+    """The same without counting: "better or as good", "worse", ..."""
+    words = set(settings(parts, method, other).values())
+    if {BETTER, WORSE} <= words:
+        return "better in some comparisons and worse in others"
+    return " or ".join(BRIEF[word] for word in (BETTER, SAME, WORSE) if word in words) or "not measured"
+
+
 def kept_in_words(parts: Parts, method: str, other: str = "plain") -> str:
     """How much of the old a method keeps, compared with another."""
     return OLD[old_pictures(parts, method, other)]
@@ -62,22 +68,9 @@ def kept_in_words(parts: Parts, method: str, other: str = "plain") -> str:
 
 def where_sets_differ(parts: Parts, words: Callable[[Parts], str]) -> str:
     """The sets' own answers in brackets, where they are not all the same; "" elsewhere."""
-    found = _by_set(parts, words)
-    return f" ({_told(found)}.)" if len(set(found.values())) > 1 else ""
-
-
-def set_by_set(parts: Parts, words: Callable[[Parts], str]) -> str:
-    """The words for each set: "footwear: ...; digits: ..."; with one set, its own words alone."""
-    found = _by_set(parts, words)
-    return _told(found) if len(found) > 1 else next(iter(found.values()))
-
-
-def _by_set(parts: Parts, words: Callable[[Parts], str]) -> dict[str, str]:
-    return {task: words(of_set(parts, task)) for task in parts.tasks}
-
-
-def _told(found: Mapping[str, str]) -> str:
-    return "; ".join(f"{task}: {word}" for task, word in found.items())
+    found = {task: words(of_set(parts, task)) for task in parts.tasks}
+    told = "; ".join(f"{task}: {word}" for task, word in found.items())
+    return f" ({told}.)" if len(set(found.values())) > 1 else ""
 
 
 def of_set(parts: Parts, task: str) -> Parts:
@@ -111,14 +104,9 @@ def _by(parts: Parts, method: str, other: str, cell: tuple[str, str]) -> str:
 
 
 def margin_in_words(parts: Parts) -> str:
-    """What counts as a difference between samples, and how far to trust it: said once in a lesson."""
-    if seeds(parts)[1] >= LEAST_SEEDS:
-        return f"(Less than {100 * ALIKE:.0f} % apart, or within the 95 % interval of the difference, is called the same.)"
-    margin = 100 * ALIKE
-    return (
-        f"(Less than {margin:.0f} % apart is called the same. With so few runs we do not know how far chance moves a score; so read a difference of "
-        f"{margin - 1:.0f} to {margin + 1:.0f} % as chance, whatever it is called.)"
-    )
+    """What counts as a difference between samples: said once in a lesson."""
+    chance = ", or within the 95 % interval of the difference," if seeds(parts)[1] >= LEAST_SEEDS else ""
+    return f"(Less than {100 * ALIKE:.0f} % apart{chance} is called the same.)"
 
 
 def longest_run(holds: Sequence[bool]) -> list[int]:

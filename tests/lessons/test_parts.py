@@ -135,7 +135,8 @@ def test_the_loss_figure_draws_every_tenth_and_an_interval_for_three_seeds(parts
         assert np.allclose(heights[0], 1) and np.allclose(heights[1], 2) and len(axis.collections) == 2
     assert "digits, old pictures: plain 1.00, Diff-Tuning 2.00" in figure.get_label()
     one_side = figures.loss_figure(parts, METHODS, ["source"], {"plain": "no bank"})
-    assert [text.get_text() for text in one_side.legends[0].get_texts()] == ["no bank", "Diff-Tuning"]
+    labels = [[text.get_text() for text in axis.texts] for axis in one_side.axes]
+    assert labels == [[], ["no bank", "Diff-Tuning"]]  # the last column's, for all
     assert [axis.get_title() for axis in one_side.axes] == [
         "old pictures, after tuning on footwear (2,000)",
         "old pictures, after tuning on digits (200)",
@@ -148,6 +149,9 @@ def test_the_score_figure_has_both_guidances_and_leaves_out_what_is_not_there(pa
     marks = [figures.marker_of(method) for method in METHODS]
     means = [[line.get_xdata()[0] for line in axis.lines if line.get_marker() in marks] for axis in figure.axes]
     assert means == [[2, 1], [3, 1.5]] * 2 and figure.axes[0].get_xlim()[0] == 0
+    figure = figures.score_figure(parts, METHODS)
+    real = [line.get_xydata().tolist() for axis in figure.axes for line in axis.lines if line.get_markersize() == 12]
+    assert real == [[[0.45, 2]]] * 4 and figure.axes[0].get_yticklabels()[2].get_text() == "real pictures"
 
 
 def test_bars_are_the_share_of_the_rise_that_is_avoided(parts):

@@ -46,9 +46,9 @@ def test_every_method_has_its_row_and_every_setting_its_column():
     ]
 
 
-def test_the_margin_speaks_of_chance_with_one_seed_and_of_the_interval_with_three():
+def test_the_margin_speaks_of_the_interval_with_three_seeds():
     parts = made_parts(DISTANCES, rises=RISES)
-    assert "a difference of 4 to 6 % as chance" in words.margin_in_words(parts)
+    assert words.margin_in_words(parts) == "(Less than 5 % apart is called the same.)"
     parts = Parts(pd.concat([parts.scores.assign(seed=seed) for seed in range(3)]), parts.losses)
     assert words.margin_in_words(parts).endswith("or within the 95 % interval of the difference, is called the same.)")
 
@@ -60,12 +60,15 @@ def test_sets_that_disagree_are_told_apart_and_others_are_not():
     assert words.where_sets_differ(words.of_set(parts, "digits"), lambda one: f"on {one.tasks[0]}") == ""
 
 
-def test_words_hold_for_every_setting():
+def test_words_hold_for_every_comparison():
     parts = made_parts(DISTANCES, rises=RISES)
-    assert words.samples_in_words(parts, "Diff-Tuning") == "better in two settings, about as good in one and worse in one"
-    assert words.samples_in_words(words.of_set(parts, "footwear"), "Diff-Tuning") == "better in one setting and about as good in one"
-    assert words.samples_in_words(parts, "plain") == "about as good in all four settings"
-    assert words.samples_in_words(words.of_set(parts, "digits"), "plain") == "about as good in both settings"
+    assert words.samples_in_words(parts, "Diff-Tuning") == "better in two comparisons, about as good in one and worse in one"
+    assert words.samples_in_words(words.of_set(parts, "footwear"), "Diff-Tuning") == "better in one comparison and about as good in one"
+    assert words.samples_in_words(parts, "plain") == "about as good in all four comparisons"
+    assert words.samples_in_words(words.of_set(parts, "digits"), "plain") == "about as good in both comparisons"
+    assert words.samples_at_large(parts, "Diff-Tuning") == "better in some comparisons and worse in others"
+    assert words.samples_at_large(words.of_set(parts, "footwear"), "Diff-Tuning") == "better or as good"
+    assert words.samples_at_large(words.of_set(parts, "footwear"), "plain", "Diff-Tuning") == "as good or worse"
     assert words.kept_in_words(parts, "Diff-Tuning") == "more of the old is kept"
     assert words.kept_in_words(parts, "plain", "Diff-Tuning") == "less of the old is kept"
 
@@ -100,12 +103,6 @@ def test_single_tenths_are_told(tenths, told):
     assert words.tenths_in_words(tenths) == told
 
 
-def test_words_are_told_set_by_set_and_alone_for_one_set():
-    parts = made_parts(DISTANCES, rises=RISES)
-    assert words.set_by_set(parts, lambda one: one.tasks[0]) == "footwear: footwear; digits: digits"
-    assert words.set_by_set(words.of_set(parts, "digits"), lambda one: one.tasks[0]) == "digits"
-
-
 def stand_in(tasks, seeds, generator, spread):
     """The committed runs of digits, for each of these sets and seeds; distances, losses and rises disturbed at random, method by method."""
     scores, losses = (table[(table.task == "digits") & (table.seed == 0)] for table in read_parts()[:2])
@@ -129,15 +126,15 @@ def said(parts):
         assert answer(parts) in choices
         yield f"Answer: {answer(parts)}.{words.where_sets_differ(parts, answer)}"
     for sentence in (
-        runs_in_words, words.margin_in_words, weights.losses_in_words, weights.behind_the_losses, weights.answer_in_words, weights.recap_in_words,
+        runs_in_words, words.margin_in_words, weights.losses_in_words, weights.behind_the_losses, weights.answer_in_words, lambda parts: weights.recap_in_words(parts, parts),
         weights.heavier_along_the_chain, weights.picked_or_multiplied,
         banks.banks_in_words, bank.avoided_by_hand, bank.protection_in_words, bank.noise_and_memories, bank.answer_in_words,
-        bank.labels_along_the_chain, bank.coverage_and_protection, bank.cells_in_words, bank.recap_in_words,
+        bank.labels_along_the_chain, bank.coverage_and_protection, bank.cells_in_words, lambda parts: bank.recap_in_words(parts, parts),
     ):  # fmt: skip
         yield sentence(parts)
     table = words.compared_with(parts, list(banks.BANKS), banks.WITHOUT, banks.NAMES)
     assert table.count("\n") == 1 + len(banks.BANKS) and "nan" not in table
-    yield f"{bank.short_and_long({'no bank': 1.2, 'random numbers': 1.3, 'memories': 1.1}, 60, parts)}."
+    yield bank.short_and_long({"reconsolidation only": 1.2, "bank of noise": 1.3, "Diff-Tuning": 1.1}, parts)
 
 
 @pytest.mark.parametrize("tasks", [("digits",), ("footwear", "digits")], ids=len)

@@ -1,1 +1,5 @@
-"""What lesson 05 alone needs."""
+"""Lesson 05: must a memory bank hold memories?"""
+
+from ..exercises import grade
+
+__all__ = ["grade"]

@@ -2,64 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Callable, Mapping, Sequence
+from typing import Mapping
 
 import numpy as np
 
-from ..parts import BETTER, KEPT, SAME, STEPS, TENTHS, WORSE, Parts, old_pictures, ratio, rise_avoided
+from ..knobs import KNOBS, knob_in_words, knob_table
+from ..parts import BETTER, KEPT, TENTHS, WORSE, Parts, old_pictures, ratio, rise_avoided
 from ..parts_words import ORDINALS, longest_run, of_set, samples_in_words, settings, stretch_in_words
 from .banks import BANKS, NEW, NOISE, OWN, REAL, SHIPPED, WITHOUT
 
 LABELS = ("the null label", "their own labels", "neither: there is hardly a difference")
 SHARES = {"hardly any of it": 0.1, "less than half": 0.5, "more than half": 0.9, "nearly all of it": np.inf}  # up to
-FRACTIONS = {"a tenth": 1 / 10, "a fifth": 1 / 5, "a quarter": 1 / 4, "a third": 1 / 3, "two fifths": 2 / 5, "half": 1 / 2,
+FRACTIONS = {"a tenth": 1 / 10, "a seventh": 1 / 7, "a fifth": 1 / 5, "a quarter": 1 / 4, "a third": 1 / 3, "two fifths": 2 / 5, "half": 1 / 2,
              "three fifths": 3 / 5, "two thirds": 2 / 3, "three quarters": 3 / 4, "four fifths": 4 / 5, "nine tenths": 9 / 10}  # fmt: skip
 PROTECT = {  # "protects ..." or "protect ..."
     "better": "better", "partly better": "better on one of the sets", "about the same": "about as well", "worse": "less",
     "partly worse": "less on one of the sets", "mixed": "better on one set and less on the other",
 }  # fmt: skip
-MIDDLE = [4, 5, 6]  # tenths of the chain
 CLEAR, MEET, HELD = 1.05, 1.15, 0.2  # one loss is clearly above another, lines nearly meet, a loss is held
 
 
 def avoided_by_hand(parts: Parts) -> str:
     """How a bar of protection comes about, on one set: digits, where the tables hold it."""
     task = parts.tasks[-1]
-    without, ours = (round(ratio(parts, task, "source", method), 2) for method in (WITHOUT, SHIPPED))
-    share = 100 * rise_avoided(parts, task, SHIPPED, WITHOUT).mean
-    rises = f"Take {task}: without a bank the loss rises to {without:.2f} times what it was, with the shipped one to {ours:.2f} times."
-    if ours >= without:
-        return f"{rises} It avoids nothing of the rise."
-    return f"{rises} Of a rise of {without - 1:.2f} it avoids {without - ours:.2f}, or about {share:.0f} %."
+    without, ours = (ratio(parts, task, "source", method) - 1 for method in (WITHOUT, SHIPPED))
+    avoided = f"about {_percent(rise_avoided(parts, task, SHIPPED, WITHOUT).mean)}" if ours < without else "nothing"
+    return f"Take {task}: the loss rises by {_percent(without)} without a bank and by {_percent(ours)} with Diff-Tuning, which avoids {avoided} of the rise."
 
 
 def protection_in_words(parts: Parts) -> str:
-    """What to see in the bars: the new pictures themselves, a small bank, and real pictures."""
-    own, small, noise = (_avoided(parts, name) for name in (NEW, "bank of 100", NOISE))
-    words = f"*The new pictures themselves, replayed as if they were memories, {_do_what(own)}.*"
-    if small > max(noise, KEPT):
-        words += " The model does not just learn the bank by heart: each of the hundred is seen some fifty times, and yet other pictures are protected."
-    return f"{words} {number_or_kind(parts)}"
+    """What to see in the bars: the new pictures themselves, and number against kind."""
+    return f"*The new pictures themselves, replayed as if they were memories, {_do_what(_avoided(parts, NEW))}.* {number_or_kind(parts)}"
 
 
 def noise_and_memories(parts: Parts) -> str:
-    """Where on the chain noise avoids how much of the rise, where memories do better, and what real pictures add."""
+    """Where on the chain memories do better than noise, and what real pictures add."""
     lines = [
         [[ratio(parts, task, "source", name, [n]) for n in TENTHS] for name in parts.present((NOISE, SHIPPED, WITHOUT, REAL))]
         for task in parts.tasks
     ]
     below = longest_run([all(noise[n] > CLEAR * ours[n] for noise, ours, *_ in lines) for n in range(len(TENTHS))])
-    where = f"is clearly lower than theirs {stretch_in_words(below)}" if below else "is nowhere clearly lower than theirs"
-    words = f"*In tenths four to six random numbers avoid {_of_the_rise(parts, NOISE, MIDDLE)}. The shipped bank's loss {where}.* {_real_ones(parts)}"
+    where = (
+        f"is clearly lower than with a bank of noise {stretch_in_words(below)}"
+        if below
+        else "is nowhere clearly lower than with a bank of noise"
+    )
+    words = f"*With Diff-Tuning the loss {where}.*"
+    if parts.present([REAL]):
+        words += f" Real pictures in place of the model's own protect {PROTECT[old_pictures(parts, REAL, SHIPPED)]}."
     if all(max(line[-1] for line in one) < MEET * min(line[-1] for line in one) for one in lines):
         words += " In the last tenth, where few bank pictures are trained, all lines nearly meet."
     return words
-
-
-def _real_ones(parts: Parts) -> str:
-    if not parts.present([REAL]):
-        return "What real pictures in place of the model's own would do we have not run."
-    return f"Real pictures in place of the model's own protect {PROTECT[old_pictures(parts, REAL, 'Diff-Tuning')]}."
 
 
 def share_of_memories(parts: Parts, method: str) -> float:
@@ -89,76 +82,84 @@ def labels_in_words(parts: Parts) -> str:
 
 
 def labels_along_the_chain(parts: Parts) -> str:
-    """What own labels avoid, how far up the chain they hold the loss on old pictures, and what they do to the new samples."""
+    """In bold what own labels avoid; how far up the chain they hold the loss on old pictures, and what they do to the new samples."""
     held = [all(ratio(parts, task, "source", OWN, [n]) < 1 + HELD for task in parts.tasks) for n in TENTHS]
     below = held.index(False) if False in held else len(held)
-    words = f"**Under their own labels memories avoid {_of_the_rise(parts, OWN)}; under the null label {_of_the_rise(parts, SHIPPED)}.**"
+    words = (
+        f"**Under their own labels memories avoid {_percent(_avoided(parts, OWN))} of the rise, under the null label "
+        f"{_percent(_avoided(parts, SHIPPED))}{_mean_over_sets(parts)}.**"
+    )
     if below:
         words += f" *With own labels the old pictures' loss rises by less than a fifth up to the {ORDINALS[below - 1]} tenth.*"
     if all(ratio(parts, task, "source", SHIPPED, [10]) > CLEAR * ratio(parts, task, "source", OWN, [10]) for task in parts.tasks):
-        words += (
-            " In the last tenth, too, it is clearly lower than with the null label, and there are as few bank pictures there. So their small number "
-            "alone is not why the null label protects little there."
-        )
+        words += " Few bank pictures fall in the last tenth under either label, yet own labels protect there."
     return f"{words} The new samples, compared with those of the null label, are {samples_in_words(parts, OWN, SHIPPED)}."
 
 
 def answer_in_words(parts: Parts) -> str:
-    """The answer to the lesson's question in Markdown: in bold what controls, the model's own samples and real pictures protect."""
-    head = (
-        "No"
-        if share_of_noise(parts) >= SHARES["more than half"]
-        else "Mostly"
-        if share_of_noise(parts) < SHARES["less than half"]
-        else "In part"
-    )
-    new = _as_a_control(_avoided(parts, NEW)) if parts.present([NEW]) else ""
-    found = _own_beside_real(parts) if parts.present([REAL]) else ""
-    good = " Memories need not be good: the" if found.startswith(("about", "better than")) else " The"
-    real = f"{good} model's own samples, many of them poor, protect {found}." if found else ""
+    """The answer to the lesson's question in Markdown: in bold what random numbers and the model's own samples protect; then new pictures and samples."""
+    share = share_of_noise(parts)
+    head = "No" if share >= SHARES["more than half"] else "Mostly" if share < SHARES["less than half"] else "In part"
+    real = f", and the model's own samples, many of them poor, protect {_own_beside_real(parts)}" if parts.present([REAL]) else ""
+    new = f" The new pictures, replayed, {_do_what(_avoided(parts, NEW))}." if parts.present([NEW]) else ""
     samples = samples_in_words(parts, NOISE, SHIPPED)
-    return (
-        f"**{head}: random numbers avoid {_of_what_memories_avoid(parts)}{new}.{real}** With random numbers in place of memories the new samples are "
-        f"{samples}."
-    )
+    return f"**{head}: {_noise_of_memories(parts)}{real}.**{new} With a bank of noise the new samples are {samples}, compared with Diff-Tuning's."
 
 
-def recap_in_words(parts: Parts) -> str:
-    """All findings in one sentence."""
-    real = f"the model's own samples protect {_own_beside_real(parts)}; " if parts.present([REAL]) else ""
-    new = f"the new pictures, replayed, {_do_what(_avoided(parts, NEW))}; " if parts.present([NEW]) else ""
-    labels = {
-        LABELS[0]: "the null label protects more than own labels",
-        LABELS[
-            1
-        ]: f"under their own labels memories protect {'most of all' if _own_labels_lead(parts) else 'more than under the null label'}",
-        LABELS[2]: "the labels hardly matter",
-    }[labels_in_words(parts)]
-    return f"- Of the rise in the loss on old pictures, random numbers avoid {_of_what_memories_avoid(parts)}; {new}{real}{labels}."
+def recap_in_words(parts: Parts, sweeps: Parts) -> str:
+    """All findings, a list in Markdown."""
+    noise = _noise_of_memories(parts)
+    found = [f"{noise[0].upper()}{noise[1:]}."]
+    if parts.present([REAL]):
+        found.append(f"The model's own samples protect {_own_beside_real(parts)}.")
+    found += [
+        size_in_words(sweeps),
+        {
+            LABELS[0]: "The null label protects more than own labels.",
+            LABELS[
+                1
+            ]: f"Under their own labels memories protect {'most of all' if _own_labels_lead(parts) else 'more than under the null label'}.",
+            LABELS[2]: "The labels hardly matter.",
+        }[labels_in_words(parts)],
+    ]
+    return "\n".join(f"- {sentence}" for sentence in found if sentence)
 
 
 def cells_in_words(parts: Parts) -> str:
-    """How often a bank makes the new samples better than none, over all banks and settings."""
-    found = {name: list(settings(parts, name, WITHOUT).values()) for name in parts.present(BANKS)}
-    words = sum(found.values(), [])
-    better, same, worse = (words.count(word) for word in (BETTER, SAME, WORSE))
-    ours = found.get(SHIPPED, []).count(BETTER)
-    return (
-        f"Of {len(words)} cells {better} are better, {same} about the same and {worse} worse. The shipped bank is better in {ours or 'none'} of its "
-        f"{len(found.get(SHIPPED, []))}."
-    )
+    """How often a bank makes the new samples better than none, over all banks and comparisons."""
+    words = [word for name in parts.present(BANKS) for word in settings(parts, name, WITHOUT).values()]
+    return f"Of {len(words)} cells {words.count(BETTER)} are better and {words.count(WORSE)} worse."
 
 
-def short_and_long(changed: Mapping[str, float], steps: int, parts: Parts) -> str:
-    """What memories avoid of the rise in your short run, against the long ones; `changed`: loss after / before."""
-    rise = changed["no bank"] - 1
-    after = f"after {STEPS} steps memories avoid {_on_each(parts, lambda one: _avoided(one, SHIPPED))}"
+def size_in_words(sweeps: Parts) -> str:
+    """What the smallest and the shipped bank avoid of plain fine-tuning's rise, mean over the sets that have both; "" where none was run."""
+    sizes = KNOBS["bank size"].lines[""]
+    for size, method in sizes.items():
+        shares = [[rise_avoided(sweeps, task, name, "plain").mean for name in (method, SHIPPED)] for task in sweeps.tasks]
+        shares = [pair for pair in shares if np.isfinite(pair).all()]
+        if method != SHIPPED and shares:
+            few, many = np.mean(shares, axis=0)
+            return (
+                f"A bank of {size} pictures avoids {_percent(few)} of the rise under plain fine-tuning, the shipped bank {_percent(many)}."
+            )
+    return ""
+
+
+def size_and_share(sweeps: Parts) -> str:
+    """Markdown: in bold what the bank's size does, the share in a sentence, and a table of both."""
+    bold = f"**{size_in_words(sweeps)}**" if size_in_words(sweeps) else ""
+    table = knob_table(sweeps, "bank size", "bank share")
+    return "\n\n".join(words for words in (bold, knob_in_words(sweeps, "bank share"), table) if words)
+
+
+def short_and_long(changed: Mapping[str, float], parts: Parts) -> str:
+    """What memories avoid of the rise in your short run, against the long ones; `changed`: loss after / before, by method."""
+    rise, long = changed[WITHOUT] - 1, f"{_percent(_avoided(parts, SHIPPED))} in the long ones{_mean_over_sets(parts)}"
     if rise <= 0:
-        return f"after {steps} steps nothing is forgotten without a bank; {after}"
-    mine = {name: (changed["no bank"] - changed[name]) / rise for name in ("random numbers", "memories")}
-    noise = "do harm" if mine["random numbers"] < 0 else f"avoid {_percent(mine['random numbers'])}"
-    ours = "avoid nothing" if mine["memories"] < 0.005 else f"avoid {_percent(mine['memories'])}"
-    return f"after {steps} steps memories {ours} of the rise, and random numbers {noise}; {after}"
+        return f"In your short run nothing is forgotten without a bank. Diff-Tuning avoids {long}."
+    mine = {name: (changed[WITHOUT] - changed[name]) / rise for name in (NOISE, SHIPPED)}
+    noise = "does harm" if mine[NOISE] < 0 else f"avoids {_percent(mine[NOISE])}"
+    return f"Diff-Tuning avoids {_percent(mine[SHIPPED])} of the rise in your short run, {long}. In yours a bank of noise {noise}."
 
 
 def number_or_kind(parts: Parts) -> str:
@@ -180,32 +181,28 @@ def coverage_and_protection(parts: Parts) -> str:
     )
 
 
-def _of_what_memories_avoid(parts: Parts) -> str:
-    """What share of the forgetting that memories avoid random numbers avoid, set by set."""
-    return _on_each(parts, share_of_noise, " of what memories avoid")
-
-
-def _of_the_rise(parts: Parts, method: str, tenths: Sequence[int] = TENTHS) -> str:
-    return _on_each(parts, lambda one: _avoided(one, method, tenths), " of the rise")
-
-
-def _on_each(parts: Parts, share: Callable[[Parts], float], of: str = "") -> str:
-    """ "10 % of it on one set and 20 % on the other"; with one set "10 % of it"."""
-    shares = {task: _percent(share(of_set(parts, task))) for task in parts.tasks}
-    if len(shares) == 1:
-        return f"{next(iter(shares.values()))}{of}"
+def _noise_of_memories(parts: Parts) -> str:
+    """ "a bank of noise gives about a third of the protection of memories on one set and about half on the other"; with one set, on that alone."""
+    shares = {task: _part(share_of_noise(of_set(parts, task))) for task in parts.tasks}
+    of = " of the protection that memories give"
     told = [f"{words}{'' if place else of} on {task}" for place, (task, words) in enumerate(shares.items())]
-    return f"{', '.join(told[:-1])} and {told[-1]}"
+    return f"a bank of noise gives {' and '.join(told)}"
+
+
+def _part(share: float) -> str:
+    if share < 0.05:
+        return "next to nothing"
+    return "all" if share > 0.95 else f"about {fraction_in_words(share)}"
+
+
+def _mean_over_sets(parts: Parts) -> str:
+    return ", on average over the sets" if len(parts.tasks) > 1 else ""
 
 
 def _own_labels_lead(parts: Parts) -> bool:
     """Do they avoid more than any bank under the null label, on every set?"""
     avoided = ([rise_avoided(parts, task, name, WITHOUT).mean for name in (OWN, *parts.present(BANKS))] for task in parts.tasks)
     return all(own > max(others) for own, *others in avoided)
-
-
-def _as_a_control(share: float) -> str:
-    return f", and the new pictures, replayed, {_do_what(share)}"
 
 
 def _do_what(share: float) -> str:
@@ -226,5 +223,5 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share > 0.005 else "nothing"
 
 
-def _avoided(parts: Parts, method: str, tenths: Sequence[int] = TENTHS) -> float:
-    return float(np.mean([rise_avoided(parts, task, method, WITHOUT, tenths).mean for task in parts.tasks]))
+def _avoided(parts: Parts, method: str) -> float:
+    return float(np.mean([rise_avoided(parts, task, method, WITHOUT).mean for task in parts.tasks]))

@@ -12,18 +12,12 @@ BANKS = {  # two controls, then memories
     NOISE: "random numbers with the mean and spread of latents. They take the same 6 of 32 places, at the same timesteps and with the same weight; "
     "only the content is gone",
     NEW: "the new pictures themselves, replayed as if they were memories",
-    "bank of 100": "the first hundred pictures of the shipped bank",
     "bank of far classes": "the shipped bank's pictures of one kind alone, which is unlike the task: {far}. Must a bank show all kinds?",
     "bank as small, all classes": "as many of its pictures, but of all kinds: to compare with the bank of far classes",
-    SHIPPED: "a thousand pictures of all kinds; this is what *Diff-Tuning* stands for in our tables",
+    SHIPPED: "the shipped bank of memories, a thousand pictures of all kinds",
     REAL: "a thousand real pictures in place of the model's own",
 }
-NAMES = {
-    WITHOUT: "no bank",
-    SHIPPED: "shipped bank",
-    OWN: "shipped bank, own labels",
-    NEW: "bank of new pictures",
-}  # where not as in the tables
+NAMES = {NEW: "bank of new pictures"}  # where not as in the tables
 
 
 def banks_in_words(parts: Parts) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Mapping, Sequence
 import numpy as np
 from torch import Tensor
 
-from ..figures import COLOURS, Figure, describe, theme
+from ..figures import COLOURS, Figure, describe, label_ends, theme
 from ..filmstrip import Strip
 
 if TYPE_CHECKING:
@@ -49,17 +49,20 @@ def coverage_figure(table: pandas.DataFrame, real: pandas.DataFrame, shipped: Ma
         figure = Strip(figsize=(9.6, 3.8), layout="constrained")
         left, right = figure.subplots(1, 2)
     sizes, steps = sorted(table["size"].unique()), sorted(table.steps.unique())
+    ends: dict[str, list] = {"left": [], "right": []}
     for guidance, (colour, name) in GUIDANCES.items():
         rows = table[table.guidance == guidance]
         by_size = rows[rows.steps == steps[-1]].sort_values("size")
         by_steps = rows[rows["size"] == sizes[-1]].sort_values("steps")
-        left.plot(by_size["size"], by_size.coverage, color=colour, marker="o", linewidth=2, label=f"bank, {name}")
+        left.plot(by_size["size"], by_size.coverage, color=colour, marker="o", linewidth=2)
         right.plot(by_steps.steps, by_steps.fid, color=colour, marker="o", linewidth=2)
-    left.plot(real["size"], real.coverage, color=REAL, linestyle="--", linewidth=1.5, label="as many real pictures")
+        ends["left"].append((by_size.coverage.iloc[-1], name, colour))
+        ends["right"].append((by_steps.fid.iloc[-1], name, colour))
+    left.plot(real["size"], real.coverage, color=REAL, linestyle="--", linewidth=1.5)
     floor = float(real[real["size"] == real["size"].max()].fid.iloc[0])
     right.axhline(floor, color=REAL, linestyle="--", linewidth=1.5)
     star = {"color": COLOURS["Diff-Tuning"], "marker": "*", "markersize": 15, "linestyle": "none"}
-    left.plot([shipped["size"]], [shipped["coverage"]], label="the shipped bank", **star)
+    left.plot([shipped["size"]], [shipped["coverage"]], **star)
     left.set(xscale="log", ylim=(0, 1), xlabel="pictures in the bank", ylabel="share of the source covered")
     left.set_title(f"{steps[-1]} sampling steps (the star: {shipped['steps']:g})", fontsize=12)
     right.set(xscale="log", yscale="log", xlabel="sampling steps", ylabel="Frechet distance (log scale)")
@@ -69,7 +72,8 @@ def coverage_figure(table: pandas.DataFrame, real: pandas.DataFrame, shipped: Ma
         axis.minorticks_off()
     ticks = [tick for tick in (0.2, 0.5, 1, 2, 5, 10, 20, 50) if 0.7 * floor < tick < 1.4 * float(np.max(table.fid))]
     right.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=10, frameon=False)
+    label_ends(left, [*ends["left"], (real.coverage.iloc[-1], "real pictures", REAL), (shipped["coverage"], "shipped bank", star["color"])])
+    label_ends(right, [*ends["right"], (floor, "real pictures", REAL)])
     best, few = (
         table[(table.guidance == 1.5) & (table.steps == steps[-1]) & (table["size"] == size)].iloc[0] for size in (sizes[-1], sizes[0])
     )

@@ -14,6 +14,7 @@ from ...support.world import data_folder
 from ..explorers import explore, precompute
 from ..filmstrip import filmstrip
 from ..folders import empty_folder
+from ..knob_figures import knob_figure
 from ..parts import ratio, read_parts, rise_avoided, runs_in_words
 from ..parts_figures import avoided_figure, loss_figure, score_figure
 from ..parts_words import compared_with, margin_in_words, where_sets_differ
@@ -32,8 +33,9 @@ from .answers import (
     protection_in_words,
     recap_in_words,
     short_and_long,
+    size_and_share,
 )
-from .banks import BANKS, NAMES, OWN, SHIPPED, WITHOUT, banks_in_words
+from .banks import BANKS, NAMES, NOISE, OWN, SHIPPED, WITHOUT, banks_in_words
 from .coverage import equal_shares, load_table, real_scores, scores, source_features
 from .figures import class_rows, coverage_figure
 
@@ -45,13 +47,13 @@ if TYPE_CHECKING:
     from ...training.memory_bank import MemoryBank
 
 __all__ = [
-    "BANKS", "LABELS", "NAMES", "OWN", "SHARES", "SHIPPED", "WITHOUT", "answer_in_words", "avoided_by_hand", "avoided_figure",
-    "banks_in_words", "cells_in_words", "class_rows", "compared_with", "coverage_and_protection", "coverage_figure", "data_folder",
-    "empty_folder", "equal_shares", "explore", "extract", "filmstrip", "first_of_each", "held_by_kind", "kinds_of",
-    "labels_along_the_chain", "labels_in_words", "load_source", "load_table", "loss_figure", "margin_in_words", "noise_and_memories",
-    "noise_in_words", "pictures_of", "precompute", "predict", "protection_in_words", "ratio", "read_parts", "real_scores",
-    "recap_in_words", "rise_avoided", "runs_in_words", "score_figure", "scores", "short_and_long", "source_features", "spread_evenly",
-    "where_sets_differ",
+    "BANKS", "LABELS", "NAMES", "NOISE", "OWN", "SHARES", "SHIPPED", "WITHOUT", "answer_in_words", "avoided_by_hand",
+    "avoided_figure", "banks_in_words", "cells_in_words", "class_rows", "compared_with", "coverage_and_protection", "coverage_figure",
+    "data_folder", "empty_folder", "equal_shares", "explore", "extract", "filmstrip", "first_of_each", "held_by_kind", "kinds_of",
+    "knob_figure", "labels_along_the_chain", "labels_in_words", "load_source", "load_table", "loss_figure", "margin_in_words",
+    "noise_and_memories", "noise_in_words", "pictures_of", "precompute", "predict", "protection_in_words", "ratio", "read_parts",
+    "real_scores", "recap_in_words", "rise_avoided", "runs_in_words", "score_figure", "scores", "short_and_long", "size_and_share",
+    "source_features", "spread_evenly", "where_sets_differ",
 ]  # fmt: skip
 
 

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..ideal.transfer import CLASSES
-from ..parts import ALIKE, BETTER, GUIDANCES, RUNS, SAME, TENTHS, WORSE, distance_saved, old_pictures, ratio, rise_avoided, score
+from ..knobs import knob_in_words, knob_table
+from ..parts import ALIKE, BETTER, GUIDANCES, SAME, TENTHS, WORSE, distance_saved, old_pictures, ratio, rise_avoided, score
 from ..parts_words import (
     MEANT,
     OLD,
     kept_in_words,
     longest_run,
+    samples_at_large,
     samples_in_words,
-    set_by_set,
     settings,
     stretch_in_words,
     tenths_in_words,
@@ -58,56 +59,50 @@ def losses_in_words(parts: Parts) -> str:
 
 
 def behind_the_losses(parts: Parts) -> str:
-    """Markdown: what could lie behind these losses and what the runs do not separate, a paragraph for each."""
+    """Markdown: where all lose on new pictures, a falling bank against a rising one, and the last tenth."""
     found = (_above_one(parts), falling_or_rising(parts), noise_end_kept(parts))
     return "\n\n".join(words for words in found if words)
 
 
 def falling_or_rising(parts: Parts) -> str:
-    """Where along the chain Diff-Tuning, whose bank falls, keeps clearly more of the old than the swapped method, whose bank rises, and where less."""
-
-    def told(one: Parts) -> str:
-        (task,) = one.tasks
-        apart = [np.log(ratio(one, task, "source", SWAPPED, [n]) / ratio(one, task, "source", OURS, [n])) for n in TENTHS]
-        more, less = ([n for n, log in zip(TENTHS, apart) if sign * log > CLEAR] for sign in (1, -1))
-        return f"more in {tenths_in_words(more)}, less in {tenths_in_words(less)}"
-
-    found = set_by_set(parts, told)
-    return (
-        "Diff-Tuning's bank falls, the swapped method's rises. Where does the first keep clearly more of the old than the second, and where clearly "
-        f"less? {found[0].upper()}{found[1:]}. But the two differ in the curve of the new pictures, too, and no run changes the bank's curve alone. So what its shape does stays open."
-    )
+    """Markdown, a table: where on the chain Diff-Tuning, whose bank falls, keeps clearly more of the old than the swapped method, and where less."""
+    apart = [[_swapped_over_ours(parts, task, n) for n in TENTHS] for task in parts.tasks]
+    lines = [f"| the loss on old pictures is clearly lower with | {' | '.join(parts.tasks)} |", "|---" * (1 + len(parts.tasks)) + "|"]
+    for name, sign in (("the falling bank (Diff-Tuning)", 1), ("the rising bank (weightings swapped)", -1)):
+        where = (tenths_in_words([n for n, log in zip(TENTHS, logs) if sign * log > CLEAR]) for logs in apart)
+        lines.append(f"| {name} | {' | '.join(f'in {words}' for words in where)} |")
+    return "\n".join(lines)
 
 
 def noise_end_kept(parts: Parts) -> str:
     """How few bank pictures Diff-Tuning trains in the last tenth, and whether the swapped method, which trains many there, loses less."""
-    logs = [
-        float(np.log(ratio(parts, task, "source", SWAPPED, [TENTHS[-1]]) / ratio(parts, task, "source", OURS, [TENTHS[-1]])))
-        for task in parts.tasks
-    ]
-    less = [log < -CLOSE for log in logs]
-    if all(less):
-        found = "loses less there. So their small number may be a reason"
-    elif any(less):
-        found = "loses less there on one of the sets alone. So these runs do not say whether their small number is the reason"
-    else:
-        found = "loses no less there. So their small number alone does not explain it, and these runs do not say what does"
+    less = [_swapped_over_ours(parts, task, TENTHS[-1]) < -CLOSE for task in parts.tasks]
+    found = "loses less there" if all(less) else "loses less there on one of the sets alone" if any(less) else "loses no less there"
     return (
-        "Diff-Tuning trains only one bank picture in a hundred in the last tenth. But the swapped method trains nearly one in five of its bank "
-        f"pictures there, and {found}."
+        "In the last tenth Diff-Tuning trains one bank picture in a hundred; the swapped method trains nearly one in five of its bank pictures there, "
+        f"and {found}. The two differ in the curve of the new pictures, too, so what the shape of the bank's curve does stays open."
     )
 
 
 def heavier_along_the_chain(parts: Parts) -> str:
-    """What bank weight 1 does to the old pictures, and where along the chain to the loss on new ones, against 0.1."""
+    """In bold what bank weight 1 does, against 0.1; where along the chain it moves the loss on new pictures."""
     losses = [[[ratio(parts, task, "target", name, [n]) for name in (HEAVY, LIGHT)] for n in TENTHS] for task in parts.tasks]
     lower, higher = (
         longest_run([all(sign * np.log(one[n][0] / one[n][1]) > CLOSE for one in losses) for n in range(len(TENTHS))]) for sign in (-1, 1)
     )
     found = [f"{word} {stretch_in_words(where)}" for word, where in (("lower", lower), ("higher", higher)) if where]
     sets = " of both sets" if len(parts.tasks) > 1 else ""
-    loss = f"The loss on new pictures{sets} is {' and '.join(found)}" if found else f"The loss on new pictures{sets} hardly changes"
-    return f"*With weight 1, light blue, {kept_in_words(parts, HEAVY, LIGHT)} than with weight 0.1.* {loss}."
+    loss = f"is {' and '.join(found)}" if found else "hardly changes"
+    samples = {BETTER: "better", SAME: "about as good", WORSE: "worse"}[heavier_in_words(parts)]
+    return (
+        f"**With ten times the bank weight the new samples are {samples} on average, and {kept_in_words(parts, HEAVY, LIGHT)}.** "
+        f"*Light blue: weight 1. Its loss on new pictures{sets} {loss}.*"
+    )
+
+
+def tau_in_words(sweeps: Parts) -> str:
+    """Markdown: in bold what other values of tau do, and a table of them."""
+    return f"**{knob_in_words(sweeps, 'tau')}**\n\n{knob_table(sweeps, 'tau')}"
 
 
 def picked_or_multiplied(parts: Parts) -> str:
@@ -119,7 +114,6 @@ def picked_or_multiplied(parts: Parts) -> str:
 
 def answer_in_words(parts: Parts) -> str:
     """The lesson's answer in Markdown: in bold what each curve does, and a table of `CURVES` against plain fine-tuning."""
-    words = f"**{_of_the_rise(parts)} {_of_the_bank(parts)} {_of_the_swap(parts)}**"
     rises = " | ".join(f"rise in the loss on old pictures avoided, {task}" for task in parts.tasks)
     lines = [
         f"| compared with plain fine-tuning | curve of the new pictures, of the bank | new samples | {rises} |",
@@ -128,16 +122,12 @@ def answer_in_words(parts: Parts) -> str:
     for method, curves in CURVES.items():
         shares = " | ".join(_percent(rise_avoided(parts, task, method, "plain").mean) for task in parts.tasks)
         lines.append(f"| {method} | {curves} | {samples_in_words(parts, method)} | {shares} |")
-    return words + "\n\n" + "\n".join(lines) + f"\n\n{MEANT}"
+    return f"**{_in_a_sentence(parts)}**\n\n" + "\n".join(lines) + f"\n\n{MEANT}"
 
 
-def recap_in_words(parts: Parts) -> str:
-    """The answer in one sentence."""
-    swapped = "the worst of all" if worst_of_all(parts, SWAPPED) else samples_in_words(parts, SWAPPED)
-    return (
-        f"- With the rising curve alone the new samples are {samples_in_words(parts, RISE)}, compared with plain fine-tuning; with a bank "
-        f"{_old_with_a_bank(parts)}; with the curves swapped the new samples are {swapped}."
-    )
+def recap_in_words(parts: Parts, sweeps: Parts) -> str:
+    """The answer, and what tau does: a list in Markdown."""
+    return "\n".join(f"- {sentence}" for sentence in (_in_a_sentence(parts), knob_in_words(sweeps, "tau")) if sentence)
 
 
 def worst_of_all(parts: Parts, method: str) -> bool:
@@ -148,6 +138,11 @@ def worst_of_all(parts: Parts, method: str) -> bool:
         score(parts, task, method, guidance).mean > max(score(parts, task, other, guidance).mean for other in others)
         for task, guidance in cells
     )
+
+
+def _swapped_over_ours(parts: Parts, task: str, tenth: int) -> float:
+    """log(loss on old pictures of the swapped method / Diff-Tuning's) in a tenth."""
+    return float(np.log(ratio(parts, task, "source", SWAPPED, [tenth]) / ratio(parts, task, "source", OURS, [tenth])))
 
 
 def _above_one(parts: Parts) -> str:
@@ -166,40 +161,21 @@ def _above_one(parts: Parts) -> str:
     ]
     lower = all(ours < theirs for pair in pairs for ours, theirs in zip(*pair))
     classes = " and ".join(f"*{CLASSES[task]}*" for task in above)
-    few = " and ".join(f"{RUNS[task]:,}" for task in above)
     return (
-        f"On the left the lines of {' and '.join(above)} begin above 1. Overfitting may do this, for {few} pictures are few. Forgetting may do it, too: "
-        f"the source has a class {classes}, so the model could draw such pictures before{', and a bank lowers the lines' if lower else ''}. "
-        "These runs do not separate the two."
+        f"On the left the lines of {' and '.join(above)} begin above 1: where the noise is light, the untouched model, which had learned a class {classes}, "
+        f"was better at them.{' A bank lowers the lines.' if lower else ''}"
     )
 
 
-def _of_the_rise(parts: Parts) -> str:
-    return (
-        f"Compared with plain fine-tuning, the rising curve alone makes the new samples {samples_in_words(parts, RISE)}, and "
-        f"{kept_in_words(parts, RISE)}."
-    )
-
-
-def _of_the_bank(parts: Parts) -> str:
-    return (
-        f"With a bank {_old_with_a_bank(parts)}. Diff-Tuning has both; compared with the rising curve alone, its new samples are "
-        f"{samples_in_words(parts, OURS, RISE)}."
-    )
-
-
-def _of_the_swap(parts: Parts) -> str:
-    worst = worst_of_all(parts, SWAPPED)
-    return f"With the two swapped, the new samples are {'the worst of all' if worst else samples_in_words(parts, SWAPPED)}."
-
-
-def _old_with_a_bank(parts: Parts) -> str:
-    """What the methods with a bank have in common, and the least and most of the rise that they avoid."""
+def _in_a_sentence(parts: Parts) -> str:
+    """What the rising curve, a bank and swapping do, against plain fine-tuning."""
+    rise, swapped = samples_at_large(parts, RISE), samples_at_large(parts, SWAPPED)
     kept = {old_pictures(parts, method) for method in BANKED}
-    if kept != {BETTER}:
-        return OLD[kept.pop()] if len(kept) == 1 else "more of the old is kept by some methods and not by others"
-    shares = [100 * rise_avoided(parts, task, method, "plain").mean for task in parts.tasks for method in BANKED]
-    return f"more of the old is kept, whichever curve the bank has: {min(shares):.0f} to {max(shares):.0f} % of the rise in its loss is avoided"
+    bank = "a bank, whichever its curve, keeps more of the old" if kept == {BETTER} else (
+        f"with a bank {OLD[kept.pop()]}" if len(kept) == 1 else "a bank keeps more of the old with some curves and not with others"
+    )  # fmt: skip
+    worst = "the worst" if worst_of_all(parts, SWAPPED) else swapped
+    return f"The rising curve makes the new samples {rise}; {bank}; with the two curves swapped the new samples are {worst}."
 
 
 def _noise_end(parts: Parts) -> str:

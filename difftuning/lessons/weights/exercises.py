@@ -36,7 +36,8 @@ def equivalent_weights(answer: Callable) -> Grade:
         distribution = reconsolidation_distribution(family, chain, parameter)
         graded = compare(answer(distribution.clone()), loss_weights(distribution), separate=True)
         if not graded.passed:
-            return Grade(False, f"for the rising {family} distribution at {parameter:g} with {chain} timesteps: {graded.message}")
+            where = f"for the rising {family} distribution at {parameter:g} with {chain} timesteps"
+            return Grade(False, f"{where}: {graded.message}; the right panel of the two dials draws these weights")
     return graded
 
 
@@ -46,7 +47,8 @@ def bank_weight_for_a_crossing(answer: Callable) -> Grade:
     found = [answer(*given) for given in CROSSINGS]
     written(*found)
     expected = [((crossing + 1) / (chain - crossing)) ** power for crossing, chain, power in CROSSINGS]
-    return compare([float(value) for value in found], torch.tensor(expected, dtype=torch.float64), place=_crossing, separate=True)
+    graded = compare([float(value) for value in found], torch.tensor(expected, dtype=torch.float64), place=_crossing, separate=True)
+    return graded if graded.passed else Grade(False, f"{graded.message}; at the dotted line of the two dials both curves are equally high")
 
 
 @exercise("the same noise")

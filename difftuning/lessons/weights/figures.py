@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..figures import COLOURS, Figure, describe, theme
+from ..figures import COLOURS, Figure, describe, label_ends, theme
 from ..filmstrip import Strip
-from .dashboard import NAMES, T_LABEL, TERMS
+from .dashboard import T_LABEL, TERMS
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SHADES = ("#1d2f6f", "#5f86c4", "#b3cbe6", "#e8e8e8")  # from "nothing is known" to "all is known"
 BINS = ("less than 10 %", "10 to 50 %", "50 to 90 %", "more than 90 %")
 SETS = {"target": "new pictures", "bank": "bank pictures"}
+SHORT = {"target": "new pictures", "bank": "bank"}
 
 
 def weightings_figure(weightings: Mapping[str, Mapping[str, Tensor | None]]) -> Figure:
@@ -32,16 +33,22 @@ def weightings_figure(weightings: Mapping[str, Mapping[str, Tensor | None]]) -> 
                 values = (distribution * len(distribution)).numpy()
                 axis.plot(values, color=TERMS[role], linewidth=2.4)
                 axis.fill_between(range(len(values)), values, color=TERMS[role], alpha=0.12, linewidth=0)
+                _label_curve(axis, values, SHORT[role], TERMS[role])
         axis.set(xlim=(0, 1000), ylim=(0, 2.3), xlabel=T_LABEL, title=name)
         axis.title.set_fontsize(12)
         axis.set_xticks([0, 500, 1000])
     axes[0].set_ylabel("picked how often\n(1: as under plain fine-tuning)", fontsize=11)
-    handles = [axes[0].plot([], [], color=colour, linewidth=3, label=SETS[role])[0] for role, colour in TERMS.items()]
-    handles += axes[0].plot([], [], color=COLOURS["plain"], linestyle="--", label="plain fine-tuning: new pictures, every t alike")
-    figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=11, frameon=False)
+    axes[0].text(25, 1.04, "plain", color=COLOURS["plain"], fontsize=11, va="bottom")
     return describe(
         figure, f"How often training picks each timestep for new and for bank pictures, method by method: {', '.join(weightings)}."
     )
+
+
+def _label_curve(axis: Axes, values: np.ndarray, name: str, colour: str) -> None:
+    """Beside a curve's high end, on its inner side; above a flat one."""
+    rise = values[-1] - values[0]
+    x, y, side = (980, 1.06, "right") if abs(rise) < 1e-6 else (850, 1.85, "right") if rise > 0 else (150, 1.85, "left")
+    axis.text(x, y, name, color=colour, fontsize=11, ha=side, va="bottom")
 
 
 def chain_figure(pictures: Mapping[str, Tensor], known: np.ndarray, rising: Tensor, count: int, title: str) -> Figure:
@@ -139,9 +146,9 @@ def length_curves(timesteps: Tensor, squares: Mapping[str, Tensor]) -> Figure:
         count = values.shape[1]
         mean, half = values.mean(1), float(t.ppf(0.975, count - 1)) * values.std(1) / count**0.5
         low = torch.minimum(half, 0.95 * mean)  # an interval that reaches 0 has no place on a log axis
-        axis.errorbar(timesteps + shift, mean, torch.stack([low, half]), color=TERMS[name], marker="o", capsize=3, label=NAMES[name])
+        axis.errorbar(timesteps + shift, mean, torch.stack([low, half]), color=TERMS[name], marker="o", capsize=3)
     axis.set(xlabel=T_LABEL, ylabel="mean square of one\npicture's gradient (log scale)", yscale="log")
-    axis.legend(fontsize=11)
+    label_ends(axis, [(float(values[-1].mean()), SETS[name], TERMS[name]) for name, values in squares.items()])
     falls = ", ".join(f"{float(values[0].mean() / values[-1].mean()):.2g} times for the {name}" for name, values in squares.items())
     return describe(
         figure,

@@ -15,9 +15,9 @@ from ...support.world import data_folder
 from ...training.label_rows import add_rows, choose_rows
 from ...training.memory_bank import MemoryBank
 from ...training.streams import training_streams
-from ..exercises import grade
 from ..explorers import explore, precompute
 from ..filmstrip import filmstrip
+from ..knob_figures import knob_figure
 from ..parts import ratio, read_parts, runs_in_words
 from ..parts_figures import loss_figure, samples_figure, score_figure
 from ..parts_words import compared_with, margin_in_words, where_sets_differ
@@ -31,6 +31,7 @@ from .answers import (
     picked_or_multiplied,
     recap_in_words,
     swapped_in_words,
+    tau_in_words,
 )
 from .balance import balance, two_families
 from .dashboard import weights_explorer
@@ -43,11 +44,12 @@ if TYPE_CHECKING:
     from ...models.pretrained import Pretrained
 
 __all__ = [
-    "answer_in_words", "balance", "behind_the_losses", "chain_figure", "compared_with", "explore", "filmstrip", "first_picture", "grade",
-    "gradient_lengths", "heavier_along_the_chain", "heavier_in_words", "known_share", "length_curves", "load_source", "loss_figure",
-    "losses_in_words", "margin_in_words", "moment_ratio", "picked_or_multiplied", "picks_by_known_share", "picks_figure",
+    "answer_in_words", "balance", "behind_the_losses", "chain_figure", "compared_with", "explore", "filmstrip", "first_picture",
+    "gradient_lengths", "heavier_along_the_chain", "heavier_in_words", "knob_figure", "known_share", "length_curves", "load_source",
+    "loss_figure", "losses_in_words", "margin_in_words", "moment_ratio", "picked_or_multiplied", "picks_by_known_share", "picks_figure",
     "precompute", "predict", "ratio", "read_parts", "recap_in_words", "runs_in_words", "samples_figure", "scaled_schedule", "score_figure",
-    "spread_evenly", "strip", "swapped_in_words", "two_families", "weightings_figure", "weights_explorer", "where_sets_differ",
+    "spread_evenly", "strip", "swapped_in_words", "tau_in_words", "two_families", "weightings_figure", "weights_explorer",
+    "where_sets_differ",
 ]  # fmt: skip
 
 

@@ -202,20 +202,19 @@ def test_the_answer_says_of_each_curve_what_the_tables_say():
     }
     bold, _, _, _, *lines, _, meant = answers.answer_in_words(made_parts(distances, RISES)).splitlines()
     assert bold == (
-        "**Compared with plain fine-tuning, the rising curve alone makes the new samples better in one setting and about as good in one, and no more of "
-        "the old is kept. With a bank more of the old is kept by some methods and not by others. Diff-Tuning has both; compared with the rising curve "
-        "alone, its new samples are better in one setting and about as good in one. With the two swapped, the new samples are worse in both settings.**"
-    )  # not the worst of all: another one has 3, too
+        "**The rising curve makes the new samples better or as good; a bank keeps more of the old with some curves and not with others; with the two "
+        "curves swapped the new samples are worse.**"
+    )  # not the worst: another one has 3, too
     assert [line.split(" | ")[2:] for line in lines] == [
-        ["better in one setting and about as good in one", "0 % |"],
-        ["better in one setting and worse in one", "50 % |"],
-        ["better in both settings", "50 % |"],
-        ["worse in both settings", "−50 % |"],
+        ["better in one comparison and about as good in one", "0 % |"],
+        ["better in one comparison and worse in one", "50 % |"],
+        ["better in both comparisons", "50 % |"],
+        ["worse in both comparisons", "−50 % |"],
     ]
-    assert "10 % at least" in meant
+    assert "10 % of the rise at least" in meant
 
 
-def test_what_a_bank_keeps_is_told_with_its_least_and_most_and_the_worst_of_all_is_worst_under_both_guidances():
+def test_the_worst_is_worst_under_both_guidances_and_a_bank_keeps_whichever_its_curve():
     distances = {
         "plain": (2, 2),
         "Diff-Tuning": (1, 1),
@@ -224,24 +223,40 @@ def test_what_a_bank_keeps_is_told_with_its_least_and_most_and_the_worst_of_all_
         "weightings swapped": (4, 4),
     }
     rises = RISES | {"weightings swapped": 0.48}
-    for words in (answers.answer_in_words(made_parts(distances, rises)), answers.recap_in_words(made_parts(distances, rises))):
-        assert "more of the old is kept, whichever curve the bank has: 20 to 50 % of the rise in its loss is avoided" in words
-        assert "the new samples are the worst of all." in words
+    parts = made_parts(distances, rises)
+    for words in (answers.answer_in_words(parts), answers.recap_in_words(parts, parts)):
+        assert (
+            "better; a bank, whichever its curve, keeps more of the old; with the two curves swapped the new samples are the worst."
+            in words
+        )
     words = answers.answer_in_words(made_parts(distances | {"weightings swapped": (4, 2.9)}, rises))
-    assert "With the two swapped, the new samples are worse in both settings.**" in words
+    assert "swapped the new samples are worse.**" in words
+    none = answers.answer_in_words(made_parts(distances, dict.fromkeys(RISES, 0.6)))
+    assert "; with a bank no more of the old is kept;" in none
 
 
-def test_a_falling_bank_is_followed_against_a_rising_one():
+def test_the_recap_speaks_of_tau_where_it_was_run():
+    distances = dict.fromkeys(RISES, (2, 2)) | {"tau 2, official": (1, 1)}
+    parts = made_parts(distances, RISES | {"tau 2, official": 0.1})
+    assert len(answers.recap_in_words(parts, made_parts(dict.fromkeys(RISES, (2, 2)), RISES)).splitlines()) == 1
+    last = answers.recap_in_words(parts, parts).splitlines()[-1]
+    assert (
+        last == "- The new samples get better in every comparison with tau 2, official; the old pictures are kept better with 2, official."
+    )
+    assert answers.tau_in_words(parts).startswith(
+        "**The new samples get better"
+    ) and "| tau 2, official | better | better |" in answers.tau_in_words(parts)
+
+
+def test_a_falling_bank_is_set_against_a_rising_one_in_a_table():
     parts = made_parts({}, RISES | {"weightings swapped": 0.3}, {"weightings swapped": 0.9})
-    words = answers.falling_or_rising(parts)
-    assert "less? More in tenth 10, less in no tenth. But" in words and "stays open" in words
+    head, _, falling, rising = answers.falling_or_rising(parts).splitlines()
+    assert head.endswith("| digits |") and falling.endswith("| in tenth 10 |") and rising.endswith("| in no tenth |")
 
 
-@pytest.mark.parametrize(
-    "swapped, words", [(0.9, "loses no less there. So their small number alone does not"), (0.1, "may be a reason"), (0.3, "loses no less")]
-)
-def test_whether_few_bank_pictures_explain_the_noise_end_is_read_from_the_swapped_method(swapped, words):
-    assert words in answers.noise_end_kept(made_parts({}, RISES, {"weightings swapped": swapped}))
+@pytest.mark.parametrize("swapped, words", [(0.9, "loses no less there"), (0.1, "loses less there"), (0.3, "loses no less there")])
+def test_whether_many_bank_pictures_at_the_noise_end_help_is_read_from_the_swapped_method(swapped, words):
+    assert f"and {words}. The two differ" in answers.noise_end_kept(made_parts({}, RISES, {"weightings swapped": swapped}))
 
 
 def test_a_loss_above_the_one_before_is_spoken_of_where_every_method_has_it():
@@ -249,11 +264,11 @@ def test_a_loss_above_the_one_before_is_spoken_of_where_every_method_has_it():
     parts = made_parts({}, RISES)
     words = answers.behind_the_losses(with_new_losses(parts, risen))
     assert (
-        words.startswith("On the left the lines of digits begin above 1.") and "*handwritten digit*" in words and "a bank lowers" in words
+        words.startswith("On the left the lines of digits begin above 1:") and "*handwritten digit*" in words and "A bank lowers" in words
     )
     alike = answers.behind_the_losses(with_new_losses(parts, risen | {"Diff-Tuning": [1.2] * 10}))
-    assert "Overfitting may" in alike and "a bank lowers" not in alike
-    assert "Overfitting" not in answers.behind_the_losses(with_new_losses(parts, risen | {"plain": [1.2, 0.9] + [0.8] * 8}))
+    assert "begin above 1" in alike and "A bank lowers" not in alike
+    assert "begin above 1" not in answers.behind_the_losses(with_new_losses(parts, risen | {"plain": [1.2, 0.9] + [0.8] * 8}))
 
 
 def with_new_losses(parts, ratios):
@@ -279,16 +294,16 @@ def test_the_caption_of_the_losses_names_who_stands_out_and_where_a_bank_protect
     assert "no method stands out" in none
 
 
-def test_a_heavier_bank_is_followed_along_the_chain():
+def test_a_heavier_bank_is_answered_and_followed_along_the_chain():
     light, heavy = [1.0] * 10, [0.9] * 6 + [1.0] * 2 + [1.1] * 2
-    parts = made_parts({}, {"Diff-Tuning": 0.4, "Diff-Tuning, weight 1": 0.2})
+    parts = made_parts({"Diff-Tuning": (1, 1), "Diff-Tuning, weight 1": (2, 2)}, {"Diff-Tuning": 0.4, "Diff-Tuning, weight 1": 0.2})
     words = answers.heavier_along_the_chain(with_new_losses(parts, {"Diff-Tuning": light, "Diff-Tuning, weight 1": heavy}))
     assert words == (
-        "*With weight 1, light blue, more of the old is kept than with weight 0.1.* The loss on new pictures is lower from the first to the "
-        "sixth tenth and higher in the last two tenths."
+        "**With ten times the bank weight the new samples are worse on average, and more of the old is kept.** *Light blue: weight 1. Its loss on new "
+        "pictures is lower from the first to the sixth tenth and higher in the last two tenths.*"
     )
     words = answers.heavier_along_the_chain(with_new_losses(parts, {"Diff-Tuning": light, "Diff-Tuning, weight 1": light}))
-    assert words.endswith("The loss on new pictures hardly changes.")
+    assert words.endswith("Its loss on new pictures hardly changes.*")
 
 
 # The noise of gradients

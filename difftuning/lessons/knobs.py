@@ -1,0 +1,104 @@
+"""Diff-Tuning's settings one at a time (study "sweeps"): what each does to new samples and to old pictures."""
+
+from __future__ import annotations
+
+from typing import Iterable, Mapping, NamedTuple, Sequence
+
+from ..studies.gains import Estimate
+from .parts import ALIKE, BETTER, GUIDANCES, SAME, WORSE, Parts, distance_saved, in_a_word, loss_saved
+
+OURS, PLAIN = "Diff-Tuning", "plain"
+
+
+class Knob(NamedTuple):
+    """A setting: line -> value -> the method that has it; the default value is Diff-Tuning itself."""
+
+    lines: Mapping[str, Mapping[float, str]]
+    default: float
+    logarithmic: bool = True
+
+    @property
+    def others(self) -> list[tuple[str, str]]:
+        """(value as a word, method) of all values but the default, which a second family has, too."""
+        return [
+            (f"{value:g}{', ' + line if line else ''}", method)
+            for line, values in self.lines.items()
+            for value, method in values.items()
+            if value != self.default
+        ]
+
+
+KNOBS = {
+    "tau": Knob(
+        {
+            "official": {0: "tau 0, official", 0.5: "tau 0.5, official", 1: OURS, 2: "tau 2, official"},
+            "paper": {0.5: "tau 0.5, paper", 1: "tau 1, paper", 2: "tau 2, paper"},
+        },
+        default=1,
+        logarithmic=False,
+    ),
+    "bank size": Knob({"": {30: "bank of 30", 100: "bank of 100", 300: "bank of 300", 1000: OURS}}, default=1000),
+    "bank share": Knob({"": {0.1: "bank share 0.1", 0.2: OURS, 0.4: "bank share 0.4"}}, default=0.2),
+    "bank weight": Knob(
+        {"": {0.03: "Diff-Tuning, weight 0.03", 0.1: OURS, 0.3: "Diff-Tuning, weight 0.3", 1: "Diff-Tuning, weight 1"}}, default=0.1
+    ),
+}
+NOT_RUN = "–"
+
+
+def word(gains: Iterable[Estimate]) -> str:
+    """`in_a_word` over what was run; a dash where nothing was."""
+    found = [gain for gain in gains if gain.seeds]
+    return in_a_word(found, ALIKE) if found else NOT_RUN
+
+
+def new_word(parts: Parts, method: str, other: str) -> str:
+    """Are a method's samples better than another's, over the sets and ways of guidance in which both were run?"""
+    return word(distance_saved(parts, task, method, other, guidance) for task in parts.tasks for guidance in GUIDANCES)
+
+
+def old_word(parts: Parts, method: str, other: str) -> str:
+    """Is the loss on old pictures lower than under another method?"""
+    return word(loss_saved(parts, task, method, other) for task in parts.tasks)
+
+
+def compared(parts: Parts, knob: str) -> dict[str, tuple[str, str]]:
+    """Value -> (new samples, old pictures) beside the default, for the values that were run."""
+    return {value: (new_word(parts, method, OURS), old_word(parts, method, OURS))
+            for value, method in KNOBS[knob].others if parts.present([method])}  # fmt: skip
+
+
+def sets_run(parts: Parts, *knobs: str) -> list[str]:
+    """The tasks of which the tables hold a value beside the default."""
+    methods = [method for knob in knobs for _, method in KNOBS[knob].others]
+    return [task for task in parts.tasks if parts.losses[parts.losses.task == task].method.isin(methods).any()]
+
+
+def knob_table(parts: Parts, *knobs: str) -> str:
+    """Markdown, a table: what each value that was run does to new samples and to old pictures, beside the default."""
+    lines = [f"| compared with Diff-Tuning, on {' and '.join(sets_run(parts, *knobs))} | new samples | old pictures |", "|---|---|---|"]
+    for knob in knobs:
+        lines += [f"| {knob} {value} | {new} | {old} |" for value, (new, old) in compared(parts, knob).items()]
+    meant = "(*Partly*: in some comparisons, and about the same in the others. *Mixed*: better in some and worse in others.)"
+    return "\n".join(lines) + f"\n\n{meant}"
+
+
+def knob_in_words(parts: Parts, knob: str) -> str:
+    """A sentence: which values beat the default, and where the old pictures are kept better or worse; "" where none was run."""
+    words = compared(parts, knob)
+    if not words:
+        return ""
+    winners = [value for value, (new, _) in words.items() if new == BETTER]
+    new = f"The new samples get better in every comparison with {knob} {_either(winners)}" if winners else (
+        f"No other {knob} makes the new samples better in every comparison"
+    )  # fmt: skip
+    if all(old == SAME for _, old in words.values()):
+        return f"{new}, and the old pictures are kept about as well with each."
+    kept, lost = ([value for value, (_, old) in words.items() if old.endswith(end)] for end in (BETTER, WORSE))
+    told = [f"{word} with {_either(values)}" for word, values in (("better", kept), ("less well", lost)) if values]
+    return f"{new}; the old pictures are kept {' and '.join(told) or 'better on one set and less well on the other'}."
+
+
+def _either(values: Sequence[str]) -> str:
+    """ "0.1", "0.5 or 2", and with commas inside them "0, official / 2, paper"."""
+    return " / ".join(values) if any("," in value for value in values) else " or ".join(values)
