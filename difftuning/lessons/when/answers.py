@@ -1,0 +1,150 @@
+"""What lesson 09's runs answer about the number of pictures and of steps, in words that follow the tables."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Mapping
+
+from ...studies.gains import estimate
+from ..parts import ALIKE, BETTER, SAME, STEPS, WORSE, in_a_word
+from .counting import WAYS, paper_cells
+from .figures import LEAST_POINTS
+from .paper import CLAIMS, MEAN, TABLE, size_correlation
+from .runs import CELL, GUIDED, MEASURES, NEW, OLD, TASKS, by_pictures, by_steps, called, gain, listed, lower, sets
+
+if TYPE_CHECKING:
+    import pandas
+
+WHERE = ("with the fewest", "with a number in between", "with the most", "that depends on the task", "with none of them")
+TRENDS = {BETTER: "grows", SAME: "stays about the same", WORSE: "shrinks"}
+STRONG = 0.7  # a rank correlation from which on a gain is said to rise or fall
+
+
+def most_in_words(gains: pandas.DataFrame, measure: str = GUIDED) -> str:
+    """With how many pictures Diff-Tuning helps most: one of `WHERE`."""
+    places = {_place(gains, task, measure) for task in TASKS}
+    return places.pop() if len(places) == 1 else WHERE[3]
+
+
+def size_answer(gains: pandas.DataFrame) -> str:
+    """Markdown: one bold sentence, with how many pictures Diff-Tuning helps most; below, by how much, and whether the two measures agree."""
+    first, second = TASKS
+    samples = (
+        f"the samples of {first} {_helped(gains, first, GUIDED)} and those of {second} {_helped(gains, second, GUIDED)} (at guidance 1.5)"
+    )
+    loss = f"the loss on new pictures it helps {_helped(gains, first, NEW)} on {first} and {_helped(gains, second, NEW)} on {second}"
+    agree = all(_place(gains, task, GUIDED) == _place(gains, task, NEW) for task in TASKS)
+    same = f"Samples and loss {'agree' if agree else 'do not agree'} on where that is."
+    return f"**After {STEPS} steps Diff-Tuning helps {samples}; {loss}.** {same} {_how_much(gains)}".rstrip()
+
+
+def _how_much(gains: pandas.DataFrame) -> str:
+    found = {task: by_pictures(gains, task, GUIDED) for task in TASKS}
+    helped = [
+        (task, max(mine.values(), key=lambda one: one.mean)) for task, mine in found.items() if _place(gains, task, GUIDED) != WHERE[4]
+    ]
+    if not helped:
+        return ""
+    return f"Where it helps the samples most, the distance is {listed(f'{lower(best):.0f} % lower ({task})' for task, best in helped)}."
+
+
+def _best(gains: pandas.DataFrame, task: str, measure: str) -> list[int]:
+    """The numbers of pictures with the largest gain, or so near to it that the measure calls it the same; none where nothing gains."""
+    found = by_pictures(gains, task, measure)
+    helped = {pictures: one.mean for pictures, one in found.items() if called(one, measure) == BETTER}
+    return [pictures for pictures, mean in helped.items() if mean > max(helped.values()) - MEASURES[measure]]
+
+
+def _place(gains: pandas.DataFrame, task: str, measure: str) -> str:
+    found, best = by_pictures(gains, task, measure), _best(gains, task, measure)
+    if not best:
+        return WHERE[4]
+    most = max(best, key=lambda pictures: found[pictures].mean)
+    return WHERE[0] if most == min(found) else WHERE[2] if most == max(found) else WHERE[1]
+
+
+def _helped(gains: pandas.DataFrame, task: str, measure: str) -> str:
+    best, tried = _best(gains, task, measure), by_pictures(gains, task, measure)
+    if not best:
+        return "with none of the numbers tried"
+    return f"about as much with any number from {min(tried)} on" if len(best) == len(tried) > 1 else f"most with {listed(best)} pictures"
+
+
+def copies_in_words(copied: Mapping[tuple[str, int, int], tuple[float, float]]) -> str:
+    """How many samples at guidance 1.5 repeat a training picture, in the smallest sets of each task and over all."""
+    most = {name: max(pair[place] for pair in copied.values()) for place, name in enumerate(("plain fine-tuning", "Diff-Tuning"))}
+    if max(most.values()) < 0.005:
+        return (
+            "Copies play no part in it: at guidance 1.5 fewer than 1 in 200 samples repeat a training picture, in every set and under both."
+        )
+    where = {name: max(copied, key=lambda key: copied[key][place]) for place, name in enumerate(most)}
+    return (
+        "Mind the copies, for a distance does not punish them: of the samples at guidance 1.5, "
+        + listed(f"up to {most[name]:.0%} under {name} ({where[name][0]}, {where[name][1]:,} pictures)" for name in most)
+        + " repeat a training picture."
+    )
+
+
+def steps_in_words(gains: pandas.DataFrame) -> str:
+    """Markdown, a line for each measure: on which sets of several step counts the gain grows or shrinks from the first to the last; seed by seed."""
+    lines = []
+    for measure in MEASURES:
+        found: dict[str, list[str]] = {word: [] for word in TRENDS}
+        spans = set()
+        for task, pictures in sets(gains, measure):
+            steps = list(by_steps(gains, task, pictures, measure))
+            if len(steps) >= LEAST_POINTS:
+                spans.add((steps[0], steps[-1]))
+                found[in_a_word([_growth(gains, task, pictures, measure, steps)], MEASURES[measure])].append(f"{task} {pictures:,}")
+        told = "; ".join(f"it {TRENDS[word]} on {listed(names)}" for word, names in found.items() if names)
+        if told:
+            first, last = min(low for low, _ in spans), max(high for _, high in spans)
+            lines.append(f"- *The gain in {measure}*, from {first:,} to {last:,} steps: {told}.")
+    return "\n".join(lines)
+
+
+def _growth(gains: pandas.DataFrame, task: str, pictures: int, measure: str, steps: list[int]):
+    """How much larger the gain is after the most steps than after the fewest, over the seeds that have both."""
+    rows = gains.set_index([*CELL, "seed"]).gain.sort_index()
+    first, last = (rows[task, pictures, step, measure] for step in (steps[0], steps[-1]))
+    return estimate((last - first).dropna().to_numpy())
+
+
+def size_trend(gains: pandas.DataFrame, task: str, measure: str = GUIDED) -> str:
+    """ "rises", "falls" or "neither": the gain with the number of training pictures, by rank correlation."""
+    from scipy.stats import spearmanr
+
+    found = by_pictures(gains, task, measure)
+    rho = spearmanr(list(found), [one.mean for one in found.values()]).statistic if len(found) > 2 else 0
+    return "rises" if rho >= STRONG else "falls" if rho <= -STRONG else "neither rises nor falls"
+
+
+def beside_the_paper(gains: pandas.DataFrame) -> pandas.DataFrame:
+    """Directions, not numbers: what the paper says, and what our sets say."""
+    import pandas
+
+    words = [called(gain(gains, cell), GUIDED) for cell in paper_cells(gains)]
+    mean = sum(gain(gains, cell).mean for cell in paper_cells(gains)) / len(words)
+    rho, known = size_correlation()
+    paper = "rises" if rho >= STRONG else "falls" if rho <= -STRONG else "neither rises nor falls"
+    rows = {
+        "better on": (f"all {len(TABLE)} tasks", f"{words.count(BETTER)} of {len(words)} sets of two tasks"),
+        "on average": (f"better: {' or '.join(f'{claim:g} %' for claim in CLAIMS.values())} (from ~{MEAN.plain} to {MEAN.ours})",
+                       BETTER if mean > ALIKE else WORSE if mean < -ALIKE else SAME),
+        "with more training pictures the gain": (f"{paper} ({known} tasks)", ", ".join(f"{size_trend(gains, task)} ({task})" for task in TASKS)),
+        "old pictures": ("not known here", _everywhere(gains, OLD)),
+    }  # fmt: skip
+    return pandas.DataFrame(rows, index=["the paper, DiT-XL/2", "here, tiny DiT"]).T
+
+
+def _everywhere(gains: pandas.DataFrame, measure: str) -> str:
+    words = [called(gain(gains, cell), measure) for cell in paper_cells(gains, measure)]
+    return f"{BETTER} in {words.count(BETTER)} of {len(words)} sets"
+
+
+def when_in_words(table: pandas.DataFrame, verdict: str) -> str:
+    """The lesson's answer in Markdown: one bold sentence with the counts of `counting.counts`, and whether one could have known."""
+    said = {way: f"{row.better} of {row.cells}" for way, row in table.iterrows()}
+    return (
+        f"**Diff-Tuning's samples are better in {said[WAYS[0]]} sets under the paper's protocol and in {said[WAYS[1]]} with each method at its own best; "
+        f"its loss on new pictures is lower in {said[WAYS[4]]} cells and that on old ones in {said[WAYS[5]]}; {verdict}.**"
+    )

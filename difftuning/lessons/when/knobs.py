@@ -1,0 +1,139 @@
+"""Diff-Tuning's settings one at a time (study "sweeps"): what each does to new samples and to old pictures, and which of them is robust."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Callable, Iterable, Mapping, NamedTuple
+
+import numpy as np
+
+from ...studies.gains import Estimate
+from ..parts import ALIKE, GUIDANCES, SAME, Parts, distance_saved, in_a_word, loss_saved
+from .runs import OURS, PLAIN, listed
+
+if TYPE_CHECKING:
+    import pandas
+
+
+class Knob(NamedTuple):
+    """A setting: line -> value -> the method that has it; the default value is Diff-Tuning itself."""
+
+    lines: Mapping[str, Mapping[float, str]]
+    default: float
+    logarithmic: bool = True
+
+    @property
+    def others(self) -> list[tuple[str, str]]:
+        """(value as a word, method) of all values but the default, which a second family has, too."""
+        return [
+            (f"{value:g}{', ' + line if line else ''}", method)
+            for line, values in self.lines.items()
+            for value, method in values.items()
+            if value != self.default
+        ]
+
+
+KNOBS = {
+    "tau": Knob(
+        {
+            "official": {0: "tau 0, official", 0.5: "tau 0.5, official", 1: OURS, 2: "tau 2, official"},
+            "paper": {0.5: "tau 0.5, paper", 1: "tau 1, paper", 2: "tau 2, paper"},
+        },
+        default=1,
+        logarithmic=False,
+    ),
+    "bank size": Knob({"": {30: "bank of 30", 100: "bank of 100", 300: "bank of 300", 1000: OURS}}, default=1000),
+    "bank share": Knob({"": {0.1: "bank share 0.1", 0.2: OURS, 0.4: "bank share 0.4"}}, default=0.2),
+    "bank weight": Knob(
+        {"": {0.03: "Diff-Tuning, weight 0.03", 0.1: OURS, 0.3: "Diff-Tuning, weight 0.3", 1: "Diff-Tuning, weight 1"}}, default=0.1
+    ),
+}
+ROBUST = "No difference at any value"
+NEW_ALONE = "The new samples stay about the same, the old pictures do not"
+NOT_ROBUST = "The new samples change at some value"
+YARDSTICK = "plain or Diff-Tuning"
+CHANCE, AGAIN = "chance", "tau 1, paper"  # at tau 1 both families pick t alike, so two runs differ by little but chance
+NOT_RUN = "–"
+
+
+def word(gains: Iterable[Estimate]) -> str:
+    """`in_a_word` over what was run; a dash where nothing was."""
+    found = [gain for gain in gains if gain.seeds]
+    return in_a_word(found, ALIKE) if found else NOT_RUN
+
+
+def new_word(parts: Parts, method: str, other: str) -> str:
+    """Are a method's samples better than another's, over the sets and ways of guidance in which both were run?"""
+    return word(distance_saved(parts, task, method, other, guidance) for task in parts.tasks for guidance in GUIDANCES)
+
+
+def old_word(parts: Parts, method: str, other: str) -> str:
+    """Is the loss on old pictures lower than under another method?"""
+    return word(loss_saved(parts, task, method, other) for task in parts.tasks)
+
+
+def compared(parts: Parts, knob: str) -> dict[str, tuple[str, str]]:
+    """Value -> (new samples, old pictures) beside the default, for the values that were run."""
+    return {value: (new_word(parts, method, OURS), old_word(parts, method, OURS))
+            for value, method in KNOBS[knob].others if parts.present([method])}  # fmt: skip
+
+
+def robustness(parts: Parts, knob: str) -> str:
+    """`ROBUST`, `NEW_ALONE` or `NOT_ROBUST`."""
+    words = compared(parts, knob).values()
+    if all(new == SAME for new, _ in words):
+        return ROBUST if all(old == SAME for _, old in words) else NEW_ALONE
+    return NOT_ROBUST
+
+
+def knobs_in_words(parts: Parts) -> str:
+    """Markdown: a line for each knob, its values grouped by what they do; below, which knobs are robust."""
+    lines = []
+    for name, knob in KNOBS.items():
+        groups: dict[tuple[str, str], list[str]] = {}
+        for value, words in compared(parts, name).items():
+            groups.setdefault(words, []).append(value)
+        told = (f"**{' / '.join(values)}**: {_told(*words)}" for words, values in groups.items())
+        if groups:
+            lines.append(f"- *{name}* (default {knob.default:g}): {'; '.join(told)}.")
+    return "\n".join(lines) + f"\n\n{_robust_ones(parts)}"
+
+
+def _told(new: str, old: str) -> str:
+    if new == old == SAME:
+        return "no difference"
+    return f"samples {new}, old pictures {old}"
+
+
+def _robust_ones(parts: Parts) -> str:
+    tried = [name for name in KNOBS if compared(parts, name)]
+    found = {kind: [name for name in tried if robustness(parts, name) == kind] for kind in (ROBUST, NEW_ALONE, NOT_ROBUST)}
+    return " ".join(f"{kind}: {listed(names)}." for kind, names in found.items() if names)
+
+
+def spread(parts: Parts, knob: str, value: Callable[[str, str], float]) -> float:
+    """The largest of a knob's numbers divided by the smallest, its geometric mean over the sets; `value`: (task, method) -> a logarithm."""
+    methods = parts.present(method for line in KNOBS[knob].lines.values() for method in line.values())
+    return float(np.exp(np.mean([np.ptp([value(task, method) for method in methods]) for task in parts.tasks])))
+
+
+def spreads(parts: Parts) -> pandas.DataFrame:
+    """How much each knob moves, as largest / smallest; first the step from plain fine-tuning to Diff-Tuning, and a repeated run."""
+    import pandas
+
+    columns: dict[str, Callable[[str, str], float]] = {
+        f"samples, guidance {guidance}": (lambda task, method, way=guidance: -distance_saved(parts, task, method, PLAIN, way).mean)
+        for guidance in reversed(GUIDANCES)
+    }
+    columns["loss on old pictures"] = lambda task, method: -loss_saved(parts, task, method, PLAIN).mean
+    rows = {YARDSTICK: {name: np.exp(np.mean([abs(value(task, OURS)) for task in parts.tasks])) for name, value in columns.items()}}
+    if parts.present([AGAIN]):
+        rows[CHANCE] = {
+            name: np.exp(np.mean([abs(value(task, AGAIN) - value(task, OURS)) for task in parts.tasks])) for name, value in columns.items()
+        }
+    rows |= {knob: {name: spread(parts, knob, value) for name, value in columns.items()} for knob in KNOBS if compared(parts, knob)}
+    return pandas.DataFrame(rows).T
+
+
+def most_moving(parts: Parts) -> str:
+    """The knob that moves the samples at guidance 1.5 most."""
+    return spreads(parts).drop([YARDSTICK, CHANCE], errors="ignore").iloc[:, 0].idxmax()

@@ -1,0 +1,126 @@
+"""Diff-Tuning beside plain fine-tuning, cell by cell: a set of pictures and a number of training steps.
+
+A gain is log(plain fine-tuning's number / Diff-Tuning's), seed by seed: above 0 Diff-Tuning is better, whatever the scale of the number.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Iterable, NamedTuple
+
+import numpy as np
+
+from ...studies.gains import BASELINE, Estimate, estimate, read_table
+from ..parts import ALIKE, LEAST_SEEDS, SPLIT, STEPS, in_a_word
+from ..tuning.plane import LOSS_ALIKE
+
+if TYPE_CHECKING:
+    import pandas
+
+OURS, PLAIN = "Diff-Tuning", BASELINE
+STUDIES = ("sweeps", "pilot")  # where both have a cell, the runs of the first count
+GUIDED, UNGUIDED = "samples at guidance 1.5", "samples at guidance 1"
+NEW, OLD = "loss on new pictures", "loss on old pictures"
+OF_GUIDANCE, OF_DATA = {"1.5": GUIDED, "1": UNGUIDED}, {"target": NEW, "source": OLD}
+MEASURES = {GUIDED: ALIKE, UNGUIDED: ALIKE, NEW: LOSS_ALIKE, OLD: LOSS_ALIKE}  # less is no difference
+TASKS = ("footwear", "digits")
+CELL = ["task", "pictures", "steps", "measure"]
+
+
+class Cell(NamedTuple):
+    """One comparison: of what task, with how many training pictures, after how many steps, by what measure."""
+
+    task: str
+    pictures: int
+    steps: int
+    measure: str
+
+    @property
+    def set_name(self) -> str:
+        return f"{self.task}, {self.pictures:,}"
+
+
+def read_gains(*studies: str, folder: Path | None = None) -> pandas.DataFrame:
+    """A row for each cell and seed, with its `gain`; a study that stands further left wins where several have a cell."""
+    import pandas
+
+    rows = []
+    for study in studies or STUDIES:
+        scores, losses = read_table(study, folder), read_table(f"{study}_losses", folder)
+        scores = scores[(scores.split == SPLIT) & scores.guidance.isin(OF_GUIDANCE)]
+        found = [scores.assign(measure=scores.guidance.map(OF_GUIDANCE), value=scores.fid)]
+        losses = losses[losses.data.isin(OF_DATA)]
+        found.append(losses.assign(measure=losses.data.map(OF_DATA), value=losses.after))
+        table = pandas.concat(found).rename(columns={"training_pictures": "pictures", "step": "steps"})
+        table = table.assign(log=np.log(table.value)).pivot_table(index=[*CELL, "seed"], columns="method", values="log")  # mean over tenths
+        rows.append((table[PLAIN] - table[OURS]).dropna().rename("gain").reset_index().assign(study=study))
+    table = pandas.concat(rows, ignore_index=True)
+    return table[table.study == table.groupby(CELL).study.transform("first")].reset_index(drop=True)
+
+
+def cells(gains: pandas.DataFrame, measure: str, *, steps: int | None = None) -> list[Cell]:
+    """The cells of a measure that were run: footwear first, then by pictures and steps."""
+    mine = gains[gains.measure == measure]
+    if steps is not None:
+        mine = mine[mine.steps == steps]
+    found = {Cell(*key) for key in mine[CELL].itertuples(index=False, name=None)}
+    return sorted(found, key=lambda cell: (TASKS.index(cell.task), cell.pictures, cell.steps))
+
+
+def gain(gains: pandas.DataFrame, cell: Cell) -> Estimate:
+    """The mean over seeds, with its interval."""
+    return estimate(gains[(gains[CELL] == list(cell)).all(axis=1)].gain.to_numpy())
+
+
+def by_pictures(gains: pandas.DataFrame, task: str, measure: str, steps: int = STEPS) -> dict[int, Estimate]:
+    """Training pictures -> gain."""
+    return {cell.pictures: gain(gains, cell) for cell in cells(gains, measure, steps=steps) if cell.task == task}
+
+
+def by_steps(gains: pandas.DataFrame, task: str, pictures: int, measure: str) -> dict[int, Estimate]:
+    """Training steps -> gain."""
+    return {cell.steps: gain(gains, cell) for cell in cells(gains, measure) if (cell.task, cell.pictures) == (task, pictures)}
+
+
+def sets(gains: pandas.DataFrame, measure: str = GUIDED) -> list[tuple[str, int]]:
+    """The sets that have a cell of this measure."""
+    return list(dict.fromkeys((cell.task, cell.pictures) for cell in cells(gains, measure)))
+
+
+def called(found: Estimate, measure: str) -> str:
+    """ "better", "worse" or "about the same": beyond the measure's margin, and with three seeds or more beyond the interval, too."""
+    return in_a_word([found], MEASURES[measure])
+
+
+def lower(found: Estimate) -> float:
+    """By how many per cent Diff-Tuning's number is lower than plain fine-tuning's; below 0 it is higher."""
+    return float(100 * (1 - np.exp(-found.mean)))
+
+
+def what_was_run(gains: pandas.DataFrame) -> str:
+    """What was run, and how far it is to be trusted."""
+    counts = gains.groupby(CELL).seed.nunique()
+    least, most = int(counts.min()), int(counts.max())
+    runs = (
+        "one run (seed) of each method" if most == 1 else f"{least if least == most else f'{least} to {most}'} runs (seeds) of each method"
+    )
+    trust = "a small difference may be chance" if most < LEAST_SEEDS else "bars and bands are 95 % intervals"
+    if least < LEAST_SEEDS <= most:
+        trust += ", and where there is none a small difference may be chance"
+    of_tasks = " and ".join(f"{listed(sorted({n for task, n in sets(gains) if task == name}))} of {name}" for name in TASKS)
+    return f"Training pictures: {of_tasks}; {runs}: {trust}."
+
+
+def seeds_footnote(gains: pandas.DataFrame) -> str:
+    """A figure's footnote: "one seed", "1 to 3 seeds, 95 % intervals", ..."""
+    counts = gains.groupby(CELL).seed.nunique()
+    least, most = int(counts.min()), int(counts.max())
+    if most == 1:
+        return "one seed"
+    return f"{most if least == most else f'{least} to {most}'} seeds" + (", 95 % intervals" if most >= LEAST_SEEDS else "")
+
+
+def listed(names: Iterable[str | int]) -> str:
+    """\"50, 200 and 1,000\", \"footwear and digits\"."""
+    words = [name if isinstance(name, str) else f"{name:,}" for name in names]
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
