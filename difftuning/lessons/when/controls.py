@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..parts import SAME, WORSE, Parts
+from ..parts import BETTER, SAME, WORSE, Parts
 from .knobs import new_word, old_word
 from .runs import OURS, PLAIN, listed
 
@@ -33,6 +33,12 @@ def controls_table(parts: Parts) -> pandas.DataFrame:
 
 
 SIDES = {"new samples": new_word, "old pictures": old_word}
+SAID = {
+    "worse, at least in some settings": (WORSE, "partly worse"),
+    "better in some settings and worse in others": ("mixed",),
+    "better, at least in some settings": (BETTER, "partly better"),
+    SAME: (SAME,),
+}
 
 
 def ran_on(parts: Parts, method: str) -> list[str]:
@@ -41,16 +47,13 @@ def ran_on(parts: Parts, method: str) -> list[str]:
 
 
 def controls_in_words(parts: Parts) -> str:
-    """Which controls do as Diff-Tuning does, and which do worse."""
-    found = {name: tuple(ask(parts, name, OURS) for ask in SIDES.values()) for name in parts.present(CONTROLS)}
-    worse = [name for name, words in found.items() if any(word in (WORSE, "partly worse", "mixed") for word in words)]
-    rest = [name for name in found if name not in worse]
-    said = (
-        f"Worse than Diff-Tuning in samples or in old pictures, at least in some settings: {listed(worse)}."
-        if worse
-        else "None of them is worse than Diff-Tuning."
-    )
-    if rest and worse:
-        alike = [name for name in rest if set(found[name]) == {SAME}]
-        said += f" Not worse anywhere: {listed(rest)}" + (f" (of these, the same everywhere: {listed(alike)})." if alike else ".")
-    return said
+    """Markdown: beside Diff-Tuning, which controls are worse, better and the same; a line for each side."""
+    lines = []
+    for side, ask in SIDES.items():
+        found = {name: ask(parts, name, OURS) for name in parts.present(CONTROLS)}
+        groups = {said: [name for name, word in found.items() if word in words] for said, words in SAID.items()}
+        lines.append(
+            f"- *{side.capitalize()}* beside Diff-Tuning's: "
+            + "; ".join(f"{said}: {listed(names)}" for said, names in groups.items() if names)
+        )
+    return ".\n".join(lines) + "."

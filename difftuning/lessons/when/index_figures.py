@@ -30,8 +30,8 @@ def curves_figure(found: Mapping[str, Mapping]) -> Figure:
         ratio = np.asarray(one["ratio"])
         colour = TASK_COLOURS.get(name, "black")
         axis.plot(TENTHS, ratio, color=colour, marker="o", markersize=6, linewidth=2)
-        ends.append((float(ratio[-1]), f"{name} ({one['index']:+.2f})", colour))
-        seen.append(f"{name}: index {one['index']:+.2f}, " + " ".join(f"{each:.2f}" for each in ratio))
+        ends.append((float(ratio[-1]), f"{name} ({one['index']:+z.2f})", colour))
+        seen.append(f"{name}: index {one['index']:+z.2f}, " + " ".join(f"{each:.2f}" for each in ratio))
     axis.set_xticks(TENTHS)
     axis.set_xlim(0.5, 13.4)
     ratio_scale(axis)
@@ -52,7 +52,7 @@ def index_figure(gains: pandas.DataFrame, indices: Mapping[str, float], steps: i
         axis.set_title(measure, fontsize=12)
         axis.set_xlabel(f"index ({seeds_footnote(gains[gains.steps == steps])})", fontsize=11)
     axes[0].set_ylabel("plain's / Diff-Tuning's\n(above 1: Diff-Tuning is better)", fontsize=11)
-    said = ", ".join(f"{name} {index:+.2f}" for name, index in indices.items())
+    said = ", ".join(f"{name} {index:+z.2f}" for name, index in indices.items())
     return describe(
         figure, f"Gain of each set after {steps} steps against its task's index ({said}); nobody has measured a gain for any other."
     )
@@ -74,7 +74,7 @@ def _panel(axis: Axes, found: Mapping[str, Mapping], indices: Mapping[str, float
     axis.set_ylim(low, high)
     for task, mine in found.items():
         names = [(float(np.exp(one.mean)), f"{count:,}", TASK_COLOURS[task]) for count, one in mine.items()]
-        label_ends(axis, names, x=indices[task] + 0.025 * spread)
+        label_ends(axis, names, x=indices[task] + 0.025 * spread, gap=0.05)
         axis.text(indices[task], low, f" {task}", rotation=90, va="bottom", ha="right", fontsize=11, color=TASK_COLOURS[task])
     for name in set(indices) - set(found):
         axis.axvline(indices[name], color="0.6", linestyle="--", linewidth=1.5)

@@ -10,7 +10,7 @@ from ..explorers import Frames, precompute
 from ..figures import COLOURS, Figure, describe, theme
 from ..filmstrip import Strip
 from ..parts import GUIDANCES, LEAST_SEEDS, RUNS, Parts, ratios, score, seeds_in_words
-from .knobs import KNOBS, compared
+from .knobs import KNOBS, was_run
 from .runs import OURS, PLAIN
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 STYLES = {"": "-", "official": "-", "paper": "--"}
 NAMES = {"official": "official family", "paper": "paper's family"}
-AXES = ("Frechet distance,\nguidance {} (low: better)", "loss on old pictures,\nafter / before (low: kept)")
+AXES = ("Frechet distance,\nguidance {} (low: better)", "loss on old pictures,\nafter / before (low: more kept)")
 
 
 def knob_explorer(parts: Parts) -> Frames:
@@ -29,7 +29,7 @@ def knob_explorer(parts: Parts) -> Frames:
     def draw(setting: str, guidance: str) -> Figure:
         return knob_figure(parts, setting, guidance)
 
-    return precompute(draw, setting=[name for name in KNOBS if compared(parts, name)], guidance=list(reversed(GUIDANCES)))
+    return precompute(draw, setting=[name for name in KNOBS if was_run(parts, name)], guidance=list(reversed(GUIDANCES)))
 
 
 def knob_figure(parts: Parts, name: str, guidance: str = "1.5") -> Figure:

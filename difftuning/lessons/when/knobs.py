@@ -77,25 +77,26 @@ def compared(parts: Parts, knob: str) -> dict[str, tuple[str, str]]:
             for value, method in KNOBS[knob].others if parts.present([method])}  # fmt: skip
 
 
-def robustness(parts: Parts, knob: str) -> str:
-    """`ROBUST`, `NEW_ALONE` or `NOT_ROBUST`."""
-    words = compared(parts, knob).values()
-    if all(new == SAME for new, _ in words):
-        return ROBUST if all(old == SAME for _, old in words) else NEW_ALONE
+def robustness(words: Mapping[str, tuple[str, str]]) -> str:
+    """`ROBUST`, `NEW_ALONE` or `NOT_ROBUST`, of a knob's `compared` values."""
+    if all(new == SAME for new, _ in words.values()):
+        return ROBUST if all(old == SAME for _, old in words.values()) else NEW_ALONE
     return NOT_ROBUST
 
 
 def knobs_in_words(parts: Parts) -> str:
-    """Markdown: a line for each knob, its values grouped by what they do; below, which knobs are robust."""
-    lines = []
-    for name, knob in KNOBS.items():
+    """Markdown: a line for each knob that was run, its values grouped by what they do; below, which knobs are robust."""
+    found = {name: words for name in KNOBS if (words := compared(parts, name))}
+    lines, kinds = [], {ROBUST: [], NEW_ALONE: [], NOT_ROBUST: []}
+    for name, words in found.items():
         groups: dict[tuple[str, str], list[str]] = {}
-        for value, words in compared(parts, name).items():
-            groups.setdefault(words, []).append(value)
-        told = (f"**{' / '.join(values)}**: {_told(*words)}" for words, values in groups.items())
-        if groups:
-            lines.append(f"- *{name}* (default {knob.default:g}): {'; '.join(told)}.")
-    return "\n".join(lines) + f"\n\n{_robust_ones(parts)}"
+        for value, pair in words.items():
+            groups.setdefault(pair, []).append(value)
+        told = (f"**{' / '.join(values)}**: {_told(*pair)}" for pair, values in groups.items())
+        lines.append(f"- *{name}* (default {KNOBS[name].default:g}): {'; '.join(told)}.")
+        kinds[robustness(words)].append(name)
+    last = " ".join(f"{kind}: {listed(names)}." for kind, names in kinds.items() if names)
+    return "\n".join(lines) + f"\n\n{last}"
 
 
 def _told(new: str, old: str) -> str:
@@ -104,10 +105,9 @@ def _told(new: str, old: str) -> str:
     return f"samples {new}, old pictures {old}"
 
 
-def _robust_ones(parts: Parts) -> str:
-    tried = [name for name in KNOBS if compared(parts, name)]
-    found = {kind: [name for name in tried if robustness(parts, name) == kind] for kind in (ROBUST, NEW_ALONE, NOT_ROBUST)}
-    return " ".join(f"{kind}: {listed(names)}." for kind, names in found.items() if names)
+def was_run(parts: Parts, knob: str) -> bool:
+    """Do the tables hold a value beside the default?"""
+    return bool(parts.present(method for _, method in KNOBS[knob].others))
 
 
 def spread(parts: Parts, knob: str, value: Callable[[str, str], float]) -> float:
@@ -130,7 +130,7 @@ def spreads(parts: Parts) -> pandas.DataFrame:
         rows[CHANCE] = {
             name: np.exp(np.mean([abs(value(task, AGAIN) - value(task, OURS)) for task in parts.tasks])) for name, value in columns.items()
         }
-    rows |= {knob: {name: spread(parts, knob, value) for name, value in columns.items()} for knob in KNOBS if compared(parts, knob)}
+    rows |= {knob: {name: spread(parts, knob, value) for name, value in columns.items()} for knob in KNOBS if was_run(parts, knob)}
     return pandas.DataFrame(rows).T
 
 

@@ -17,18 +17,19 @@ from .answers import (
 )
 from .controls import CONTROLS, controls_in_words, controls_table
 from .counting import copies, counts, own_best
+from .expected import expected
 from .figures import map_figure, sizes_figure, steps_figure
 from .index import KNOWN, known_before, known_in_words, prediction_errors
 from .index_figures import curves_figure, index_figure
 from .knob_figures import knob_explorer
 from .knobs import KNOBS, knobs_in_words, most_moving, spreads
 from .paper import paper_figure, paper_table
-from .runs import GUIDED, MEASURES, NEW, OLD, cells, gain, read_gains, sets, what_was_run
+from .runs import GUIDED, MEASURES, NEW, cells, read_gains, what_was_run
 
 __all__ = [
-    "CONTROLS", "GUIDED", "KNOBS", "KNOWN", "MEASURES", "NEW", "OLD", "WHERE", "beside_the_paper", "cells", "controls_in_words",
-    "controls_table", "copies", "copies_in_words", "counts", "curves_figure", "example_folder", "explore", "filmstrip", "gain",
+    "CONTROLS", "GUIDED", "KNOBS", "KNOWN", "MEASURES", "NEW", "WHERE", "beside_the_paper", "cells", "controls_in_words",
+    "controls_table", "copies", "copies_in_words", "counts", "curves_figure", "expected", "example_folder", "explore", "filmstrip",
     "index_figure", "knob_explorer", "knobs_in_words", "known_before", "known_in_words", "map_figure", "most_in_words", "most_moving",
-    "own_best", "paper_figure", "paper_table", "predict", "prediction_errors", "read_gains", "read_parts", "read_table", "runs_in_words", "sets",
+    "own_best", "paper_figure", "paper_table", "predict", "prediction_errors", "read_gains", "read_parts", "read_table", "runs_in_words",
     "size_answer", "sizes_figure", "spreads", "steps_figure", "steps_in_words", "what_was_run", "when_in_words",
 ]  # fmt: skip

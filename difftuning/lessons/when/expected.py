@@ -1,0 +1,62 @@
+"""What was written down before these runs (data/results/expected.md, expected_methods.md), and what came."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..parts import GUIDANCES, SAME, WORSE, Parts, distance_saved
+from .answers import size_trend
+from .index import known_before
+from .knobs import KNOBS, compared
+from .runs import GUIDED, NEW, OURS, TASKS, by_pictures, lower
+
+if TYPE_CHECKING:
+    import pandas
+
+FORETOLD_TAU = (0.5, 1)
+
+
+def expected(gains: pandas.DataFrame, sweeps: Parts, errors: pandas.DataFrame) -> pandas.DataFrame:
+    """A row for each prediction: was it right, and what was found.  `errors`: of `prediction_errors`."""
+    import pandas
+
+    best = {family: _best_tau(sweeps, values) for family, values in KNOBS["tau"].lines.items()}
+    sizes = {value: words for value, words in compared(sweeps, "bank size").items() if float(value) >= 100}
+    trades = {
+        knob: compared(sweeps, knob)[value]
+        for knob, value in (("bank share", "0.4"), ("bank weight", "1"))
+        if value in compared(sweeps, knob)
+    }
+    trends = {task: size_trend(gains, task, NEW) for task in TASKS}
+    shoes = {pictures: lower(one) for pictures, one in by_pictures(gains, "footwear", GUIDED).items() if pictures in (2000, 10_000)}
+    known = known_before(errors)
+    rows = {
+        "a tau from 0.5 to 1 is best in both families": (
+            all(tau in FORETOLD_TAU for tau in best.values()), ", ".join(f"{tau:g} ({family})" for family, tau in best.items())),
+        "from 100 on the bank's size does not matter": (
+            all(set(words) == {SAME} for words in sizes.values()), _told(sizes)),
+        "more share or weight: worse new samples, more of the old kept": (
+            all(new in (WORSE, "partly worse") and old == "better" for new, old in trades.values()), _told(trades)),
+        "the gain in loss on new pictures falls with their number": (
+            set(trends.values()) == {"falls"}, ", ".join(f"{trend} ({task})" for task, trend in trends.items())),
+        "the gain in samples is smaller with 10,000 shoes than with 2,000": (
+            len(shoes) == 2 and shoes[10_000] < shoes[2000], ", ".join(f"{gain:.0f} % ({pictures:,})" for pictures, gain in shoes.items())),
+        "the index does not tell the gain in samples": (known != "index", "it does better than the mean" if known == "index" else "no better than the mean"),
+    }  # fmt: skip
+    return pandas.DataFrame({said: {"right": "yes" if right else "no", "found": found} for said, (right, found) in rows.items()}).T
+
+
+def _best_tau(parts: Parts, values: dict[float, str]) -> float:
+    """The value with the best samples, mean over sets and ways of guidance."""
+
+    def saved(tau: float) -> float:
+        found = [distance_saved(parts, task, values[tau], OURS, guidance).mean for task in parts.tasks for guidance in GUIDANCES]
+        return float(np.mean(found))
+
+    return max((tau for tau, method in values.items() if parts.present([method])), key=saved)
+
+
+def _told(found: dict[str, tuple[str, str]]) -> str:
+    return "; ".join(f"{name}: {new}, {old}" for name, (new, old) in found.items())
