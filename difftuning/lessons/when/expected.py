@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..parts import GUIDANCES, SAME, WORSE, Parts, distance_saved
+from ..parts import BETTER, GUIDANCES, SAME, WORSE, Parts, distance_saved
 from .answers import size_trend
 from .index import known_before
 from .knobs import KNOBS, compared
@@ -23,12 +23,9 @@ def expected(gains: pandas.DataFrame, sweeps: Parts, errors: pandas.DataFrame) -
     import pandas
 
     best = {family: _best_tau(sweeps, values) for family, values in KNOBS["tau"].lines.items()}
-    sizes = {value: words for value, words in compared(sweeps, "bank size").items() if float(value) >= 100}
-    trades = {
-        knob: compared(sweeps, knob)[value]
-        for knob, value in (("bank share", "0.4"), ("bank weight", "1"))
-        if value in compared(sweeps, knob)
-    }
+    other = {value: set(words) != {SAME} for value, words in compared(sweeps, "bank size").items() if float(value) >= 100}
+    most = {knob: compared(sweeps, knob).get(value, ("–", "–")) for knob, value in (("bank share", "0.4"), ("bank weight", "1"))}
+    trades = {knob: new in (WORSE, "partly worse") and old == BETTER for knob, (new, old) in most.items()}
     trends = {task: size_trend(gains, task, NEW) for task in TASKS}
     shoes = {pictures: lower(one) for pictures, one in by_pictures(gains, "footwear", GUIDED).items() if pictures in (2000, 10_000)}
     known = known_before(errors)
@@ -36,9 +33,9 @@ def expected(gains: pandas.DataFrame, sweeps: Parts, errors: pandas.DataFrame) -
         "a tau from 0.5 to 1 is best in both families": (
             all(tau in FORETOLD_TAU for tau in best.values()), ", ".join(f"{tau:g} ({family})" for family, tau in best.items())),
         "from 100 on the bank's size does not matter": (
-            all(set(words) == {SAME} for words in sizes.values()), _told(sizes)),
+            not any(other.values()), ", ".join(f"{'another' if moved else 'the same'} at {value}" for value, moved in other.items())),
         "more share or weight: worse new samples, more of the old kept": (
-            all(new in (WORSE, "partly worse") and old == "better" for new, old in trades.values()), _told(trades)),
+            all(trades.values()), ", ".join(f"{'so' if so else 'not so'} for {knob}" for knob, so in trades.items())),
         "the gain in loss on new pictures falls with their number": (
             set(trends.values()) == {"falls"}, ", ".join(f"{trend} ({task})" for task, trend in trends.items())),
         "the gain in samples is smaller with 10,000 shoes than with 2,000": (
@@ -56,7 +53,3 @@ def _best_tau(parts: Parts, values: dict[float, str]) -> float:
         return float(np.mean(found))
 
     return max((tau for tau, method in values.items() if parts.present([method])), key=saved)
-
-
-def _told(found: dict[str, tuple[str, str]]) -> str:
-    return "; ".join(f"{name}: {new}, {old}" for name, (new, old) in found.items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Mapping, Sequence
 
 import numpy as np
 
@@ -23,29 +23,34 @@ NAMES = {"official": "official family", "paper": "paper's family"}
 AXES = ("Frechet distance,\nguidance {} (low: better)", "loss on old pictures,\nafter / before (low: more kept)")
 
 
+Numbers = Mapping[str, Sequence[Mapping[str, "Estimate"]]]  # task -> logarithms of the distance and of the loss ratio, by method
+
+
 def knob_explorer(parts: Parts) -> Frames:
     """The figure for every knob that was run, and both ways of guidance."""
+    numbers = {guidance: _numbers(parts, guidance) for guidance in reversed(GUIDANCES)}
 
     def draw(setting: str, guidance: str) -> Figure:
-        return knob_figure(parts, setting, guidance)
+        return knob_figure(parts, setting, guidance, numbers[guidance])
 
-    return precompute(draw, setting=[name for name in KNOBS if was_run(parts, name)], guidance=list(reversed(GUIDANCES)))
+    return precompute(draw, setting=[name for name in KNOBS if was_run(parts, name)], guidance=list(numbers))
 
 
-def knob_figure(parts: Parts, name: str, guidance: str = "1.5") -> Figure:
+def knob_figure(parts: Parts, name: str, guidance: str = "1.5", numbers: Numbers | None = None) -> Figure:
     """Score (above) and the old pictures' loss (below) against a knob's values, a column for each set; axes are the same for all knobs."""
+    numbers = numbers or _numbers(parts, guidance)
     with theme():
         figure = Strip(figsize=(9.6, 6.2), layout="constrained")
-        axes = figure.subplots(2, len(parts.tasks), sharex=True, squeeze=False)
+        axes = figure.subplots(2, len(numbers), sharex=True, squeeze=False)
     seen = []
-    for task, column in zip(parts.tasks, axes.T):
-        for axis, value in zip(column, (lambda m: _distance(parts, task, m, guidance), lambda m: ratios(parts, task, "source", m))):
-            _panel(axis, parts, name, value)
+    for (task, found), column in zip(numbers.items(), axes.T):
+        for axis, by_method in zip(column, found):
+            _panel(axis, by_method, name)
         column[0].set_title(f"{task}, {RUNS[task]:,} pictures", fontsize=12)
         column[1].set_xlabel(f"{name} (star: the default)", fontsize=11)
-        distances = (f"{v} {np.exp(_distance(parts, task, m, guidance).mean):.2f}" for v, m in KNOBS[name].others if parts.present([m]))
-        plain, ours = (np.exp(_distance(parts, task, method, guidance).mean) for method in (PLAIN, OURS))
-        seen.append(f"{task}: {', '.join(distances)}; default {ours:.2f}, plain {plain:.2f}")
+        distances = {method: np.exp(one.mean) for method, one in found[0].items()}
+        others = (f"{value} {distances[method]:.2f}" for value, method in KNOBS[name].others if method in distances)
+        seen.append(f"{task}: {', '.join(others)}; default {distances[OURS]:.2f}, plain {distances[PLAIN]:.2f}")
     for axis, label in zip(axes[:, 0], AXES):
         axis.set_ylabel(label.format(guidance), fontsize=11)
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -54,30 +59,40 @@ def knob_figure(parts: Parts, name: str, guidance: str = "1.5") -> Figure:
     return describe(figure, f"{name}, Frechet distance at guidance {guidance}. {'; '.join(seen)}.")
 
 
-def _distance(parts: Parts, task: str, method: str, guidance: str) -> Estimate:
-    """The distance's logarithm."""
-    found = score(parts, task, method, guidance)
-    return found._replace(mean=float(np.log(found.mean)), half_width=found.half_width / found.mean)
+def _numbers(parts: Parts, guidance: str) -> Numbers:
+    """What all knobs' figures show; a run that diverged or was not made is left out."""
+    methods = parts.present(
+        [PLAIN, *dict.fromkeys(method for knob in KNOBS.values() for values in knob.lines.values() for method in values.values())]
+    )
+    found = {}
+    for task in parts.tasks:
+        distances, losses = {}, {}
+        for method in methods:
+            one = score(parts, task, method, guidance)
+            if np.isfinite(one.mean):
+                distances[method] = one._replace(mean=float(np.log(one.mean)), half_width=one.half_width / one.mean)
+                losses[method] = ratios(parts, task, "source", method)
+        found[task] = (distances, losses)
+    return found
 
 
-def _panel(axis: Axes, parts: Parts, name: str, value) -> None:
+def _panel(axis: Axes, found: Mapping[str, Estimate], name: str) -> None:
     """The knob's lines, plain fine-tuning as a line, and limits that hold every knob's values."""
-    knob = KNOBS[name]
+    knob, colour = KNOBS[name], COLOURS[OURS]
     for line, values in knob.lines.items():
-        shown = {place: value(method) for place, method in values.items() if parts.present([method])}
-        shown = {place: found for place, found in shown.items() if np.isfinite(found.mean)}
-        means, halves = (np.array([getattr(found, part) for found in shown.values()]) for part in ("mean", "half_width"))
-        axis.plot(list(shown), np.exp(means), STYLES[line], color=COLOURS[OURS], marker="o", markersize=6, linewidth=2,
-                  label=NAMES.get(line, "Diff-Tuning"))  # fmt: skip
-        if all(found.seeds >= LEAST_SEEDS for found in shown.values()):
-            axis.fill_between(list(shown), np.exp(means - halves), np.exp(means + halves), color=COLOURS[OURS], alpha=0.14, linewidth=0)
+        shown = {place: found[method] for place, method in values.items() if method in found}
+        means, halves = (np.array([getattr(one, part) for one in shown.values()]) for part in ("mean", "half_width"))
+        axis.plot(
+            list(shown), np.exp(means), STYLES[line], color=colour, marker="o", markersize=6, linewidth=2, label=NAMES.get(line, OURS)
+        )
+        if all(one.seeds >= LEAST_SEEDS for one in shown.values()):
+            axis.fill_between(list(shown), np.exp(means - halves), np.exp(means + halves), color=colour, alpha=0.14, linewidth=0)
         if OURS in values.values():
-            axis.plot(knob.default, np.exp(value(OURS).mean), "*", color=COLOURS[OURS], markersize=17, markeredgecolor="white", zorder=4)
-    axis.axhline(np.exp(value(PLAIN).mean), color=COLOURS[PLAIN], linestyle=":", linewidth=2, label="plain fine-tuning")
-    methods = parts.present([PLAIN, *(method for each in KNOBS.values() for values in each.lines.values() for method in values.values())])
-    every = np.array([found.mean for found in map(value, methods) if np.isfinite(found.mean)])
+            axis.plot(knob.default, np.exp(found[OURS].mean), "*", color=colour, markersize=17, markeredgecolor="white", zorder=4)
+    axis.axhline(np.exp(found[PLAIN].mean), color=COLOURS[PLAIN], linestyle=":", linewidth=2, label="plain fine-tuning")
+    every = [one.mean for one in found.values()]
     margin = 0.1 * np.ptp(every) + 0.01
-    _scales(axis, name, np.exp(every.min() - margin), np.exp(every.max() + margin))
+    _scales(axis, name, np.exp(min(every) - margin), np.exp(max(every) + margin))
 
 
 def _scales(axis: Axes, name: str, low: float, high: float) -> None:

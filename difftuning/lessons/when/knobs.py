@@ -110,10 +110,11 @@ def was_run(parts: Parts, knob: str) -> bool:
     return bool(parts.present(method for _, method in KNOBS[knob].others))
 
 
-def spread(parts: Parts, knob: str, value: Callable[[str, str], float]) -> float:
-    """The largest of a knob's numbers divided by the smallest, its geometric mean over the sets; `value`: (task, method) -> a logarithm."""
-    methods = parts.present(method for line in KNOBS[knob].lines.values() for method in line.values())
-    return float(np.exp(np.mean([np.ptp([value(task, method) for method in methods]) for task in parts.tasks])))
+def spread(parts: Parts, methods: Iterable[str], value: Callable[[str, str], float]) -> float:
+    """The largest of some methods' numbers divided by the smallest, its geometric mean over the sets; `value`: (task, method) -> a logarithm."""
+    methods = parts.present(methods)
+    found = [[number for method in methods if np.isfinite(number := value(task, method))] for task in parts.tasks]
+    return float(np.exp(np.mean([np.ptp(numbers) for numbers in found if len(numbers) > 1])))
 
 
 def spreads(parts: Parts) -> pandas.DataFrame:
@@ -125,13 +126,15 @@ def spreads(parts: Parts) -> pandas.DataFrame:
         for guidance in reversed(GUIDANCES)
     }
     columns["loss on old pictures"] = lambda task, method: -loss_saved(parts, task, method, PLAIN).mean
-    rows = {YARDSTICK: {name: np.exp(np.mean([abs(value(task, OURS)) for task in parts.tasks])) for name, value in columns.items()}}
-    if parts.present([AGAIN]):
-        rows[CHANCE] = {
-            name: np.exp(np.mean([abs(value(task, AGAIN) - value(task, OURS)) for task in parts.tasks])) for name, value in columns.items()
-        }
-    rows |= {knob: {name: spread(parts, knob, value) for name, value in columns.items()} for knob in KNOBS if was_run(parts, knob)}
-    return pandas.DataFrame(rows).T
+    rows = {YARDSTICK: (PLAIN, OURS)} | ({CHANCE: (AGAIN, OURS)} if parts.present([AGAIN]) else {})
+    rows |= {
+        name: [method for values in knob.lines.values() for method in values.values()]
+        for name, knob in KNOBS.items()
+        if was_run(parts, name)
+    }
+    return pandas.DataFrame(
+        {row: {name: spread(parts, methods, value) for name, value in columns.items()} for row, methods in rows.items()}
+    ).T
 
 
 def most_moving(parts: Parts) -> str:
