@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..expectations import expectations_table
 from ..parts import BETTER, GUIDANCES, SAME, WORSE, Parts, distance_saved
 from .answers import size_trend
 from .index import known_before
@@ -20,8 +21,6 @@ FORETOLD_TAU = (0.5, 1)
 
 def expected(gains: pandas.DataFrame, sweeps: Parts, errors: pandas.DataFrame) -> pandas.DataFrame:
     """A row for each prediction: was it right, and what was found.  `errors`: of `prediction_errors`."""
-    import pandas
-
     best = {family: _best_tau(sweeps, values) for family, values in KNOBS["tau"].lines.items()}
     other = {value: set(words) != {SAME} for value, words in compared(sweeps, "bank size").items() if float(value) >= 100}
     most = {knob: compared(sweeps, knob).get(value, ("–", "–")) for knob, value in (("bank share", "0.4"), ("bank weight", "1"))}
@@ -42,7 +41,7 @@ def expected(gains: pandas.DataFrame, sweeps: Parts, errors: pandas.DataFrame) -
             len(shoes) == 2 and shoes[10_000] < shoes[2000], ", ".join(f"{gain:.0f} % ({pictures:,})" for pictures, gain in shoes.items())),
         "the index does not tell the gain in samples": (known != "index", "it does better than the mean" if known == "index" else "no better than the mean"),
     }  # fmt: skip
-    return pandas.DataFrame({said: {"right": "yes" if right else "no", "found": found} for said, (right, found) in rows.items()}).T
+    return expectations_table(rows)
 
 
 def _best_tau(parts: Parts, values: dict[float, str]) -> float:
