@@ -8,7 +8,7 @@ import numpy as np
 
 from ...studies.gains import Estimate
 from ..parts import ALIKE, GUIDANCES, SAME, Parts, distance_saved, in_a_word, loss_saved
-from .runs import OURS, PLAIN, listed
+from .runs import CELL, GUIDED, OLD, OURS, PLAIN, UNGUIDED, listed
 
 if TYPE_CHECKING:
     import pandas
@@ -51,7 +51,7 @@ ROBUST = "No difference at any value"
 NEW_ALONE = "The new samples stay about the same, the old pictures do not"
 NOT_ROBUST = "The new samples change at some value"
 YARDSTICK = "plain or Diff-Tuning"
-CHANCE, AGAIN = "chance", "tau 1, paper"  # at tau 1 both families pick t alike, so two runs differ by little but chance
+CHANCE = "another seed"
 NOT_RUN = "–"
 
 
@@ -117,8 +117,11 @@ def spread(parts: Parts, methods: Iterable[str], value: Callable[[str, str], flo
     return float(np.exp(np.mean([np.ptp(numbers) for numbers in found if len(numbers) > 1])))
 
 
-def spreads(parts: Parts) -> pandas.DataFrame:
-    """How much each knob moves, as largest / smallest; first the step from plain fine-tuning to Diff-Tuning, and a repeated run."""
+def spreads(parts: Parts, gains: pandas.DataFrame) -> pandas.DataFrame:
+    """How much each knob moves, as largest / smallest; first the step from plain fine-tuning to Diff-Tuning, and what another seed does to it.
+
+    `gains`: of `runs.read_gains`; the row of seeds is there only if some cell has several.
+    """
     import pandas
 
     columns: dict[str, Callable[[str, str], float]] = {
@@ -126,17 +129,24 @@ def spreads(parts: Parts) -> pandas.DataFrame:
         for guidance in reversed(GUIDANCES)
     }
     columns["loss on old pictures"] = lambda task, method: -loss_saved(parts, task, method, PLAIN).mean
-    rows = {YARDSTICK: (PLAIN, OURS)} | ({CHANCE: (AGAIN, OURS)} if parts.present([AGAIN]) else {})
-    rows |= {
+    rows = {YARDSTICK: (PLAIN, OURS)} | {
         name: [method for values in knob.lines.values() for method in values.values()]
         for name, knob in KNOBS.items()
         if was_run(parts, name)
     }
-    return pandas.DataFrame(
-        {row: {name: spread(parts, methods, value) for name, value in columns.items()} for row, methods in rows.items()}
-    ).T
+    found = {row: {name: spread(parts, methods, value) for name, value in columns.items()} for row, methods in rows.items()}
+    between_seeds = {name: seed_spread(gains, measure) for name, measure in zip(columns, (GUIDED, UNGUIDED, OLD))}
+    if not any(map(np.isnan, between_seeds.values())):
+        found = {YARDSTICK: found.pop(YARDSTICK), CHANCE: between_seeds} | found
+    return pandas.DataFrame(found).T
 
 
-def most_moving(parts: Parts) -> str:
+def seed_spread(gains: pandas.DataFrame, measure: str) -> float:
+    """The largest plain / Diff-Tuning over the seeds of a cell divided by the smallest: the geometric mean over the cells with several; nan without any."""
+    mine = gains[gains.measure == measure].groupby(CELL).gain
+    return float(np.exp(mine.agg(np.ptp)[mine.size() > 1].mean()))
+
+
+def most_moving(parts: Parts, gains: pandas.DataFrame) -> str:
     """The knob that moves the samples at guidance 1.5 most."""
-    return spreads(parts).drop([YARDSTICK, CHANCE], errors="ignore").iloc[:, 0].idxmax()
+    return spreads(parts, gains).drop([YARDSTICK, CHANCE], errors="ignore").iloc[:, 0].idxmax()

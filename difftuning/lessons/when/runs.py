@@ -6,7 +6,7 @@ A gain is log(plain fine-tuning's number / Diff-Tuning's), seed by seed: above 0
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterable, NamedTuple
+from typing import TYPE_CHECKING, Iterable, NamedTuple, Sequence
 
 import numpy as np
 
@@ -24,6 +24,7 @@ NEW, OLD = "loss on new pictures", "loss on old pictures"
 OF_GUIDANCE, OF_DATA = {"1.5": GUIDED, "1": UNGUIDED}, {"target": NEW, "source": OLD}
 MEASURES = {GUIDED: ALIKE, UNGUIDED: ALIKE, NEW: LOSS_ALIKE, OLD: LOSS_ALIKE}  # less is no difference
 TASKS = ("footwear", "digits")
+NOISE_END = (8, 9, 10)  # tenths
 CELL = ["task", "pictures", "steps", "measure"]
 
 
@@ -109,6 +110,32 @@ def what_was_run(gains: pandas.DataFrame) -> str:
         trust += ", and where there is none a small difference may be chance"
     of_tasks = " and ".join(f"{listed(sorted({n for task, n in sets(gains) if task == name}))} of {name}" for name in TASKS)
     return f"Training pictures: {of_tasks}; {runs}: {trust}."
+
+
+def lost_runs(*studies: str, folder: Path | None = None) -> list[str]:
+    """The runs whose training came off its course: "Diff-Tuning on 1,000 pictures of footwear (seed 0)", ...
+
+    After some step such a run denoises new pictures at the noise end worse than the untouched model does, where all others improve on it.
+    """
+    found: dict[str, None] = {}
+    for study in studies or STUDIES:
+        losses = read_table(f"{study}_losses", folder)
+        losses = losses[(losses.data == "target") & losses.tenth.isin(NOISE_END)].assign(ratio=lambda rows: rows.after / rows.before)
+        worst = losses.groupby(["method", "training_pictures", "task", "seed", "step"]).ratio.mean()
+        for method, pictures, task, seed, _ in worst[worst > 1].index:
+            found[f"{method} on {pictures:,} pictures of {task} (seed {seed})"] = None
+    return list(found)
+
+
+def lost_in_words(lost: Sequence[str]) -> str:
+    """That some runs came off their course, and still count."""
+    if not lost:
+        return "All runs kept their course."
+    many = len(lost) > 1
+    return (
+        f"{len(lost)} run{'s' * many} came off {'their' if many else 'its'} course, and {'were' if many else 'was'} worse than the untouched model at the noise end for a while: "
+        f"{listed(lost)}. {'They count' if many else 'It counts'} like all others."
+    )
 
 
 def seeds_footnote(gains: pandas.DataFrame) -> str:

@@ -68,7 +68,7 @@ def _study(path, sets, scored, measured, methods, effect, seeds):
                 scores.append(own | {"step": step, "guidance": guidance, "split": split, "fid": value, "copied": copied})
             for step, data, tenth in itertools.product(measured, ("target", "source", "validation"), range(1, 11)):
                 measure = runs.OF_DATA.get(data)
-                after = 99 if measure is None else 0.5 * 2.0 ** ((tenth - 5.5) / 4.5)
+                after = 99 if measure is None else 0.4 * 2.0 ** ((5.5 - tenth) / 4.5)
                 if measure:
                     after *= (factors[1] if data == "source" else 1) if factors else effect(task, pictures, step, measure, seed)
                 losses.append(own | {"step": step, "data": data, "tenth": tenth, "before": 0.5, "after": after})
@@ -269,12 +269,29 @@ def test_each_value_is_told_and_a_robust_knob_is_called_so(tmp_path):
     assert said[2].endswith("**0.4**: samples worse, old pictures better.") and said[3].endswith("**0.03 / 0.3 / 1**: no difference.")
     assert said[-1] == "No difference at any value: bank weight. The new samples stay about the same, the old pictures do not: bank size. " \
         "The new samples change at some value: tau and bank share."  # fmt: skip
-    spread = knobs.spreads(parts)
+    gains = runs.read_gains(folder=tmp_path)
+    spread = knobs.spreads(parts, gains)
     assert spread["samples, guidance 1.5"].to_dict() == pytest.approx(
-        {"plain or Diff-Tuning": 1, "chance": 1.1, "tau": 3, "bank size": 1, "bank share": 1.5, "bank weight": 1.02}
+        {"plain or Diff-Tuning": 1, "tau": 3, "bank size": 1, "bank share": 1.5, "bank weight": 1.02}
     )
     assert spread.loc["bank size", "loss on old pictures"] == pytest.approx(1.3)
-    assert knobs.most_moving(parts) == "tau"
+    assert knobs.most_moving(parts, gains) == "tau"
+
+
+def test_what_another_seed_does_is_the_spread_of_the_paired_ratio(tmp_path):
+    gains = written(tmp_path, lambda task, pictures, steps, measure, seed: [1.2, 1.5, 1.1][seed] ** (1 + (task == "digits")), seeds=3)
+    parts = read_parts("sweeps", tmp_path)
+    table = knobs.spreads(parts, gains[gains.study == "sweeps"])
+    per_cell = [2 if cell.task == "digits" else 1 for cell in runs.cells(gains[gains.study == "sweeps"], runs.GUIDED)]
+    assert table.loc["another seed", "samples, guidance 1.5"] == pytest.approx((1.5 / 1.1) ** np.mean(per_cell))
+    assert list(table.index)[:2] == ["plain or Diff-Tuning", "another seed"]
+
+
+def test_a_run_that_came_off_its_course_is_named_and_counts(tmp_path):
+    written(tmp_path, lambda task, pictures, steps, measure, seed: 3.0 if (task, pictures, measure) == ("digits", 50, runs.NEW) else 1.0)
+    assert runs.lost_runs(folder=tmp_path) == ["plain on 50 pictures of digits (seed 0)"]
+    assert runs.lost_in_words(runs.lost_runs(folder=tmp_path)).startswith("1 run came off its course")
+    assert runs.lost_in_words([]) == "All runs kept their course."
 
 
 def test_the_knobs_share_their_axes_and_a_knob_that_was_not_run_has_no_frame(tmp_path, monkeypatch):
@@ -287,7 +304,7 @@ def test_the_knobs_share_their_axes_and_a_knob_that_was_not_run_has_no_frame(tmp
     monkeypatch.setattr(knob_figures, "precompute", lambda draw, **axes: axes)
     few = parts._replace(losses=parts.losses[~parts.losses.method.str.startswith("bank of")])
     assert knob_figures.knob_explorer(few)["setting"] == ["tau", "bank share", "bank weight"]
-    assert "bank size" not in knobs.knobs_in_words(few) and "bank size" not in knobs.spreads(few).index
+    assert "bank size" not in knobs.knobs_in_words(few) and "bank size" not in knobs.spreads(few, runs.read_gains(folder=tmp_path)).index
 
 
 def test_a_control_is_judged_on_the_sets_in_which_it_was_run(tmp_path):
