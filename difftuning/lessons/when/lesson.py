@@ -15,6 +15,7 @@ from .answers import (
     steps_in_words,
     when_in_words,
 )
+from .branches import branches_in_words, branches_table
 from .controls import CONTROLS, controls_in_words, controls_table
 from .counting import copies, counts, own_best
 from .expected import expected
@@ -27,7 +28,7 @@ from .paper import paper_figure, paper_table
 from .runs import GUIDED, MEASURES, NEW, cells, lost_in_words, lost_runs, read_gains, what_was_run
 
 __all__ = [
-    "CONTROLS", "GUIDED", "KNOBS", "KNOWN", "MEASURES", "NEW", "WHERE", "beside_the_paper", "cells", "controls_in_words",
+    "CONTROLS", "GUIDED", "KNOBS", "KNOWN", "MEASURES", "NEW", "WHERE", "beside_the_paper", "branches_in_words", "branches_table", "cells", "controls_in_words",
     "controls_table", "copies", "copies_in_words", "counts", "curves_figure", "expected", "example_folder", "explore", "filmstrip",
     "index_figure", "knob_explorer", "knobs_in_words", "known_before", "known_in_words", "lost_in_words", "lost_runs", "map_figure", "most_in_words", "most_moving",
     "own_best", "paper_figure", "paper_table", "predict", "prediction_errors", "read_gains", "read_parts", "read_table", "runs_in_words",

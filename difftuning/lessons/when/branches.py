@@ -1,0 +1,63 @@
+"""Which branch of guidance the difference comes from: two tuned models mixed (table "branches"; studies/branches.py)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Iterator, NamedTuple
+
+import numpy as np
+
+from ...studies.branches import GUIDANCE, NONE, UNTOUCHED
+from ...studies.gains import Estimate, estimate, read_table
+from ..parts import ALIKE, SAME, in_a_word
+from .runs import OURS, PLAIN
+
+if TYPE_CHECKING:
+    import pandas
+
+NAMES = {PLAIN: "plain's", OURS: "Diff-Tuning's", UNTOUCHED: "the untouched model's", NONE: "nobody (guidance 1)"}
+
+
+class Split(NamedTuple):
+    """log(distance before / distance after) on a set as one branch, or both, come from Diff-Tuning's model in place of plain fine-tuning's."""
+
+    set_name: str
+    both: Estimate
+    labels: Estimate
+    null: Estimate
+
+
+def branches_table(folder: Path | None = None) -> pandas.DataFrame:
+    """Frechet distance at guidance 1.5, the mean over seeds: who answers under the labels by who answers under the null label."""
+    table = read_table("branches", folder)
+    table = table.assign(
+        labels=table.labels_by.map({PLAIN: "labels: plain's", OURS: "labels: Diff-Tuning's"}), guide=table.guided_by.map(NAMES)
+    )
+    mean = table.pivot_table(index=["set", "labels"], columns="guide", values="fid", sort=False)
+    return mean.rename_axis(index=[None, None], columns=f"null label, guidance {GUIDANCE:g}:")
+
+
+def splits(folder: Path | None = None) -> Iterator[Split]:
+    """The gain of each set, and what each branch brings by itself."""
+    table = read_table("branches", folder)
+    for name, mine in table.groupby("set", sort=False):
+        log = np.log(mine.pivot_table(index="seed", columns=["labels_by", "guided_by"], values="fid"))
+        start = log[PLAIN, PLAIN]
+        ends = (log[OURS, OURS], log[OURS, PLAIN], log[PLAIN, OURS])
+        yield Split(name, *(estimate((start - end).to_numpy()) for end in ends))
+
+
+def branches_in_words(folder: Path | None = None) -> str:
+    """Markdown: a line for each set, what the exchange of both branches and of each alone does to the distance."""
+    return "\n".join(
+        f"- *{one.set_name}*: both branches {_told(one.both)}; the labels' branch alone {_told(one.labels)}, the null branch alone {_told(one.null)}."
+        for one in splits(folder)
+    )
+
+
+def _told(gain: Estimate) -> str:
+    """ "23 % lower", "4 % higher", or that nothing changes."""
+    if in_a_word([gain], ALIKE) == SAME:
+        return SAME
+    change = 100 * (1 - np.exp(-gain.mean))
+    return f"{change:.0f} % lower" if change > 0 else f"{-change:.0f} % higher"

@@ -1,0 +1,39 @@
+"""Lesson 09's branches of guidance: made-up distances whose shares are known."""
+
+from __future__ import annotations
+
+import pytest
+
+from difftuning.lessons.when import branches
+from difftuning.studies.branches import NONE, UNTOUCHED
+from difftuning.studies.tables import write_rows
+from difftuning.support.world import world_version
+
+DISTANCES = {  # under the labels, under the null label -> distance
+    ("plain", "plain"): 2.0, ("Diff-Tuning", "plain"): 1.9, ("plain", "Diff-Tuning"): 1.0, ("Diff-Tuning", "Diff-Tuning"): 2.5,
+}  # fmt: skip
+
+
+def written(folder, seeds=1):
+    run = {"training_pictures": 200, "step": 1600, "world": world_version(), "task": "digits"}
+    pairs = DISTANCES | {(name, other): 3.0 for name in ("plain", "Diff-Tuning") for other in (UNTOUCHED, NONE)}
+    rows = [
+        run | {"seed": seed, "labels_by": a, "guided_by": b, "fid": fid * (1 + seed), "kid": 0}
+        for (a, b), fid in pairs.items()
+        for seed in range(seeds)
+    ]
+    write_rows(folder / "branches.csv", rows)
+
+
+def test_the_table_has_a_row_for_who_answers_and_a_column_for_who_guides(tmp_path):
+    written(tmp_path, seeds=2)
+    table = branches.branches_table(tmp_path)
+    assert table.shape == (2, 4)
+    assert table.loc[("digits, 200 pictures", "labels: Diff-Tuning's"), "plain's"] == pytest.approx(1.9 * 1.5)
+
+
+def test_each_branch_is_told_by_itself(tmp_path):
+    written(tmp_path)
+    assert branches.branches_in_words(tmp_path) == (
+        "- *digits, 200 pictures*: both branches 25 % higher; the labels' branch alone 5 % lower, the null branch alone 50 % lower."
+    )
