@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..knobs import new_word, old_word
 from ..parts import BETTER, SAME, WORSE, Parts
-from .knobs import new_word, old_word
 from .runs import OURS, PLAIN, listed
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..expectations import expectations_table
+from ..knobs import KNOBS, compared
 from ..parts import BETTER, GUIDANCES, SAME, WORSE, Parts, distance_saved
 from .answers import size_trend
 from .index import known_before
-from .knobs import KNOBS, compared
 from .runs import GUIDED, NEW, OURS, TASKS, by_pictures, lower
 
 if TYPE_CHECKING:

@@ -1,109 +1,19 @@
-"""Figures of the knobs: each setting against samples and old pictures, beside plain fine-tuning."""
+"""The knobs' figure on sliders: which setting, and under which guidance."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Mapping, Sequence
-
-import numpy as np
-
 from ..explorers import Frames, precompute
-from ..figures import COLOURS, Figure, describe, theme
-from ..filmstrip import Strip
-from ..parts import GUIDANCES, LEAST_SEEDS, RUNS, Parts, ratios, score, seeds_in_words
-from .knobs import KNOBS, was_run
-from .runs import OURS, PLAIN
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from ...studies.gains import Estimate
-
-STYLES = {"": "-", "official": "-", "paper": "--"}
-NAMES = {"official": "official family", "paper": "paper's family"}
-AXES = ("Frechet distance,\nguidance {} (low: better)", "loss on old pictures,\nafter / before (low: more kept)")
-
-
-Numbers = Mapping[str, Sequence[Mapping[str, "Estimate"]]]  # task -> logarithms of the distance and of the loss ratio, by method
+from ..figures import Figure
+from ..knob_figures import knob_figure, knob_numbers
+from ..knobs import KNOBS, sets_run
+from ..parts import GUIDANCES, Parts
 
 
 def knob_explorer(parts: Parts) -> Frames:
     """The figure for every knob that was run, and both ways of guidance."""
-    numbers = {guidance: _numbers(parts, guidance) for guidance in reversed(GUIDANCES)}
+    numbers = {guidance: knob_numbers(parts, guidance) for guidance in reversed(GUIDANCES)}
 
     def draw(setting: str, guidance: str) -> Figure:
         return knob_figure(parts, setting, guidance, numbers[guidance])
 
-    return precompute(draw, setting=[name for name in KNOBS if was_run(parts, name)], guidance=list(numbers))
-
-
-def knob_figure(parts: Parts, name: str, guidance: str = "1.5", numbers: Numbers | None = None) -> Figure:
-    """Score (above) and the old pictures' loss (below) against a knob's values, a column for each set; axes are the same for all knobs."""
-    numbers = numbers or _numbers(parts, guidance)
-    with theme():
-        figure = Strip(figsize=(9.6, 6.2), layout="constrained")
-        axes = figure.subplots(2, len(numbers), sharex=True, squeeze=False)
-    seen = []
-    for (task, found), column in zip(numbers.items(), axes.T):
-        for axis, by_method in zip(column, found):
-            _panel(axis, by_method, name)
-        column[0].set_title(f"{task}, {RUNS[task]:,} pictures", fontsize=12)
-        column[1].set_xlabel(f"{name} (star: the default)", fontsize=11)
-        distances = {method: np.exp(one.mean) for method, one in found[0].items()}
-        others = (f"{value} {distances[method]:.2f}" for value, method in KNOBS[name].others if method in distances)
-        seen.append(f"{task}: {', '.join(others)}; default {distances[OURS]:.2f}, plain {distances[PLAIN]:.2f}")
-    for axis, label in zip(axes[:, 0], AXES):
-        axis.set_ylabel(label.format(guidance), fontsize=11)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=10.5, frameon=False, title=seeds_in_words(parts),
-                  handlelength=3)  # fmt: skip
-    return describe(figure, f"{name}, Frechet distance at guidance {guidance}. {'; '.join(seen)}.")
-
-
-def _numbers(parts: Parts, guidance: str) -> Numbers:
-    """What all knobs' figures show; a run that diverged or was not made is left out."""
-    methods = parts.present(
-        [PLAIN, *dict.fromkeys(method for knob in KNOBS.values() for values in knob.lines.values() for method in values.values())]
-    )
-    found = {}
-    for task in parts.tasks:
-        distances, losses = {}, {}
-        for method in methods:
-            one = score(parts, task, method, guidance)
-            if np.isfinite(one.mean):
-                distances[method] = one._replace(mean=float(np.log(one.mean)), half_width=one.half_width / one.mean)
-                losses[method] = ratios(parts, task, "source", method)
-        found[task] = (distances, losses)
-    return found
-
-
-def _panel(axis: Axes, found: Mapping[str, Estimate], name: str) -> None:
-    """The knob's lines, plain fine-tuning as a line, and limits that hold every knob's values."""
-    knob, colour = KNOBS[name], COLOURS[OURS]
-    for line, values in knob.lines.items():
-        shown = {place: found[method] for place, method in values.items() if method in found}
-        means, halves = (np.array([getattr(one, part) for one in shown.values()]) for part in ("mean", "half_width"))
-        axis.plot(
-            list(shown), np.exp(means), STYLES[line], color=colour, marker="o", markersize=6, linewidth=2, label=NAMES.get(line, OURS)
-        )
-        if all(one.seeds >= LEAST_SEEDS for one in shown.values()):
-            axis.fill_between(list(shown), np.exp(means - halves), np.exp(means + halves), color=colour, alpha=0.14, linewidth=0)
-        if OURS in values.values():
-            axis.plot(knob.default, np.exp(found[OURS].mean), "*", color=colour, markersize=17, markeredgecolor="white", zorder=4)
-    axis.axhline(np.exp(found[PLAIN].mean), color=COLOURS[PLAIN], linestyle=":", linewidth=2, label="plain fine-tuning")
-    every = [one.mean for one in found.values()]
-    margin = 0.1 * np.ptp(every) + 0.01
-    _scales(axis, name, np.exp(min(every) - margin), np.exp(max(every) + margin))
-
-
-def _scales(axis: Axes, name: str, low: float, high: float) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axis.set_yscale("log")
-    axis.set_ylim(low, high)
-    ticks = [tick for tick in MaxNLocator(6).tick_values(low, high) if low <= tick <= high]
-    axis.set_yticks(ticks, [f"{tick:.3g}" for tick in ticks])
-    if KNOBS[name].logarithmic:
-        axis.set_xscale("log")
-    places = sorted({place for values in KNOBS[name].lines.values() for place in values})
-    axis.set_xticks(places, [f"{place:g}" for place in places])
-    axis.minorticks_off()
+    return precompute(draw, setting=[name for name in KNOBS if sets_run(parts, name)], guidance=list(numbers))

@@ -3,6 +3,7 @@
 from ...studies.gains import read_table
 from ..explorers import explore
 from ..filmstrip import filmstrip
+from ..knobs import KNOBS
 from ..parts import read_parts, runs_in_words
 from ..predictions import predict
 from ..quickstart.own_pictures import example_folder
@@ -23,7 +24,7 @@ from .figures import map_figure, sizes_figure, steps_figure
 from .index import KNOWN, known_before, known_in_words, prediction_errors
 from .index_figures import curves_figure, index_figure
 from .knob_figures import knob_explorer
-from .knobs import KNOBS, knobs_in_words, most_moving, spreads
+from .knobs import knobs_in_words, most_moving, spreads
 from .paper import paper_figure, paper_table
 from .runs import GUIDED, MEASURES, NEW, cells, lost_in_words, lost_runs, read_gains, what_was_run
 

@@ -10,6 +10,7 @@ import pytest
 
 from difftuning.lessons.adapters import paper as adapters_paper
 from difftuning.lessons.exercises import grade
+from difftuning.lessons.knob_figures import knob_figure
 from difftuning.lessons.parts import RUNS, read_parts
 from difftuning.lessons.when import (
     answers,
@@ -247,13 +248,6 @@ def test_with_eight_tasks_a_rank_correlation_of_0_7_is_near_the_edge_of_chance()
 # Settings and controls ----------------------------------------------------------------------
 
 
-def test_the_knobs_are_those_of_the_study():
-    methods = {method for knob in knobs.KNOBS.values() for values in knob.lines.values() for method in values.values()}
-    assert methods == {*SWEPT, "Diff-Tuning"}
-    for knob in knobs.KNOBS.values():
-        assert next(iter(knob.lines.values()))[knob.default] == "Diff-Tuning"
-
-
 EFFECTS = {
     "bank of 30": (1.0, 1.3), "bank share 0.4": (1.5, 0.8), "Diff-Tuning, weight 1": (1.02, 1.02), "tau 2, paper": (3.0, 1.0), "tau 1, paper": (1.1, 1.0),
 }  # fmt: skip
@@ -297,7 +291,7 @@ def test_a_run_that_came_off_its_course_is_named_and_counts(tmp_path):
 def test_the_knobs_share_their_axes_and_a_knob_that_was_not_run_has_no_frame(tmp_path, monkeypatch):
     written(tmp_path, swept=lambda method: EFFECTS.get(method, (1.0, 1.0)), seeds=3)
     parts = read_parts("sweeps", tmp_path)
-    drawn = [knob_figures.knob_figure(parts, name) for name in ("tau", "bank share")]
+    drawn = [knob_figure(parts, name) for name in ("tau", "bank share")]
     first, second = ([axis.get_ylim() for axis in figure.axes] for figure in drawn)
     assert first == second
     assert "2, paper 9.00" in drawn[0].get_label()  # three times the mean of 2, 3 and 4
