@@ -112,29 +112,43 @@ def what_was_run(gains: pandas.DataFrame) -> str:
     return f"Training pictures: {of_tasks}; {runs}: {trust}."
 
 
-def lost_runs(*studies: str, folder: Path | None = None) -> list[str]:
-    """The runs whose training came off its course: "Diff-Tuning on 1,000 pictures of footwear (seed 0)", ...
+class Lost(NamedTuple):
+    """A run whose training came off its course."""
 
-    After some step such a run denoises new pictures at the noise end worse than the untouched model does, where all others improve on it.
-    """
-    found: dict[str, None] = {}
+    method: str
+    pictures: int
+    task: str
+    seed: int
+
+    def __str__(self) -> str:
+        return f"{self.method} on {self.pictures:,} pictures of {self.task} (seed {self.seed})"
+
+
+def lost_runs(*studies: str, folder: Path | None = None) -> list[Lost]:
+    """The runs that denoise new pictures at the noise end worse than the untouched model does, after some step; all others improve on it there."""
+    found: dict[Lost, None] = {}
     for study in studies or STUDIES:
         losses = read_table(f"{study}_losses", folder)
         losses = losses[(losses.data == "target") & losses.tenth.isin(NOISE_END)].assign(ratio=lambda rows: rows.after / rows.before)
         worst = losses.groupby(["method", "training_pictures", "task", "seed", "step"]).ratio.mean()
-        for method, pictures, task, seed, _ in worst[worst > 1].index:
-            found[f"{method} on {pictures:,} pictures of {task} (seed {seed})"] = None
+        found |= dict.fromkeys(Lost(*key[:4]) for key in worst[worst > 1].index)
     return list(found)
 
 
-def lost_in_words(lost: Sequence[str]) -> str:
+def on_course(gains: pandas.DataFrame, lost: Sequence[Lost]) -> pandas.DataFrame:
+    """The gains without those of lost runs and of the runs that they would be compared with."""
+    out = {(run.task, run.pictures, run.seed) for run in lost}
+    return gains[[key not in out for key in zip(gains.task, gains.pictures, gains.seed)]]
+
+
+def lost_in_words(lost: Sequence[Lost]) -> str:
     """That some runs came off their course, and still count."""
     if not lost:
         return "All runs kept their course."
     many = len(lost) > 1
     return (
         f"{len(lost)} run{'s' * many} came off {'their' if many else 'its'} course, and {'were' if many else 'was'} worse than the untouched model at the noise end for a while: "
-        f"{listed(lost)}. {'They count' if many else 'It counts'} like all others."
+        f"{listed(map(str, lost))}. {'They count' if many else 'It counts'} like all others."
     )
 
 

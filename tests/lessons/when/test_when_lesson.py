@@ -283,8 +283,12 @@ def test_what_another_seed_does_is_the_spread_of_the_paired_ratio(tmp_path):
 
 def test_a_run_that_came_off_its_course_is_named_and_counts(tmp_path):
     written(tmp_path, lambda task, pictures, steps, measure, seed: 3.0 if (task, pictures, measure) == ("digits", 50, runs.NEW) else 1.0)
-    assert runs.lost_runs(folder=tmp_path) == ["plain on 50 pictures of digits (seed 0)"]
-    assert runs.lost_in_words(runs.lost_runs(folder=tmp_path)).startswith("1 run came off its course")
+    (lost,) = runs.lost_runs(folder=tmp_path)
+    assert str(lost) == "plain on 50 pictures of digits (seed 0)"
+    assert runs.lost_in_words([lost]).startswith("1 run came off its course")
+    gains = runs.read_gains(folder=tmp_path)
+    left = {(cell.task, cell.pictures) for cell in runs.cells(runs.on_course(gains, [lost]), runs.NEW)}
+    assert left == {(cell.task, cell.pictures) for cell in runs.cells(gains, runs.NEW)} - {("digits", 50)}
     assert runs.lost_in_words([]) == "All runs kept their course."
 
 
