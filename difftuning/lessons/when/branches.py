@@ -15,6 +15,7 @@ from .runs import OURS, PLAIN
 if TYPE_CHECKING:
     import pandas
 
+MOST, LITTLE = 2 / 3, 1 / 3  # of the gain of both branches
 NAMES = {PLAIN: "plain's", OURS: "Diff-Tuning's", UNTOUCHED: "the untouched model's", NONE: "nobody (guidance 1)"}
 
 
@@ -48,11 +49,26 @@ def splits(folder: Path | None = None) -> Iterator[Split]:
 
 
 def branches_in_words(folder: Path | None = None) -> str:
-    """Markdown: a line for each set, what the exchange of both branches and of each alone does to the distance."""
-    return "\n".join(
+    """Markdown: one bold sentence, which branch makes the difference on each set; below, what the exchange of both and of each alone does to the distance."""
+    found = list(splits(folder))
+    bold = "; ".join(f"on {one.set_name} {decisive(one)}" for one in found)
+    lines = "\n".join(
         f"- *{one.set_name}*: both branches {_told(one.both)}; the labels' branch alone {_told(one.labels)}, the null branch alone {_told(one.null)}."
-        for one in splits(folder)
+        for one in found
     )
+    return f"**{bold[0].upper()}{bold[1:]}.**\n\n{lines}"
+
+
+def decisive(one: Split) -> str:
+    """Which branch brings at least `MOST` of what both bring, where the other brings less than `LITTLE` of it."""
+    if in_a_word([one.both], ALIKE) == SAME:
+        return "the two models' samples are about the same"
+    labels, null = one.labels.mean / one.both.mean, one.null.mean / one.both.mean
+    if null >= MOST and labels < LITTLE:
+        return "the null branch makes the difference"
+    if labels >= MOST and null < LITTLE:
+        return "the labels' branch makes the difference"
+    return "neither branch makes the difference alone"
 
 
 def _told(gain: Estimate) -> str:

@@ -35,5 +35,20 @@ def test_the_table_has_a_row_for_who_answers_and_a_column_for_who_guides(tmp_pat
 def test_each_branch_is_told_by_itself(tmp_path):
     written(tmp_path)
     assert branches.branches_in_words(tmp_path) == (
+        "**On digits, 200 pictures neither branch makes the difference alone.**\n\n"
         "- *digits, 200 pictures*: both branches 25 % higher; the labels' branch alone 5 % lower, the null branch alone 50 % lower."
     )
+
+
+@pytest.mark.parametrize(
+    ("labels", "null", "said"),
+    [
+        (0.0, 0.45, "the null branch makes the difference"),
+        (0.5, -0.1, "the labels' branch makes the difference"),
+        (0.3, 0.3, "neither branch makes the difference alone"),
+    ],
+)
+def test_a_branch_decides_that_brings_most_of_the_gain_while_the_other_brings_little(labels, null, said):
+    both, one, other = (branches.Estimate(mean, float("nan"), 1) for mean in (0.5, labels, null))
+    assert branches.decisive(branches.Split("set", both, one, other)) == said
+    assert branches.decisive(branches.Split("set", both._replace(mean=0.01), one, other)) == "the two models' samples are about the same"
