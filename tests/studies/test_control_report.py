@@ -75,4 +75,6 @@ def test_the_committed_report_says_what_the_committed_tables_say():
 
 def test_the_readme_shows_the_steps_table():
     readme = (data_folder().parent / "README.md").read_text(encoding="utf-8")
-    assert "\n".join(convergence_table(read_table("controlnet"), read_table("controlnet_agreement"))) in readme
+    tables = read_table("controlnet"), read_table("controlnet_agreement")
+    assert "\n".join(convergence_table(*tables)) in readme
+    assert f"lower by {cells(costs_table(*tables)[-1])[1].partition(' (')[0]} on average over the conditions" in readme

@@ -18,6 +18,7 @@ from .answers import (
     TURNS,
     answer_in_words,
     costs_in_words,
+    distance_lower,
     parts_in_words,
     rise_in_words,
     turn_in_words,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from .runs import Runs
 
 __all__ = [
-    "KINDS", "CaptionAs", "PARTS", "TURNS", "answer_in_words", "costs_in_words", "empty_folder", "expected", "explore", "figures", "filmstrip", "first_gradient",
+    "KINDS", "CaptionAs", "PARTS", "TURNS", "answer_in_words", "costs_in_words", "distance_lower", "empty_folder", "expected", "explore", "figures", "filmstrip", "first_gradient",
     "kept_drawings", "losses_by_side", "outlines", "own_and_others", "parts_in_words", "picture_of", "picture_rows", "precompute",
     "predict", "ratios_by_method", "read_runs", "read_table", "rise_in_words", "shown_set",
     "turn_in_words", "two_gate_start",
