@@ -67,7 +67,10 @@ def behind_the_losses(parts: Parts) -> str:
 def falling_or_rising(parts: Parts) -> str:
     """Markdown, a table: where on the chain Diff-Tuning, whose bank falls, keeps clearly more of the old than the swapped method, and where less."""
     apart = [[_swapped_over_ours(parts, task, n) for n in TENTHS] for task in parts.tasks]
-    lines = [f"| the loss on old pictures is clearly lower with | {' | '.join(parts.tasks)} |", "|---" * (1 + len(parts.tasks)) + "|"]
+    lines = [
+        f"| of the two, the loss on old pictures is clearly lower with | {' | '.join(parts.tasks)} |",
+        "|---" * (1 + len(parts.tasks)) + "|",
+    ]
     for name, sign in (("the falling bank (Diff-Tuning)", 1), ("the rising bank (weightings swapped)", -1)):
         where = (tenths_in_words([n for n, log in zip(TENTHS, logs) if sign * log > CLEAR]) for logs in apart)
         lines.append(f"| {name} | {' | '.join(f'in {words}' for words in where)} |")
@@ -77,7 +80,7 @@ def falling_or_rising(parts: Parts) -> str:
 def noise_end_kept(parts: Parts) -> str:
     """How few bank pictures Diff-Tuning trains in the last tenth, and whether the swapped method, which trains many there, loses less."""
     less = [_swapped_over_ours(parts, task, TENTHS[-1]) < -CLOSE for task in parts.tasks]
-    found = "loses less there" if all(less) else "loses less there on one of the sets alone" if any(less) else "loses no less there"
+    found = "loses less there" if all(less) else "loses less there on one of the sets alone" if any(less) else "does not lose less there"
     return (
         "In the last tenth Diff-Tuning trains one bank picture in a hundred; the swapped method trains nearly one in five of its bank pictures there, "
         f"and {found}. The two differ in the curve of the new pictures, too, so what the shape of the bank's curve does stays open."
@@ -163,7 +166,7 @@ def _above_one(parts: Parts) -> str:
     classes = " and ".join(f"*{CLASSES[task]}*" for task in above)
     return (
         f"On the left the lines of {' and '.join(above)} begin above 1: where the noise is light, the untouched model, which had learned a class {classes}, "
-        f"was better at them.{' A bank lowers the lines.' if lower else ''}"
+        f"was better at them.{' With the same curve for the new pictures, a bank lowers the line.' if lower else ''}"
     )
 
 
@@ -175,7 +178,7 @@ def _in_a_sentence(parts: Parts) -> str:
         f"with a bank {OLD[kept.pop()]}" if len(kept) == 1 else "a bank keeps more of the old with some curves and not with others"
     )  # fmt: skip
     worst = "the worst" if worst_of_all(parts, SWAPPED) else swapped
-    return f"The rising curve makes the new samples {rise}; {bank}; with the two curves swapped the new samples are {worst}."
+    return f"The rising curve alone makes the new samples {rise}; {bank}; with the two curves swapped the new samples are {worst}."
 
 
 def _noise_end(parts: Parts) -> str:

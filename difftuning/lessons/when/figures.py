@@ -19,10 +19,11 @@ if TYPE_CHECKING:
 TASK_COLOURS = {"footwear": "#882255", "digits": "#117733"}
 SIZE_STYLES = ("-", "--", "-.", ":")
 TICKS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1, 1.05, 1.1, 1.2, 1.3, 1.5, 1.7, 2, 2.5, 3, 4, 5)
+COARSE = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.4, 2, 3, 5)  # where an axis spans more than a factor of three
 LEAST_POINTS = 3  # of a line
 SHOWN_STEPS = (400, 800, 1600)  # of the map
 SHORT = {GUIDED: "samples,\nguidance 1.5", UNGUIDED: "samples,\nguidance 1", NEW: "loss on\nnew pictures", OLD: "loss on\nold pictures"}
-OWN_BEST = "samples, each\nat its own best"
+OWN_BEST = "samples,\nown best"
 
 
 def sizes_figure(gains: pandas.DataFrame, steps: int = STEPS) -> Figure:
@@ -101,7 +102,8 @@ def ratio_scale(axis: Axes) -> None:
     low, high = axis.get_ylim()
     low, high = min(low, 0.96), max(high, 1.08)
     axis.set_ylim(low, high)
-    ticks = [tick for tick in TICKS if low <= tick <= high and (high / low < 1.6 or tick not in (0.95, 1.05))]
+    shown = TICKS if high / low < 1.6 else COARSE if high / low > 3 else [tick for tick in TICKS if tick not in (0.95, 1.05)]
+    ticks = [tick for tick in shown if low <= tick <= high]
     axis.set_yticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=10)
     axis.minorticks_off()
 
@@ -150,7 +152,7 @@ def _tile(axis: Axes, x: int, y: int, one: Estimate, measure: str) -> None:
             (x - 0.48, y - 0.46), 0.96, 0.92, color=COLOURS["Diff-Tuning" if one.mean > 0 else "plain"], alpha=0.75 * depth, linewidth=0
         )
     )
-    axis.text(x, y, f"{lower(one):+.0f}", ha="center", va="center", fontsize=10.5, color="0.5" if same else "black")
+    axis.text(x, y, f"{lower(one):+z.0f}", ha="center", va="center", fontsize=10.5, color="0.5" if same else "black")
 
 
 def _heads(axis: Axes, titles: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ MEAN, INDEX, SIZE = "the mean of the other sets", "a line through the index", "a
 BETTER_BY = 0.1  # of the mean's error: less is no better
 KNOWN = {
     "index": "the index would have told you part of it, though for two tasks alone",
-    "size": "the index would not have told you, the number of pictures would",
+    "size": "the index would not have told you, and the number of pictures a little",
     "neither": "neither the index nor the number of pictures would have told you",
 }
 

@@ -42,7 +42,10 @@ class Cell(NamedTuple):
 
 
 def read_gains(*studies: str, folder: Path | None = None) -> pandas.DataFrame:
-    """A row for each cell and seed, with its `gain`; a study that stands further left wins where several have a cell."""
+    """A row for each cell and seed, with its `gain`; a study that stands further left wins where several have a cell.
+
+    A run that has not come as far as others of its set is left out.
+    """
     import pandas
 
     rows = []
@@ -56,6 +59,9 @@ def read_gains(*studies: str, folder: Path | None = None) -> pandas.DataFrame:
         table = table.assign(log=np.log(table.value)).pivot_table(index=[*CELL, "seed"], columns="method", values="log")  # mean over tenths
         rows.append((table[PLAIN] - table[OURS]).dropna().rename("gain").reset_index().assign(study=study))
     table = pandas.concat(rows, ignore_index=True)
+    last = table.groupby(["study", *CELL[:2], "measure"]).steps.transform("max")
+    reached = table.groupby(["study", *CELL[:2], "measure", "seed"]).steps.transform("max")
+    table = table[reached == last]  # an unfinished run would count at some steps alone
     return table[table.study == table.groupby(CELL).study.transform("first")].reset_index(drop=True)
 
 
@@ -148,7 +154,7 @@ def lost_in_words(lost: Sequence[Lost]) -> str:
     many = len(lost) > 1
     return (
         f"{len(lost)} run{'s' * many} came off {'their' if many else 'its'} course, and {'were' if many else 'was'} worse than the untouched model at the noise end for a while: "
-        f"{listed(map(str, lost))}. {'They count' if many else 'It counts'} like all others."
+        f"{listed(map(str, lost))}. {'They count' if many else 'It counts'} like all others, unless said otherwise."
     )
 
 
