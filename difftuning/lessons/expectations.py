@@ -1,8 +1,10 @@
-"""What was written down before a study, beside what came: the table with which lessons end."""
+"""What was written down before a study, beside what came: the table with which lessons end, and how such a table of sentences is shown."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Mapping
+
+from ..studies.report import markdown
 
 if TYPE_CHECKING:
     import pandas
@@ -16,3 +18,9 @@ def expectations_table(rows: Mapping[str, tuple[bool | None, str]]) -> pandas.Da
     import pandas
 
     return pandas.DataFrame({said: {"right": RIGHT[right], "found": found} for said, (right, found) in rows.items()}).T
+
+
+def in_markdown(table: pandas.DataFrame) -> str:
+    """A table in Markdown, where long sentences are wrapped and not cut, as pandas does at fifty characters."""
+    rows = [[str(name), *map(str, row)] for name, row in zip(table.index, table.to_numpy().tolist())]
+    return "\n".join(markdown(["", *map(str, table.columns)], rows))

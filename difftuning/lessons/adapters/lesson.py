@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...support.world import data_folder
+from ..expectations import in_markdown
 from ..explorers import explore, precompute
 from ..filmstrip import filmstrip
 from ..folders import empty_folder
@@ -29,7 +30,7 @@ from .effects import measured
 from .figures import arrow_figure, drawn_figure, equal_learning_figure, memory_figure, settings
 from .learning import equal_learning_in_words, equal_samples_in_words
 from .memory import SHOWN, adapted, dit_xl, training_memory
-from .tables import beside_the_paper, in_markdown, share_table
+from .tables import beside_the_paper, share_table
 
 __all__ = [
     "HOW_MANY", "SAVED", "SHOWN", "adapted", "answer_in_words", "arrow_figure", "avoided_in_words", "beside_the_paper",

@@ -52,16 +52,6 @@ def is_mergeable(pretrained: Pretrained, name: str) -> bool | None:
     return True
 
 
-def in_markdown(table: pandas.DataFrame) -> str:
-    """A table in Markdown, where long sentences are wrapped and not cut."""
-    lines = [
-        ["", *table.columns],
-        ["---"] * (len(table.columns) + 1),
-        *([str(name), *map(str, row)] for name, row in zip(table.index, table.to_numpy())),
-    ]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def trained_share(pretrained: Pretrained, name: str, classes: int) -> float:
     """The trained share of the weights of a model with so many new classes: all weights, or an adapter of the study."""
     if name == FULL:

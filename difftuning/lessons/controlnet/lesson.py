@@ -8,6 +8,7 @@ from ...data.captions import CaptionAs
 from ...data.conditions import KINDS
 from ...studies.gains import read_table
 from ..chain.figures import ratios_by_method
+from ..expectations import in_markdown
 from ..explorers import explore, precompute
 from ..figures import picture_rows
 from ..filmstrip import filmstrip
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from .runs import Runs
 
 __all__ = [
-    "KINDS", "CaptionAs", "PARTS", "TURNS", "answer_in_words", "costs_in_words", "distance_lower", "empty_folder", "expected", "explore", "figures", "filmstrip", "first_gradient",
+    "in_markdown", "KINDS", "CaptionAs", "PARTS", "TURNS", "answer_in_words", "costs_in_words", "distance_lower", "empty_folder", "expected", "explore", "figures", "filmstrip", "first_gradient",
     "kept_drawings", "losses_by_side", "outlines", "own_and_others", "parts_in_words", "picture_of", "picture_rows", "precompute",
     "predict", "ratios_by_method", "read_runs", "read_table", "rise_in_words", "shown_set",
     "turn_in_words", "two_gate_start",

@@ -8,7 +8,7 @@ from ...studies.expected import baselines_found
 from ...studies.gains import read_table
 from ...support.world import data_folder
 from ...training.objective import Penalty
-from ..expectations import expectations_table
+from ..expectations import expectations_table, in_markdown
 from ..explorers import explore
 from ..filmstrip import filmstrip
 from ..folders import empty_folder
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import pandas
 
 __all__ = [
-    "CHAIN", "FAMILIES", "LOSS", "MEASURES", "METHODS", "Penalty", "SAMPLES", "STANDS", "STOPS", "View", "answer_in_words",
+    "in_markdown", "CHAIN", "FAMILIES", "LOSS", "MEASURES", "METHODS", "Penalty", "SAMPLES", "STANDS", "STOPS", "View", "answer_in_words",
     "beside_plain", "convergence_figure", "convergence_in_words", "data_folder", "empty_folder", "expected", "explore", "filmstrip", "front",
     "guide_in_words", "holds_best", "live_places", "margins_in_words", "path", "places", "plane_explorer", "plane_figure", "predict",
     "read_study", "read_terms", "runs_in_words", "stands_in_words", "stop_in_words", "terms_in_words", "stopping_figure", "terms_figure",

@@ -1,6 +1,7 @@
 """Everything that lesson 09 imports, in one place."""
 
 from ...studies.gains import read_table
+from ..expectations import in_markdown
 from ..explorers import explore
 from ..filmstrip import filmstrip
 from ..knobs import KNOBS
@@ -29,7 +30,7 @@ from .paper import paper_figure, paper_table
 from .runs import GUIDED, MEASURES, NEW, cells, lost_in_words, lost_runs, on_course, read_gains, what_was_run
 
 __all__ = [
-    "CONTROLS", "GUIDED", "KNOBS", "KNOWN", "MEASURES", "NEW", "WHERE", "beside_the_paper", "branches_in_words", "branches_table", "cells", "controls_in_words",
+    "in_markdown", "CONTROLS", "GUIDED", "KNOBS", "KNOWN", "MEASURES", "NEW", "WHERE", "beside_the_paper", "branches_in_words", "branches_table", "cells", "controls_in_words",
     "controls_table", "copies", "copies_in_words", "counts", "curves_figure", "expected", "example_folder", "explore", "filmstrip",
     "index_figure", "knob_explorer", "knobs_in_words", "known_before", "known_in_words", "lost_in_words", "lost_runs", "on_course", "map_figure", "most_in_words", "most_moving",
     "own_best", "paper_figure", "paper_table", "predict", "prediction_errors", "read_gains", "read_parts", "read_table", "runs_in_words",

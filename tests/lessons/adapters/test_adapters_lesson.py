@@ -285,12 +285,6 @@ def test_bitfit_lora_and_difffit_can_be_merged_and_the_others_cannot():
     assert merged == ["BitFit", "LoRA, rank 8", "LoRA, rank 16", "DiffFit"] and tables.is_mergeable(small_pretrained(), memory.FULL) is None
 
 
-def test_a_table_in_markdown_cuts_nothing():
-    long = "a sentence that is longer than the fifty letters after which pandas cuts it off"
-    lines = tables.in_markdown(pd.DataFrame({"found": {long: long}})).splitlines()
-    assert lines == ["|  | found |", "| --- | --- |", f"| {long} | {long} |"]
-
-
 def test_shares_are_avoided_by_the_same_rule_everywhere(tmp_path):
     parts = written(tmp_path, lambda name: (1, 0.5), names=["BitFit"])
     losses = parts.losses[parts.losses.data == "source"]
