@@ -39,7 +39,7 @@ class Stream:
     null_conditions: dict[str, Tensor] = field(default_factory=dict)  # name -> (...), in its place where the label is dropped
     mirrored: Stream | None = None  # the same pictures mirrored, where that is allowed: its x_0 and conditions are taken half of the time
     picture_distribution: Tensor | None = None  # float64 (N,); None goes through the set in shuffled epochs
-    _epochs: dict[int, Tensor] = field(default_factory=dict, repr=False)
+    _epochs: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False)  # (seed, epoch) -> the pictures' order
 
     def draw(self, seed: int, step: int) -> Draw:
         """This stream's share of the global batch at a step, on the CPU."""
@@ -66,12 +66,13 @@ class Stream:
         return torch.stack([self._order(seed, place // size)[place % size] for place in places.tolist()])
 
     def _order(self, seed: int, epoch: int) -> Tensor:
-        if epoch not in self._epochs:
+        key = seed, epoch
+        if key not in self._epochs:
             while len(self._epochs) > 1:  # a batch touches two neighbouring epochs at most, or small sets wholly
                 self._epochs.pop(min(self._epochs))
             generator = seeded_generator(seed, f"{self.name} order", epoch)
-            self._epochs[epoch] = torch.randperm(len(self.x_0), generator=generator)
-        return self._epochs[epoch]
+            self._epochs[key] = torch.randperm(len(self.x_0), generator=generator)
+        return self._epochs[key]
 
 
 def _where(chosen: Tensor, theirs: Tensor, ours: Tensor) -> Tensor:

@@ -37,6 +37,13 @@ def test_a_stream_drawn_ahead_gives_the_same_bits(options):
     assert ahead.waited > 0
 
 
+def test_a_stream_that_was_asked_with_another_seed_before_draws_what_a_new_one_draws():
+    used, ahead = stream(), StreamAhead(stream(), CPU, threads=3)
+    for each in (used, ahead):
+        each.draw(1, 200)
+        assert_same(each.draw(2, 200), stream().draw(2, 200))  # the same epoch, in another order
+
+
 def test_the_parts_of_one_batch_come_from_one_draw():
     ahead = StreamAhead(stream(), CPU)
     assert ahead.draw(0, 3) is ahead.draw(0, 3)
