@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Mapping
 
+from ..studies.expected import RIGHT
 from ..studies.report import markdown
 
 if TYPE_CHECKING:
     import pandas
-
-
-RIGHT = {True: "yes", False: "no", None: "–"}
 
 
 def expectations_table(rows: Mapping[str, tuple[bool | None, str]]) -> pandas.DataFrame:

@@ -13,18 +13,18 @@ import tempfile
 from pathlib import Path
 from typing import Iterator, Sequence
 
-from ..config import DiffTuningConfig
+from ..config import StudyCell
 from ..data.tasks import load_task
 from ..evaluation.metrics import evaluate
 from ..models.loading import load_pretrained
 from ..sampling import sample
 from ..support.progress import progress_bar
 from ..support.world import data_folder, world_version
-from ..training.fine_tune import fine_tune
 from ..training.fine_tuned import FineTuned
+from .cell import tune
 from .choices import LEARNING_RATES
 from .grid import FEW, SOME
-from .methods import MAIN, METHODS
+from .methods import MAIN
 from .tables import Row, append_rows, kept_rows
 
 STEPS, SAMPLES, SAMPLING_STEPS, GUIDANCE = 1600, 500, 12, 1.5  # as in the pilot
@@ -33,10 +33,10 @@ UNTOUCHED, NONE = "untouched", "none"  # Domain Guidance; no guidance
 
 def tuned_model(name: str, task: str, pictures: int, seed: int, steps: int = STEPS) -> FineTuned:
     """The model that the pilot's run of this method, set and seed ends with."""
-    method, training = METHODS[name], load_task(task).subset(range(pictures))
-    config = DiffTuningConfig(steps=steps, learning_rate=LEARNING_RATES[name], seed=seed, **method.options)
+    training = load_task(task).subset(range(pictures))
+    cell = StudyCell(task, name, seed, LEARNING_RATES[name], steps=(steps,), training_pictures=pictures)
     with tempfile.TemporaryDirectory() as folder:
-        return fine_tune(load_pretrained("tiny"), training, method.bank and method.bank(training), config, folder=folder, progress=False)
+        return tune(cell, training, steps, Path(folder))
 
 
 def mixed_scores(models: dict[str, FineTuned], task: str, seed: int, samples: int = SAMPLES) -> Iterator[Row]:

@@ -90,7 +90,7 @@ def run_cell(cell: StudyCell, folder: Path, results: Path) -> None:
         if steps_done(run) > step:  # past a mark that is missing: one more was asked for, or its rows were lost
             shutil.rmtree(run)
         try:
-            tuned = _tune(cell, task, step, run)
+            tuned = tune(cell, task, step, run)
         except FloatingPointError:  # a finding about its learning rate
             tuned = None
         found = {
@@ -107,7 +107,7 @@ def run_cell(cell: StudyCell, folder: Path, results: Path) -> None:
     shutil.rmtree(run, ignore_errors=True)
 
 
-def _tune(cell: StudyCell, task: Task, step: int, run: Path) -> FineTuned:
+def tune(cell: StudyCell, task: Task, step: int, run: Path) -> FineTuned:
     """The cell's method trained up to a mark."""
     method, pretrained = METHODS[cell.method], _pretrained()
     config = DiffTuningConfig(steps=step, learning_rate=cell.learning_rate, seed=cell.seed, keep_checkpoints=1, **method.options)

@@ -34,6 +34,13 @@ def steps_saved(scores: pandas.DataFrame, method: str, other: str = MAIN[0]) -> 
     }
 
 
+def distance_lower(scores: pandas.DataFrame, method: str = MAIN[1], other: str = MAIN[0]) -> dict[str, Estimate]:
+    """By which share a method's Frechet distance is lower than another's, seed by seed: for each condition, and "mean" over them (seeds that have all)."""
+    fids = scores.pivot(index="seed", columns=["method", "kind"], values="fid")
+    lower = 1 - fids[method] / fids[other]
+    return {kind: estimate(lower[kind].dropna().to_numpy()) for kind in lower} | {"mean": estimate(lower.dropna().mean(axis=1).to_numpy())}
+
+
 def steps_by(definition: str, agreement: pandas.DataFrame) -> pandas.DataFrame:
     """The step of each run by one of `DEFINITIONS`, in the column `sudden_convergence`, so that `steps_saved` takes it: a row for each (kind, method, seed).
 

@@ -14,8 +14,8 @@ from ..data.conditions import KINDS
 from ..support.files import atomic_path
 from ..support.world import data_folder
 from .control_cells import MAIN, ControlCell
-from .control_gains import STEEPEST, steps_by, steps_saved
-from .gains import LEAST_SEEDS, Estimate, estimate, read_table
+from .control_gains import STEEPEST, distance_lower, steps_by, steps_saved
+from .gains import LEAST_SEEDS, Estimate, read_table
 from .report import markdown
 
 if TYPE_CHECKING:
@@ -46,16 +46,15 @@ def convergence_table(scores: pandas.DataFrame, agreement: pandas.DataFrame) -> 
 
 def costs_table(scores: pandas.DataFrame, agreement: pandas.DataFrame) -> list[str]:
     """Markdown, rows as in `convergence_table`: what the pictures are worth after the last step."""
-    fids = scores.pivot(index="seed", columns=["method", "kind"], values="fid")
-    lower = 1 - fids[OURS] / fids[PLAIN]
+    lower = distance_lower(scores)
     done = agreement.merge(scores[["kind", "method", "seed", "caption_agreement"]], on=["kind", "method", "seed"])
     last = done[done.step == done.step.max()].groupby(["method", "kind"])[["scaled", "caption_agreement"]].mean()
     rows = []
     for kind in KINDS:
         pairs = (f"{last[column][PLAIN, kind]:.2f}, {last[column][OURS, kind]:.2f}" for column in last)
-        rows.append([kind, _told(estimate(lower[kind].dropna().to_numpy())), *pairs])
+        rows.append([kind, _told(lower[kind]), *pairs])
     means = (f"{last[column][PLAIN].mean():.2f}, {last[column][OURS].mean():.2f}" for column in last)
-    rows.append(["mean", _told(estimate(lower.dropna().mean(axis=1).to_numpy())), *means])
+    rows.append(["mean", _told(lower["mean"]), *means])
     return markdown(["condition", "Frechet distance lower by", "obeyed (plain, Diff-Tuning)", "words followed (plain, Diff-Tuning)"], rows)
 
 

@@ -14,7 +14,7 @@ from ..evaluation.metrics import evaluate
 from ..models.loading import load_pretrained
 from ..support.files import atomic_path
 from ..support.world import data_folder, world_version
-from .expected import Found, pilot_found
+from .expected import RIGHT, Found, pilot_found
 from .gains import (
     BASELINE,
     at_mark,
@@ -100,6 +100,7 @@ def _by_step(steps: Sequence[int]) -> list[str]:
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a Markdown table; `rows` are as long as `head`."""
     first, *others = (f"| {' | '.join(cells)} |" for cells in (head, *rows))
     return [first, "|" + "---|" * len(head), *others]
 
@@ -162,8 +163,7 @@ def transferability_section(indices: pandas.DataFrame, table: pandas.DataFrame, 
 
 def expected_table(found: Found) -> list[str]:
     """Markdown: each prediction, whether it was right, and what came."""
-    right = {True: "yes", False: "no", None: "–"}
-    return markdown(["expected", "right", "found"], [[said, right[holds], came] for said, (holds, came) in found.items()])
+    return markdown(["expected", "right", "found"], [[said, RIGHT[holds], came] for said, (holds, came) in found.items()])
 
 
 def summary_table(table: pandas.DataFrame, losses: pandas.DataFrame) -> list[str]:

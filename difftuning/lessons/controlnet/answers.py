@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Iterator
 import numpy as np
 
 from ...data.conditions import KINDS
-from ...studies.control_gains import DEFINITIONS, steps_by, steps_saved
+from ...studies.control_gains import DEFINITIONS, distance_lower, steps_by, steps_saved
 from ...studies.gains import Estimate, estimate
 from ..parts import BETTER, LEAST_SEEDS, SAME, WORSE, in_a_word
 from .runs import Runs
@@ -130,16 +130,10 @@ def costs_in_words(runs: Runs) -> str:
         "loss on held-out old pictures": (old, "log", MARGIN),
     }
     lines = [f"- {what}: *{_beside_plain(in_a_word(_gains(table, column), margin))}*" for what, (table, column, margin) in found.items()]
-    lower = distance_lower(runs.scores)
+    lower = distance_lower(runs.scores)["mean"]
     amount, way = (lower, "lower") if lower.mean >= 0 else (lower._replace(mean=-lower.mean), "higher")
     lines += ["", f"On average over the conditions the Frechet distance is {_percent(amount)} {way} than plain's."]
     return "\n".join(lines)
-
-
-def distance_lower(scores: pandas.DataFrame) -> Estimate:
-    """By which share Diff-Tuning's Frechet distance is lower than plain training's: the mean over the conditions, seed by seed."""
-    fids = scores.pivot(index="seed", columns=["method", "kind"], values="fid")
-    return estimate((1 - fids["Diff-Tuning"] / fids["plain"]).dropna().mean(axis=1).to_numpy())
 
 
 def _beside_plain(word: str) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ...data.captions import CaptionAs
 from ...data.conditions import KINDS
+from ...studies.control_gains import distance_lower
 from ...studies.gains import read_table
 from ..chain.figures import ratios_by_method
 from ..expectations import in_markdown
@@ -19,7 +20,6 @@ from .answers import (
     TURNS,
     answer_in_words,
     costs_in_words,
-    distance_lower,
     parts_in_words,
     rise_in_words,
     turn_in_words,
