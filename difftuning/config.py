@@ -163,7 +163,7 @@ class StudyCell:
     loss_pictures: int = 200  # of each held-out set, for the loss along the chain
     scored: tuple[int, ...] | None = None  # those of the steps where samples are scored; None: all
     guidances: tuple[str, ...] = tuple(GUIDANCES)
-    replaced: tuple[float, ...] = ()  # fractions of the last reverse steps left to the source model, after the last step
+    replaced: tuple[float, ...] = ()  # fractions of the last reverse steps left to the source model, at each mark
 
     @property
     def file_name(self) -> str:

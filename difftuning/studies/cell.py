@@ -46,8 +46,7 @@ def places(cell: StudyCell, step: int) -> list[Place]:
     found = [("_losses", step, data, tenth) for data in HELD_OUT for tenth in range(1, 11)]
     if _is_scored(cell, step):
         found += [("", step, name, split) for name in cell.guidances for split in SPLITS]
-    if step == max(cell.steps):
-        found += [("_replacement", step, by, float(fraction)) for by, fractions in _replaced(cell) for fraction in fractions]
+    found += [("_replacement", step, by, float(fraction)) for by, fractions in _replaced(cell) for fraction in fractions]
     return [tuple(map(str, place)) for place in found]
 
 
@@ -77,7 +76,8 @@ def _is_scored(cell: StudyCell, step: int) -> bool:
 def run_cell(cell: StudyCell, folder: Path, results: Path) -> None:
     """Train from mark to mark in `folder`, measure at each and add its rows to `results` at once.
 
-    An interrupted cell goes on at the last mark.  A mark whose rows a kill has left in part is measured again, and the rest is added.
+    An interrupted cell goes on at the last mark.  A table's rows of a mark that a kill has left in part
+    are measured again, and the rest is added.
     """
     task = load_task(cell.task)
     if cell.training_pictures != "all":
@@ -85,7 +85,8 @@ def run_cell(cell: StudyCell, folder: Path, results: Path) -> None:
     run = folder / f"{cell.file_name}.run"
     known = known_places(results)[run_of(cell)]
     for step in cell.steps:
-        if known.issuperset(places(cell, step)):
+        lacking = {place[0] for place in places(cell, step) if place not in known}  # which tables lack something of this mark
+        if not lacking:
             continue
         if steps_done(run) > step:  # past a mark that is missing: one more was asked for, or its rows were lost
             shutil.rmtree(run)
@@ -94,11 +95,11 @@ def run_cell(cell: StudyCell, folder: Path, results: Path) -> None:
         except FloatingPointError:  # a finding about its learning rate
             tuned = None
         found = {
-            "": _scores(cell, tuned, task) if _is_scored(cell, step) else [],
-            "_losses": losses_along_chain(cell, tuned),
-            "_replacement": _replacement(cell, tuned) if step == max(cell.steps) else [],
+            "": _scores(cell, tuned, task) if "" in lacking else [],
+            "_losses": losses_along_chain(cell, tuned) if "_losses" in lacking else [],
+            "_replacement": _replacement(cell, tuned) if "_replacement" in lacking else [],
         }
-        if tuned and _is_scored(cell, step):
+        if tuned and "" in lacking:
             _keep_samples(samples_file(cell.file_name, folder), cell, tuned)
         own = cell.identity | {"code": code_version(), "step": step}
         for suffix, rows in found.items():

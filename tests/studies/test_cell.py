@@ -32,12 +32,12 @@ def test_losses_are_kept_for_each_tenth_on_target_and_source(finished):
 
 
 @pytest.mark.slow
-def test_replacement_is_measured_after_the_last_step_and_begins_with_the_tuned_model_alone(finished):
+def test_replacement_is_measured_at_each_mark_and_begins_with_the_tuned_model_alone(finished):
     _, folder, table = finished
     rows = read(folder / "table_replacement.csv")
     found = [(row["by"], row["step"], float(row["fraction"]), row["switch_at"]) for row in rows]
-    source = [("source", "2", 0.0, "0"), ("source", "2", 0.2, "200"), ("source", "2", 0.6, "600")]
-    assert found == 2 * [*source, ("own null label", "2", 0.2, "200")]
+    source = [("source", 0.0, "0"), ("source", 0.2, "200"), ("source", 0.6, "600"), ("own null label", 0.2, "200")]
+    assert found == 2 * [(by, str(step), fraction, switch_at) for step in STEPS for by, fraction, switch_at in source]
     assert {row["method"] for row in rows} == {row["method"] for row in read(table)}
 
 
@@ -107,5 +107,5 @@ def test_a_run_that_diverges_is_a_row_and_ends_nothing(tmp_path):
         (step, split, "inf") for step in ("30", "31") for split in SPLITS
     ]
     assert {row["after"] for row in read(tmp_path / "table_losses.csv")} == {"inf"}
-    assert [(row["by"], row["fid"]) for row in read(tmp_path / "table_replacement.csv")] == [("source", "inf"), ("own null label", "inf")]
+    assert [(row["by"], row["fid"]) for row in read(tmp_path / "table_replacement.csv")] == 2 * [("source", "inf"), ("own null label", "inf")]
     assert done(cell, table)
