@@ -1,6 +1,6 @@
 """The ControlNet study as text: who obeys earlier on which condition, at what price, and how its settings were chosen.
 
-python -m difftuning.studies.control_report     # writes controlnet.md in data/results, from the tables beside it
+python -m difftuning.studies.control_report     # writes controlnet.md in data/results, from the tables beside it, and the README's table
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..support.world import data_folder
 from .control_cells import MAIN, ControlCell
 from .control_gains import STEEPEST, distance_lower, steps_by, steps_saved
 from .gains import LEAST_SEEDS, Estimate, read_table
-from .report import markdown
+from .report import markdown, renew_table
 
 if TYPE_CHECKING:
     import pandas
@@ -133,3 +133,5 @@ if __name__ == "__main__":
     results = data_folder() / "results"
     with atomic_path(results / "controlnet.md") as scratch:
         scratch.write_text(control_report(results), encoding="utf-8", newline="\n")
+    table = convergence_table(read_table("controlnet", results), read_table("controlnet_agreement", results))
+    renew_table(results.parent.parent / "README.md", table)

@@ -1,6 +1,6 @@
 """Result tables as text: scores, and gains over plain fine-tuning with intervals.
 
-python -m difftuning.studies.report     # writes pilot.md in data/results, from the tables beside it
+python -m difftuning.studies.report     # writes pilot.md in data/results, from the tables beside it, and the README's table
 """
 
 from __future__ import annotations
@@ -103,6 +103,17 @@ def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """The lines of a Markdown table; `rows` are as long as `head`."""
     first, *others = (f"| {' | '.join(cells)} |" for cells in (head, *rows))
     return [first, "|" + "---|" * len(head), *others]
+
+
+def renew_table(path: Path, lines: Sequence[str]) -> None:
+    """Put a Markdown table in the place of the one in the file that has the same head; ValueError where there is none."""
+    before, head, after = path.read_text(encoding="utf-8").partition(f"\n{lines[0]}\n")
+    if not head:
+        raise ValueError(f"{path} has no table that begins with {lines[0]}")
+    rest = after.splitlines()
+    ends = next((number for number, line in enumerate(rest) if not line.startswith("|")), len(rest))
+    with atomic_path(path) as scratch:
+        scratch.write_text("\n".join([before, *lines, *rest[ends:]]) + "\n", encoding="utf-8", newline="\n")
 
 
 def floor_table(sets: Sequence[tuple[str, int]] = SETS, samples: int = 500) -> pandas.DataFrame:
@@ -230,3 +241,4 @@ if __name__ == "__main__":
     for name in REPORTS:
         with atomic_path(results / f"{name}.md") as scratch:
             scratch.write_text(study_report(name, results), encoding="utf-8", newline="\n")
+    renew_table(results.parent.parent / "README.md", summary_table(read_table("pilot", results), read_table("pilot_losses", results)))

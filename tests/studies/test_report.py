@@ -10,7 +10,9 @@ from difftuning.studies.report import (
     REPORTS,
     copied_table,
     gain_table,
+    markdown,
     mean_gain_table,
+    renew_table,
     score_table,
     study_report,
     summary_table,
@@ -60,6 +62,17 @@ def test_tables_hold_every_method_step_and_guidance():
 def test_the_committed_reports_say_what_the_committed_tables_say(name):
     results = data_folder() / "results"
     assert (results / f"{name}.md").read_text(encoding="utf-8") == study_report(name, results)
+
+
+def test_a_table_takes_the_place_of_the_one_with_its_head(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("before\n\n| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |\n\n| c |\n|---|\n| 5 |\n")
+    renew_table(page, markdown(["a", "b"], [["6", "7"]]))
+    assert page.read_text() == "before\n\n| a | b |\n|---|---|\n| 6 | 7 |\n\n| c |\n|---|\n| 5 |\n"
+    renew_table(page, markdown(["c"], [["8"], ["9"]]))
+    assert page.read_text().endswith("\n\n| c |\n|---|\n| 8 |\n| 9 |\n")
+    with pytest.raises(ValueError, match=r"has no table that begins with \| d \|"):
+        renew_table(page, markdown(["d"], []))
 
 
 def test_the_readme_shows_the_pilots_summary_and_says_how_many_seeds_it_has():
