@@ -107,5 +107,8 @@ def test_a_run_that_diverges_is_a_row_and_ends_nothing(tmp_path):
         (step, split, "inf") for step in ("30", "31") for split in SPLITS
     ]
     assert {row["after"] for row in read(tmp_path / "table_losses.csv")} == {"inf"}
-    assert [(row["by"], row["fid"]) for row in read(tmp_path / "table_replacement.csv")] == 2 * [("source", "inf"), ("own null label", "inf")]
+    assert [(row["by"], row["fid"]) for row in read(tmp_path / "table_replacement.csv")] == 2 * [
+        ("source", "inf"),
+        ("own null label", "inf"),
+    ]
     assert done(cell, table)

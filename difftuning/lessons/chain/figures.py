@@ -110,7 +110,7 @@ def _spread(lines: Sequence[Line], tenth: int) -> float:
     return max(means) / min(means)
 
 
-def _better_and_worse(axis: Axes, limits: tuple[float, float], falling: bool) -> None:
+def _better_and_worse(axis: Axes, limits: tuple[float, float], falling: bool, beside: str = "before") -> None:
     """A log scale on which halving and doubling look alike; its two sides are named in the corners that curves leave free."""
     axis.set_yscale("log")
     axis.set_ylim(*limits)
@@ -119,8 +119,8 @@ def _better_and_worse(axis: Axes, limits: tuple[float, float], falling: bool) ->
     axis.axhline(1, color="0.3", linewidth=1)
     left, right = {"x": 0.02, "ha": "left"}, {"x": 0.98, "ha": "right"}
     upper, lower = (right, left) if falling else (left, right)
-    axis.text(y=0.97, s="worse than before", va="top", **upper, transform=axis.transAxes, fontsize=10, color="#8A3B12")
-    axis.text(y=0.03, s="better than before", va="bottom", **lower, transform=axis.transAxes, fontsize=10, color="#1F4E79")
+    axis.text(y=0.97, s=f"worse than {beside}", va="top", **upper, transform=axis.transAxes, fontsize=10, color="#8A3B12")
+    axis.text(y=0.03, s=f"better than {beside}", va="bottom", **lower, transform=axis.transAxes, fontsize=10, color="#1F4E79")
     _plain_ratios(axis)
 
 
@@ -171,34 +171,46 @@ def replacement_curves(scores: Mapping[str, tuple[Sequence[float], Sequence[floa
     return describe(figure, f"Frechet distance against the share of the last steps that is replaced. {seen}.")
 
 
-def replacement_by_set(panels: Mapping[str, pandas.DataFrame]) -> Figure:
-    """What the samples lose when the untouched model does the last steps: a panel for each table, a curve for each training set.
+def replacement_by_steps(panels: Mapping[str, pandas.DataFrame], *, title: str = "", limits: tuple[float, float] | None = None) -> Figure:
+    """What samples lose when the untouched model does the last steps: a panel for each table of one method, a curve for each number of training steps.
 
-    The tables have the columns task, training_pictures, fraction, fid.  The distance is divided by that of the tuned model alone.
+    The tables have the columns method, step, fraction, fid.  The distance is divided by that of the tuned model alone (`beside_alone`).
+    `limits` of that ratio hold the scale still where several figures are compared.
     """
     figure, axes = _panels(panels)
     seen, ends, last = [], [], round(100 * max(table.fraction.max() for table in panels.values()))
     for axis, (name, table) in zip(axes, panels.items()):
+        (method,) = table.method.unique()
+        curves = beside_alone(table)
         ends.append([])
-        for (task, count), rows in table.groupby(["task", "training_pictures"]):
-            distance = rows.groupby("fraction").fid.mean()
-            relative = distance / distance[0]
-            colour, label = _mixed(SETS[task], {200: 0.55, 2000: 1}.get(count, 0.8)), f"{task}, {count:,}"
-            axis.plot(100 * relative.index, relative, marker="o", markersize=4, color=colour)
-            ends[-1].append((relative.iloc[-1], label, colour))
-            seen.append(f"{name}, {label}: " + ", ".join(f"{share:.0%} {ratio:.2f}" for share, ratio in relative.items()))
-        axis.axhline(1, color="0.3", linewidth=1)
+        for share, (step, ratios) in zip(np.linspace(0.35, 1, len(curves)), curves.items()):
+            colour, label = _mixed(COLOURS[method], share), f"{step:,} steps"
+            axis.plot(100 * ratios.index, ratios, marker="o", markersize=4, color=colour)
+            ends[-1].append((ratios.iloc[-1], label, colour))
+            seen.append(f"{name}, {label}: " + ", ".join(f"{fraction:.0%} {ratio:.2f}" for fraction, ratio in ratios.items()))
+    ratios = np.concatenate([line.get_ydata() for axis in axes for line in axis.lines])
+    limits = limits or (min(0.8, ratios.min() / 1.06), max(1.12, ratios.max() * 1.06))
+    for axis, of_panel in zip(axes, ends):
+        _better_and_worse(axis, limits, falling=False, beside="the tuned model alone")
         axis.set_xlim(-0.03 * last, 1.5 * last)
         axis.set_xticks(range(0, last + 1, 20))
         axis.set_xlabel("last steps of the chain that are replaced, %")
-    axes[0].set_yscale("log")
-    axes[0].set_ylabel("Frechet distance,\nbeside the tuned model alone")
-    _plain_ratios(axes[0])
-    for axis, of_panel in zip(axes, ends):  # once the scale that the panels share is known
         label_ends(axis, of_panel, x=1.03 * last)
+    axes[0].set_ylabel("Frechet distance,\nover that of the tuned model alone")
+    if title:
+        figure.suptitle(title, fontsize=13)
     return describe(
         figure, f"Frechet distance over that of the tuned model alone, by the share of the last steps that is replaced. {'; '.join(seen)}."
     )
+
+
+def beside_alone(table: pandas.DataFrame) -> dict[int, pandas.Series]:
+    """Training step -> the distance over that of the tuned model alone, by the fraction of reverse steps replaced; mean over the seeds."""
+    found = {}
+    for step, rows in table.groupby("step"):
+        distance = rows.groupby("fraction").fid.mean()
+        found[step] = distance / distance[0]
+    return found
 
 
 def pretraining_curves(transfer: pandas.DataFrame) -> Figure:

@@ -75,7 +75,9 @@ def _panel(axis: Axes, found: Mapping[str, Mapping], indices: Mapping[str, float
     for task, mine in found.items():
         names = [(float(np.exp(one.mean)), f"{count:,}", TASK_COLOURS[task]) for count, one in mine.items()]
         label_ends(axis, names, x=indices[task] + 0.025 * spread, gap=0.05)
-        axis.text(indices[task], low, f" {task}", rotation=90, va="bottom", ha="right", fontsize=11, color=TASK_COLOURS[task])
+        axis.annotate(
+            task, (indices[task], high), (0, -4), textcoords="offset points", va="top", ha="center", fontsize=11, color=TASK_COLOURS[task]
+        )
     for name in set(indices) - set(found):
         axis.axvline(indices[name], color="0.6", linestyle="--", linewidth=1.5)
-        axis.text(indices[name], high, f"{name} ", rotation=90, va="top", ha="right", fontsize=11, color="0.4")
+        axis.text(indices[name], low, f" {name}", rotation=90, va="bottom", ha="right", fontsize=11, color="0.4")

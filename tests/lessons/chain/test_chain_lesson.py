@@ -73,19 +73,14 @@ def test_the_replacement_curve_passes_through_its_scores():
 
 
 def test_replacement_is_shown_beside_the_tuned_model_alone():
-    rows = [
-        ("digits", 200, 0, 4.0),
-        ("digits", 200, 0.5, 2.0),
-        ("digits", 200, 1, 8.0),
-        ("footwear", 2000, 0, 1.0),
-        ("footwear", 2000, 1, 50.0),
-    ]
-    table = pd.DataFrame(rows, columns=["task", "training_pictures", "fraction", "fid"])
-    figure = figures.replacement_by_set({"plain": table})
+    rows = [(step, fraction, fid) for step, fids in ((400, (1.0, 50.0)), (120, (4.0, 2.0))) for fraction, fid in zip((0, 0.6), fids)]
+    table = pd.DataFrame(rows, columns=["step", "fraction", "fid"]).assign(method="plain")
+    figure = figures.replacement_by_steps({"200 shoes": table})
     (axis,) = figure.axes
     curves = [line.get_xydata().tolist() for line in axis.lines if line.get_marker() == "o"]
-    assert curves == [[[0, 1], [50, 0.5], [100, 2]], [[0, 1], [100, 50]]]
-    assert [text.get_text() for text in axis.texts] == ["digits, 200", "footwear, 2,000"]
+    assert curves == [[[0, 1], [60, 0.5]], [[0, 1], [60, 50]]]
+    assert [text.get_text() for text in axis.texts][-2:] == ["120 steps", "400 steps"]
+    assert "200 shoes, 120 steps: 0% 1.00, 60% 0.50" in figure.get_label()
 
 
 def test_pretraining_is_measured_from_the_first_checkpoint_to_the_last():
