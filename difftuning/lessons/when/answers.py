@@ -84,8 +84,11 @@ def copies_in_words(copied: Mapping[tuple[str, int, int], tuple[float, float]]) 
 
 
 def steps_in_words(gains: pandas.DataFrame) -> str:
-    """Markdown, a line for each measure: on which sets of several step counts the gain grows or shrinks from the first to the last; seed by seed."""
-    lines = []
+    """Markdown: one bold sentence on old pictures and samples; below, a line for each measure.  Does the gain grow or shrink from the first step count to the last?
+
+    It is asked of the sets that have several, seed by seed.
+    """
+    lines, counts = [], {}
     for measure in MEASURES:
         found: dict[str, list[str]] = {word: [] for word in TRENDS}
         spans = set()
@@ -98,7 +101,15 @@ def steps_in_words(gains: pandas.DataFrame) -> str:
         if told:
             first, last = min(low for low, _ in spans), max(high for _, high in spans)
             lines.append(f"- *The gain in {measure}*, from {first:,} to {last:,} steps: {told}.")
-    return "\n".join(lines)
+            of_all = sum(map(len, found.values()))
+            word = max(found, key=lambda word: len(found[word]))
+            counts[measure] = f"the gain in {measure} {TRENDS[word]} on {_of(len(found[word]), of_all)}"
+    bold = "; ".join(counts[measure] for measure in (OLD, GUIDED) if measure in counts)
+    return f"**As training goes on, {bold}.**\n\n" * bool(bold) + "\n".join(lines)
+
+
+def _of(some: int, every: int) -> str:
+    return f"all {every} sets" if some == every else f"{some} of {every} sets"
 
 
 def _growth(gains: pandas.DataFrame, task: str, pictures: int, measure: str, steps: list[int]):

@@ -118,7 +118,7 @@ def test_a_pilot_without_a_set_or_a_method_leaves_out_its_cells(tmp_path):
     table[(table.method == "plain") | (table.step == 400)].to_csv(tmp_path / "pilot.csv", index=False)  # Diff-Tuning is not there yet
     gains = runs.read_gains(folder=tmp_path)
     assert {cell.steps for cell in runs.cells(gains, runs.GUIDED)} == {400, 800}
-    assert "to 1,600 steps" not in answers.steps_in_words(gains).partition("loss")[0]
+    assert "to 1,600 steps" not in answers.steps_in_words(gains).partition("- *The gain in loss")[0]
     best = counting.own_best(folder=tmp_path)
     assert len(best) == 7 and counting.counts(gains, best).cells.iloc[:2].tolist() == [7, 7]
     for figure in (figures.sizes_figure(gains), figures.steps_figure(gains), figures.map_figure(gains, best)):
@@ -168,11 +168,14 @@ def test_steps_are_told_by_whether_the_gain_grows(tmp_path):
         return steps ** (0.1 if task == "digits" else -0.1)
 
     said = answers.steps_in_words(written(tmp_path, effect)).splitlines()
-    assert len(said) == 4
-    assert (
-        said[0] == "- *The gain in samples at guidance 1.5*, from 400 to 1,600 steps: it grows on digits 200; it shrinks on footwear 2,000."
+    assert len(said) == 2 + 4
+    assert said[0] == (
+        "**As training goes on, the gain in loss on old pictures grows on 1 of 2 sets; the gain in samples at guidance 1.5 grows on 1 of 2 sets.**"
     )
-    assert said[2].startswith("- *The gain in loss on new pictures*, from 120 to 1,600 steps")
+    assert (
+        said[2] == "- *The gain in samples at guidance 1.5*, from 400 to 1,600 steps: it grows on digits 200; it shrinks on footwear 2,000."
+    )
+    assert said[4].startswith("- *The gain in loss on new pictures*, from 120 to 1,600 steps")
 
 
 def test_copies_are_told_where_there_are_any(tmp_path):
