@@ -194,6 +194,16 @@ def summary_table(table: pandas.DataFrame, losses: pandas.DataFrame) -> list[str
     return markdown(["training set", "method", *head], rows)
 
 
+def readme_table(table: pandas.DataFrame, losses: pandas.DataFrame, method: str = "Diff-Tuning") -> list[str]:
+    """Markdown, a row for each set: by how much the method is better than plain fine-tuning after the last step, by four measures."""
+    last, rows = int(table.step.max()), []
+    for name, mine in table.groupby("set", sort=False):
+        samples = [paired_gain(mine, method, SUMMED_UP_AT, last, score) for score in MEASURES]
+        loss = [loss_gain(losses[losses.set == name], method, data, last) for data in ("target", "source")]
+        rows.append([name, str(samples[0].seeds), *(each.percent for each in (*samples, *loss))])
+    return markdown(["training set", "seeds", *MEASURES.values(), "loss on new pictures", "loss on old pictures"], rows)
+
+
 def _head(title: str, table: pandas.DataFrame) -> list[str]:
     seeds = table.groupby(["method", "set"], sort=False).seed.nunique()
     counts = ", ".join(f"{method} {'/'.join(map(str, dict.fromkeys(own)))}" for method, own in seeds.groupby("method", sort=False))
@@ -241,4 +251,4 @@ if __name__ == "__main__":
     for name in REPORTS:
         with atomic_path(results / f"{name}.md") as scratch:
             scratch.write_text(study_report(name, results), encoding="utf-8", newline="\n")
-    renew_table(results.parent.parent / "README.md", summary_table(read_table("pilot", results), read_table("pilot_losses", results)))
+    renew_table(results.parent.parent / "README.md", readme_table(read_table("pilot", results), read_table("pilot_losses", results)))

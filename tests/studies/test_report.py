@@ -5,17 +5,17 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from difftuning.studies.gains import paired_gain, read_table
+from difftuning.studies.gains import loss_gain, paired_gain, read_table
 from difftuning.studies.report import (
     REPORTS,
     copied_table,
     gain_table,
     markdown,
     mean_gain_table,
+    readme_table,
     renew_table,
     score_table,
     study_report,
-    summary_table,
 )
 from difftuning.support.world import data_folder
 from tests.studies.helpers import table
@@ -75,12 +75,43 @@ def test_a_table_takes_the_place_of_the_one_with_its_head(tmp_path):
         renew_table(page, markdown(["d"], []))
 
 
-def test_the_readme_shows_the_pilots_summary_and_says_how_many_seeds_it_has():
+def test_the_readme_shows_the_pilots_last_step_and_what_it_says_of_losses_is_so():
     table, losses = read_table("pilot"), read_table("pilot_losses")
     readme = (data_folder().parent / "README.md").read_text(encoding="utf-8")
-    assert "\n".join(summary_table(table, losses)) in readme
-    seeds = table.groupby(["set", "method"]).seed.nunique().max()
-    assert ("one seed" if seeds == 1 else f"{seeds} seeds") in readme.split("## What the paper reports")[1]
+    assert "\n".join(readme_table(table, losses)) in readme
+    assert "on all five sets below" in readme and "With 2,000 or more it makes no difference" in readme
+    assert table.set.nunique() == 5
+    for name, mine in losses.groupby("set"):
+        assert loss_gain(mine, "Diff-Tuning", "source", 1600).mean > 0.05, name
+        new = loss_gain(mine, "Diff-Tuning", "target", 1600).mean
+        assert new > 0.05 if name.endswith(" 200 pictures") else abs(new) < 0.02, name
+
+
+def test_the_readmes_table_holds_both_distances_and_both_losses():
+    scores = table().assign(kid=lambda rows: rows.fid / 10)
+    losses = pd.DataFrame(
+        [
+            {
+                "set": "digits, 200 pictures",
+                "method": method,
+                "seed": seed,
+                "step": 200,
+                "data": data,
+                "tenth": tenth,
+                "before": 1,
+                "after": after,
+            }
+            for method, of_data in {"plain": {"target": 2.0, "source": 4.0}, "Diff-Tuning": {"target": 1.0, "source": 1.0}}.items()
+            for data, after in of_data.items()
+            for seed in (0, 1)
+            for tenth in range(1, 11)
+        ]
+    )
+    (row,) = readme_table(scores.replace({"method": {"ours": "Diff-Tuning"}}), losses)[2:]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[:2] == ["digits, 200 pictures", "2"]
+    assert cells[2] == cells[3] == paired_gain(table(), "ours", "1.5", 200).percent  # both distances alike
+    assert [float(cell.partition(" ")[0]) for cell in cells[4:]] == [50, 75]
 
 
 def test_what_the_readme_says_of_the_chain_is_what_the_table_says():

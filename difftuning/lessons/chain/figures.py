@@ -68,7 +68,9 @@ def _along_the_chain(panels: Mapping[str, Sequence[Line]], title: str, limits: t
     every = [line for lines in panels.values() for line in lines]
     left = _spread(every, 1) > _spread(every, 10)  # the labels stand where the curves are further apart
     for axis, lines in zip(axes, panels.values()):
-        _better_and_worse(axis, limits, falling=_at(lines, 1) > _at(lines, 10))
+        falling = _at(lines, 1) > _at(lines, 10)
+        upper, lower = ("right", "left") if falling else ("left", "right")
+        _better_and_worse(axis, limits, (0.6, 10.4), upper, lower)
         for line in lines:
             draw_with_interval(axis, line.rows, "tenth", "ratio", line.colour, line.label, log=True)
         ends = [(_mean(line, 1 if left else 10), line.label, line.colour) for line in lines]
@@ -110,17 +112,21 @@ def _spread(lines: Sequence[Line], tenth: int) -> float:
     return max(means) / min(means)
 
 
-def _better_and_worse(axis: Axes, limits: tuple[float, float], falling: bool, beside: str = "before") -> None:
-    """A log scale on which halving and doubling look alike; its two sides are named in the corners that curves leave free."""
+def _better_and_worse(
+    axis: Axes, limits: tuple[float, float], across: tuple[float, float], upper: str, lower: str, beside: str = "before"
+) -> None:
+    """A log scale on which halving and doubling look alike; its two sides are named in corners that curves leave free, `upper` and `lower` "left" or "right".
+
+    The line between them goes `across` the curves, and not through their labels.
+    """
     axis.set_yscale("log")
     axis.set_ylim(*limits)
     axis.axhspan(1, limits[1], color=WORSE, zorder=0)
     axis.axhspan(limits[0], 1, color=BETTER, zorder=0)
-    axis.axhline(1, color="0.3", linewidth=1)
-    left, right = {"x": 0.02, "ha": "left"}, {"x": 0.98, "ha": "right"}
-    upper, lower = (right, left) if falling else (left, right)
-    axis.text(y=0.97, s=f"worse than {beside}", va="top", **upper, transform=axis.transAxes, fontsize=10, color="#8A3B12")
-    axis.text(y=0.03, s=f"better than {beside}", va="bottom", **lower, transform=axis.transAxes, fontsize=10, color="#1F4E79")
+    axis.plot(across, (1, 1), color="0.3", linewidth=1, zorder=1)
+    x = {"left": 0.02, "right": 0.98}
+    axis.text(x[upper], 0.97, f"worse than {beside}", va="top", ha=upper, transform=axis.transAxes, fontsize=10, color="#8A3B12")
+    axis.text(x[lower], 0.03, f"better than {beside}", va="bottom", ha=lower, transform=axis.transAxes, fontsize=10, color="#1F4E79")
     _plain_ratios(axis)
 
 
@@ -183,7 +189,7 @@ def replacement_by_steps(panels: Mapping[str, pandas.DataFrame], *, title: str =
         (method,) = table.method.unique()
         curves = beside_alone(table)
         ends.append([])
-        for share, (step, ratios) in zip(np.linspace(0.35, 1, len(curves)), curves.items()):
+        for share, (step, ratios) in zip(np.linspace(0.5, 1, len(curves)), curves.items()):
             colour, label = _mixed(COLOURS[method], share), f"{step:,} steps"
             axis.plot(100 * ratios.index, ratios, marker="o", markersize=4, color=colour)
             ends[-1].append((ratios.iloc[-1], label, colour))
@@ -191,7 +197,7 @@ def replacement_by_steps(panels: Mapping[str, pandas.DataFrame], *, title: str =
     ratios = np.concatenate([line.get_ydata() for axis in axes for line in axis.lines])
     limits = limits or (min(0.8, ratios.min() / 1.06), max(1.12, ratios.max() * 1.06))
     for axis, of_panel in zip(axes, ends):
-        _better_and_worse(axis, limits, falling=False, beside="the tuned model alone")
+        _better_and_worse(axis, limits, (-2, last + 2), "left", "left", beside="the tuned model alone")
         axis.set_xlim(-0.03 * last, 1.5 * last)
         axis.set_xticks(range(0, last + 1, 20))
         axis.set_xlabel("last steps of the chain that are replaced, %")

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from difftuning.lessons.chain import figures, grade
+from difftuning.lessons.chain import figures, grade, readme_picture
+from difftuning.support.world import data_folder
 
 
 def losses(ratios, method="plain"):
@@ -141,3 +142,10 @@ def test_the_best_stop_by_a_loop_passes():
 def test_a_wrong_stop_is_told_what_it_is(answer, words):
     found = grade("best stop", answer)
     assert not found.passed and words in found.message and "section 4" in found.message
+
+
+def test_the_readmes_picture_is_drawn_from_the_committed_tables():
+    from PIL import Image
+
+    with Image.open(data_folder().parent / readme_picture.PICTURE) as picture:
+        assert picture.text["Description"] == readme_picture.readme_figure().get_label()
