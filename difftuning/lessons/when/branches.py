@@ -1,4 +1,4 @@
-"""Which branch of guidance the difference comes from: two tuned models mixed (table "branches"; studies/branches.py)."""
+"""Which branch of guidance the difference comes from: tuned models mixed (table "branches"; studies/branches.py)."""
 
 from __future__ import annotations
 
@@ -15,26 +15,38 @@ from .runs import OURS, PLAIN
 if TYPE_CHECKING:
     import pandas
 
+NULL = "the null branch makes the difference"
 MOST, LITTLE = 2 / 3, 1 / 3  # of the gain of both branches
-NAMES = {PLAIN: "plain's", OURS: "Diff-Tuning's", UNTOUCHED: "the untouched model's", NONE: "nobody (guidance 1)"}
+NO_BANK = "reconsolidation only"
+NAMES = {
+    PLAIN: "plain's",
+    NO_BANK: "that without a bank",
+    OURS: "Diff-Tuning's",
+    UNTOUCHED: "the untouched model's",
+    NONE: "nobody (guidance 1)",
+}
 
 
 class Split(NamedTuple):
-    """log(distance before / distance after) on a set as one branch, or both, come from Diff-Tuning's model in place of plain fine-tuning's."""
+    """log(distance before / distance after) on a set as one branch, or both, come from Diff-Tuning's model in place of plain fine-tuning's.
+
+    `null_without_bank`: the null branch from a model tuned with the rising weights and no bank; of 0 seeds where it was not run.
+    """
 
     set_name: str
     both: Estimate
     labels: Estimate
     null: Estimate
+    null_without_bank: Estimate
 
 
 def branches_table(folder: Path | None = None) -> pandas.DataFrame:
     """Frechet distance at guidance 1.5, the mean over seeds: who answers under the labels by who answers under the null label."""
     table = read_table("branches", folder)
-    table = table.assign(
-        labels=table.labels_by.map({PLAIN: "labels: plain's", OURS: "labels: Diff-Tuning's"}), guide=table.guided_by.map(NAMES)
-    )
+    table = table.assign(labels=table.labels_by.map(NAMES).radd("labels: "), guide=table.guided_by.map(NAMES))
     mean = table.pivot_table(index=["set", "labels"], columns="guide", values="fid", sort=False)
+    order = [name for name in NAMES.values() if name in mean.columns]
+    mean = mean[order].reindex([f"labels: {name}" for name in order], level="labels")
     return mean.rename_axis(index=[None, None], columns=f"null label, guidance {GUIDANCE:g}:")
 
 
@@ -44,16 +56,17 @@ def splits(folder: Path | None = None) -> Iterator[Split]:
     for name, mine in table.groupby("set", sort=False):
         log = np.log(mine.pivot_table(index="seed", columns=["labels_by", "guided_by"], values="fid"))
         start = log[PLAIN, PLAIN]
-        ends = (log[OURS, OURS], log[OURS, PLAIN], log[PLAIN, OURS])
-        yield Split(name, *(estimate((start - end).to_numpy()) for end in ends))
+        ends = ((OURS, OURS), (OURS, PLAIN), (PLAIN, OURS), (PLAIN, NO_BANK))
+        yield Split(name, *(estimate((start - log[end]).dropna().to_numpy() if end in log else np.array([])) for end in ends))
 
 
 def branches_in_words(folder: Path | None = None) -> str:
     """Markdown: one bold sentence, which branch makes the difference on each set; below, what the exchange of both and of each alone does to the distance."""
     found = list(splits(folder))
-    bold = "; ".join(f"on {one.set_name} {decisive(one)}" for one in found)
+    bold = "; ".join(f"on {one.set_name} {decisive(one)}{made_by(one)}" for one in found)
     lines = "\n".join(
-        f"- *{one.set_name}*: both branches {_told(one.both)}; the labels' branch alone {_told(one.labels)}, the null branch alone {_told(one.null)}."
+        f"- *{one.set_name}*: both branches {_told(one.both)}; the labels' branch alone {_told(one.labels)}, the null branch alone {_told(one.null)}"
+        + (f", that of a model without a bank {_told(one.null_without_bank)}." if one.null_without_bank.seeds else ".")
         for one in found
     )
     return f"**{bold[0].upper()}{bold[1:]}.**\n\n{lines}"
@@ -65,10 +78,20 @@ def decisive(one: Split) -> str:
         return "the two models' samples are about the same"
     labels, null = one.labels.mean / one.both.mean, one.null.mean / one.both.mean
     if null >= MOST and labels < LITTLE:
-        return "the null branch makes the difference"
+        return NULL
     if labels >= MOST and null < LITTLE:
         return "the labels' branch makes the difference"
     return "neither branch makes the difference alone"
+
+
+def made_by(one: Split) -> str:
+    """Where the null branch makes the difference: is it the bank that has made it so, or do the rising weights alone?"""
+    if not one.null_without_bank.seeds or decisive(one) != NULL:
+        return ""
+    share = one.null_without_bank.mean / one.null.mean
+    return (
+        ", by the rising weights alone" if share >= MOST else ", by the bank" if share < LITTLE else ", by rising weights and bank together"
+    )
 
 
 def _told(gain: Estimate) -> str:

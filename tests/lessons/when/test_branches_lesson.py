@@ -14,9 +14,9 @@ DISTANCES = {  # under the labels, under the null label -> distance
 }  # fmt: skip
 
 
-def written(folder, seeds=1):
+def written(folder, seeds=1, more=None):
     run = {"training_pictures": 200, "step": 1600, "world": world_version(), "task": "digits"}
-    pairs = DISTANCES | {(name, other): 3.0 for name in ("plain", "Diff-Tuning") for other in (UNTOUCHED, NONE)}
+    pairs = DISTANCES | (more or {}) | {(name, other): 3.0 for name in ("plain", "Diff-Tuning") for other in (UNTOUCHED, NONE)}
     rows = [
         run | {"seed": seed, "labels_by": a, "guided_by": b, "fid": fid * (1 + seed), "kid": 0}
         for (a, b), fid in pairs.items()
@@ -49,6 +49,24 @@ def test_each_branch_is_told_by_itself(tmp_path):
     ],
 )
 def test_a_branch_decides_that_brings_most_of_the_gain_while_the_other_brings_little(labels, null, said):
-    both, one, other = (branches.Estimate(mean, float("nan"), 1) for mean in (0.5, labels, null))
-    assert branches.decisive(branches.Split("set", both, one, other)) == said
-    assert branches.decisive(branches.Split("set", both._replace(mean=0.01), one, other)) == "the two models' samples are about the same"
+    both, one, other, none = (branches.Estimate(mean, float("nan"), 1) for mean in (0.5, labels, null, 0))
+    assert branches.decisive(branches.Split("set", both, one, other, none)) == said
+    assert (
+        branches.decisive(branches.Split("set", both._replace(mean=0.01), one, other, none)) == "the two models' samples are about the same"
+    )
+
+
+@pytest.mark.parametrize(
+    ("without_bank", "said"),
+    [(1.05, ", by the rising weights alone"), (1.9, ", by the bank"), (1.4, ", by rising weights and bank together")],
+)
+def test_a_model_without_a_bank_tells_whether_the_bank_has_made_the_null_branch(tmp_path, without_bank, said):
+    """Diff-Tuning's null branch halves the distance of 2 to 1."""
+    written(tmp_path, more={("Diff-Tuning", "Diff-Tuning"): 1.0, ("plain", "reconsolidation only"): without_bank})
+    (split,) = branches.splits(tmp_path)
+    assert branches.decisive(split) == branches.NULL and branches.made_by(split) == said
+    assert branches.branches_table(tmp_path).columns.tolist() == list(branches.NAMES.values())
+    assert (
+        f"that of a model without a bank {100 * (1 - without_bank / 2):.0f} % lower" in branches.branches_in_words(tmp_path)
+        or without_bank == 1.9
+    )
