@@ -128,12 +128,12 @@ def seeds(parts: Parts) -> tuple[int, int]:
 
 def runs_in_words(parts: Parts) -> str:
     """What was run, and how far it is to be trusted: said once, early in a lesson."""
-    sets = " and ".join(f"{RUNS[task]:,} pictures of {task}" for task in parts.tasks)
+    sets = ", ".join(f"{RUNS[task]:,} pictures of {task}" for task in parts.tasks)
     least, most = seeds(parts)
     count = "one run (seed)" if most == 1 else f"{most} runs (seeds)" if least == most else f"{least} to {most} runs (seeds)"
     chance, intervals = "a small difference may be chance", "bars and bands are 95 % intervals"
     trust = intervals if least >= LEAST_SEEDS else f"{intervals}, and where there is none {chance}" if most >= LEAST_SEEDS else chance
-    return f"{STEPS} steps on {sets}; {count} of each method: {trust}."
+    return f"Each method has {count} of {STEPS} steps on each set: {sets}. {trust[0].upper()}{trust[1:]}."
 
 
 def seeds_in_words(parts: Parts) -> str:

@@ -97,8 +97,13 @@ def test_a_word_holds_for_every_setting_and_beyond_the_interval(gains, words):
 
 def test_what_was_run_says_how_many_seeds(parts):
     alone = lesson.Parts(parts.scores[parts.scores.seed == 0], parts.losses[parts.losses.seed == 0])
-    assert "one run (seed) of each method" in lesson.runs_in_words(alone) and "may be chance" in lesson.runs_in_words(alone)
-    assert "3 runs (seeds) of each method: bars and bands are 95 % intervals" in lesson.runs_in_words(parts)
+    assert lesson.runs_in_words(alone) == (
+        "Each method has one run (seed) of 800 steps on each set: 2,000 pictures of footwear, 200 pictures of digits. A small difference may be chance."
+    )
+    assert (
+        "3 runs (seeds) of 800 steps on each set: 2,000 pictures of footwear, 200 pictures of digits. Bars and bands are 95 % intervals"
+        in lesson.runs_in_words(parts)
+    )
     some = lesson.Parts(parts.scores[(parts.scores.seed == 0) | (parts.scores.method == "plain")], parts.losses)
     assert "1 to 3 runs (seeds)" in lesson.runs_in_words(some) and "intervals, and where there is none a small" in lesson.runs_in_words(
         some

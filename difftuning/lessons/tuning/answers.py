@@ -83,8 +83,9 @@ def answer_in_words(study: Study) -> str:
     count = f"all {len(views)} settings ({len(fronts)} sets, guidance {' and '.join(GUIDANCES)})"
     common = f"On it in {count}: {_listed(always)}." if always else f"No method is on it in {count}."
     by_loss = [View(task, LOSS) for task in study.end.tasks]
-    beaten = _where_beaten(study, views, "Diff-Tuning", "By the samples")
-    return f"**On the front: {bold}.** {common} {beaten} {_where_beaten(study, by_loss, 'Diff-Tuning', 'By the loss on new pictures')}"
+    beaten = _where_beaten(study, views, "Diff-Tuning", "By the samples", "in {} settings")
+    losing = _where_beaten(study, by_loss, "Diff-Tuning", "By the loss on new pictures", "on {} sets")
+    return f"**On the front: {bold}.** {common} {beaten} {losing}"
 
 
 def terms_in_words(terms: Parts) -> str:
@@ -100,8 +101,8 @@ def guide_in_words(study: Study) -> str:
     """Markdown: what one would use, by what counts; a line for each case and set."""
     cases = {
         "Only the new samples count": lambda task: _listed(_best_samples(study, task)),
-        "The old pictures count as much": lambda task: _keepers(study, task),
-        "The old pictures count most": lambda task: _least_forgetful(study, task),
+        "Both count (a method has to keep more than plain fine-tuning, and to draw no worse)": lambda task: _keepers(study, task),
+        "Only the old pictures count": lambda task: _least_forgetful(study, task),
     }
     return "\n".join(
         f"- **{case}.** " + "; ".join(f"{_set(task)}: {choose(task)}" for task in study.end.tasks) + "." for case, choose in cases.items()
@@ -148,12 +149,12 @@ def _winners(study: Study, view: View, method: str) -> list[str]:
     return [other for other, where in found.items() if beats(where, found[method], view.margins)]
 
 
-def _where_beaten(study: Study, views: Sequence[View], method: str, where: str) -> str:
-    """By whom, and in how many of these settings."""
+def _where_beaten(study: Study, views: Sequence[View], method: str, where: str, what: str) -> str:
+    """By whom, and on how many of these views: `what` says it of a number, such as "on {} sets"."""
     winners = [winner for view in views for winner in _winners(study, view, method)]
     if not winners:
         return f"{where} {method} is beaten by none."
-    often = [f"{winner} ({winners.count(winner)} of {len(views)})" for winner in METHODS if winner in winners]
+    often = [f"{winner} ({what.format(f'{winners.count(winner)} of {len(views)}')})" for winner in METHODS if winner in winners]
     return f"{where} {method} is beaten by {_listed(often)}."
 
 
@@ -172,8 +173,8 @@ def _keepers(study: Study, task: str) -> str:
         return "no method keeps more than plain fine-tuning without worse samples"
     keeps, draws = (min(found, key=lambda method: found[method][axis].mean) for axis in (0, 1))
     if keeps == draws:
-        return f"{keeps} keeps most and draws best of those that keep more than plain fine-tuning and draw no worse"
-    return f"of those that keep more than plain fine-tuning and draw no worse, {keeps} keeps most and {draws} draws best"
+        return keeps
+    return f"{keeps}, which keeps most, or {draws}, which draws best"
 
 
 def _joined(steps: Sequence[int]) -> str:

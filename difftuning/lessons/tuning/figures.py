@@ -174,11 +174,15 @@ def _curve(axis: Axes, by_step: Mapping[int, object], colour: str) -> float:
 
 
 def _log_scale(axis: Axes, xlim: tuple[float, float], ylim: tuple[float, float]) -> None:
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator
 
     axis.set(xscale="log", yscale="log", xlim=xlim, ylim=ylim)
     for each, (low, high) in ((axis.xaxis, xlim), (axis.yaxis, ylim)):
-        ticks = [tick for tick in MaxNLocator(7).tick_values(low, high) if low <= tick <= high]
+        subs = (1, 2, 5) if high > 15 * low else (1, 1.5, 2, 3, 4, 5, 7)
+        locator = (
+            LogLocator(subs=subs, numticks=15) if high > 3 * low else MaxNLocator(7)
+        )  # even steps would leave a wide scale's lower end without
+        ticks = [tick for tick in locator.tick_values(low, high) if low <= tick <= high]
         each.set_ticks(ticks, [f"{tick:.4g}" for tick in ticks])
         each.set_ticks([], minor=True)
 
