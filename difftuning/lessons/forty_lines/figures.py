@@ -40,7 +40,7 @@ def timestep_curves(rising: Tensor, falling: Tensor) -> Figure:
     axis.annotate("plain fine-tuning", (T - 10, 1.06), ha="right", color="0.35", fontsize=11)
     axis.set(
         xlabel="timestep t  (left: data end, little noise; right: noise end)",
-        ylabel="how often it is picked,\ntimes the average",
+        ylabel="how often it is picked,\nover the average",
         xlim=(0, T - 1),
         ylim=(0, 2.4),
     )

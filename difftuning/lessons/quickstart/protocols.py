@@ -48,7 +48,7 @@ def in_words(gains: pandas.DataFrame, losses: pandas.DataFrame) -> str:
     lower = [percent for percent in kept if percent > 0]
     if lower:
         by = f"by {min(lower)} to {max(lower)} %" if min(lower) < max(lower) else f"by {lower[0]} %"
-        lines.append(f"- Its loss on old pictures is lower on {_of(len(lower), len(kept))}, {by}.")
+        lines.append(f"- Its loss on old pictures, after the longest runs, is lower on {_of(len(lower), len(kept))}, {by}.")
     return "\n".join(lines) + f"\n\n(Less than {100 * ALIKE:.0f} % apart counts as the same.)"
 
 
