@@ -65,8 +65,8 @@ def branches_in_words(folder: Path | None = None) -> str:
     found = list(splits(folder))
     bold = "; ".join(f"on {one.set_name} {decisive(one)}{made_by(one)}" for one in found)
     lines = "\n".join(
-        f"- *{one.set_name}*: both branches {_told(one.both)}; the labels' branch alone {_told(one.labels)}, the null branch alone {_told(one.null)}"
-        + (f", that of a model without a bank {_told(one.null_without_bank)}." if one.null_without_bank.seeds else ".")
+        f"- *{one.set_name}*: both branches {shorter(one.both)}; the labels' branch alone {shorter(one.labels)}, the null branch alone {shorter(one.null)}"
+        + (f", that of a model without a bank {shorter(one.null_without_bank)}." if one.null_without_bank.seeds else ".")
         for one in found
     )
     return f"**{bold[0].upper()}{bold[1:]}.**\n\n{lines}"
@@ -94,7 +94,7 @@ def made_by(one: Split) -> str:
     )
 
 
-def _told(gain: Estimate) -> str:
+def shorter(gain: Estimate) -> str:
     """ "23 % lower", "4 % higher", or that nothing changes."""
     if in_a_word([gain], ALIKE) == SAME:
         return SAME

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Iterable
 
 import numpy as np
 
+from ...studies.grid import FEW, SOME
 from ..expectations import expectations_table
 from ..knobs import KNOBS, compared
-from ..parts import BETTER, GUIDANCES, SAME, WORSE, Parts, distance_saved
+from ..parts import ALIKE, BETTER, GUIDANCES, SAME, WORSE, Parts, distance_saved
 from .answers import size_trend
+from .branches import LITTLE, MOST, Split, shorter
 from .index import known_before
 from .runs import GUIDED, NEW, OURS, TASKS, by_pictures, lower
 
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
 FORETOLD_TAU = (0.5, 1)
 
 
-def expected(gains: pandas.DataFrame, sweeps: Parts, errors: pandas.DataFrame) -> pandas.DataFrame:
-    """A row for each prediction: was it right, and what was found.  `errors`: of `prediction_errors`."""
+def expected(gains: pandas.DataFrame, sweeps: Parts, errors: pandas.DataFrame, branches: Iterable[Split] = ()) -> pandas.DataFrame:
+    """A row for each prediction: was it right, and what was found.  `errors`: of `prediction_errors`; `branches`: of `splits`."""
     best = {family: _best_tau(sweeps, values) for family, values in KNOBS["tau"].lines.items()}
     other = {value: set(words) != {SAME} for value, words in compared(sweeps, "bank size").items() if float(value) >= 100}
     most = {knob: compared(sweeps, knob).get(value, ("–", "–")) for knob, value in (("bank share", "0.4"), ("bank weight", "1"))}
@@ -41,7 +43,28 @@ def expected(gains: pandas.DataFrame, sweeps: Parts, errors: pandas.DataFrame) -
             len(shoes) == 2 and shoes[10_000] < shoes[2000], ", ".join(f"{gain:.0f} % ({pictures:,})" for pictures, gain in shoes.items())),
         "the index does not tell the gain in samples": (known != "index", "it does better than the mean" if known == "index" else "no better than the mean"),
     }  # fmt: skip
-    return expectations_table(rows)
+    return expectations_table(rows | _of_branches(branches))
+
+
+def _of_branches(branches: Iterable[Split]) -> dict[str, tuple[bool, str]]:
+    """What was expected of the null branch of a model without a bank, where it was run."""
+    found = {one.set_name: one for one in branches if one.null_without_bank.seeds}
+    rows = {}
+    for task, pictures in (SOME, FEW):
+        one = found.get(f"{task}, {pictures:,} pictures")
+        if one is None:
+            continue
+        both = {"Diff-Tuning's": one.null, "that without a bank": one.null_without_bank}
+        told = ", ".join(f"{name} {shorter(gain)}" for name, gain in both.items())
+        if (task, pictures) == SOME:
+            share = one.null_without_bank.mean / one.null.mean
+            rows["on 2,000 shoes the null branch of a model without a bank brings half of what Diff-Tuning's brings"] = (
+                LITTLE <= share < MOST,
+                told,
+            )
+        else:
+            rows["on 200 digits no null branch helps"] = all(gain.mean <= ALIKE for gain in both.values()), told
+    return rows
 
 
 def _best_tau(parts: Parts, values: dict[float, str]) -> float:

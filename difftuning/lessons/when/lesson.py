@@ -17,7 +17,7 @@ from .answers import (
     steps_in_words,
     when_in_words,
 )
-from .branches import branches_in_words, branches_table
+from .branches import branches_in_words, branches_table, splits
 from .controls import CONTROLS, controls_in_words, controls_table
 from .counting import copies, counts, own_best
 from .expected import expected
@@ -35,5 +35,5 @@ __all__ = [
     "controls_table", "copies", "copies_in_words", "counts", "curves_figure", "expected", "example_folder", "explore", "filmstrip",
     "index_figure", "knob_explorer", "knobs_in_words", "known_before", "known_in_words", "lost_in_words", "lost_runs", "on_course", "map_figure", "most_in_words", "most_moving",
     "own_best", "paper_figure", "paper_table", "predict", "prediction_errors", "read_gains", "read_parts", "read_table", "runs_in_words",
-    "size_answer", "sizes_figure", "spreads", "steps_figure", "steps_in_words", "variety", "variety_in_words", "what_was_run", "when_in_words",
+    "size_answer", "sizes_figure", "splits", "spreads", "steps_figure", "steps_in_words", "variety", "variety_in_words", "what_was_run", "when_in_words",
 ]  # fmt: skip

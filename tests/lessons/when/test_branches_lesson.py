@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from difftuning.lessons.when import branches
+from difftuning.lessons.when.expected import _of_branches
 from difftuning.studies.branches import NONE, UNTOUCHED
 from difftuning.studies.tables import write_rows
 from difftuning.support.world import world_version
@@ -71,3 +72,20 @@ def test_a_model_without_a_bank_tells_whether_the_bank_has_made_the_null_branch(
     assert branches.decisive(split) == branches.NULL and branches.made_by(split) == said
     assert branches.branches_table(tmp_path).columns.tolist() == list(branches.NAMES.values())
     assert f"that of a model without a bank {told}." in branches.branches_in_words(tmp_path)
+
+
+def test_what_was_expected_of_a_model_without_a_bank_stands_beside_what_came():
+    """Half of the gain on shoes is as foretold; a null branch that helps on digits is not."""
+
+    def split(name, null, without_bank):
+        seldom = branches.Estimate(0.0, float("nan"), 1)
+        return branches.Split(name, seldom, seldom, *(branches.Estimate(mean, float("nan"), 1) for mean in (null, without_bank)))
+
+    shoes, few = split("footwear, 2,000 pictures", 0.4, 0.2), split("digits, 200 pictures", -0.1, 0.3)
+    found = _of_branches([shoes, few])
+    assert [right for right, _ in found.values()] == [True, False]
+    assert [told for _, told in found.values()] == [
+        "Diff-Tuning's 33 % lower, that without a bank 18 % lower",
+        "Diff-Tuning's 11 % higher, that without a bank 26 % lower",
+    ]
+    assert not _of_branches([shoes._replace(null_without_bank=branches.Estimate(float("nan"), float("nan"), 0))])
