@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from difftuning.data.conditions import KINDS
+from difftuning.studies.control_gains import distance_lower
 from difftuning.studies.control_report import control_report, convergence_table, costs_table, lower_by, settings_table
 from difftuning.studies.gains import read_table
 from difftuning.support.world import data_folder
@@ -78,3 +79,11 @@ def test_the_readme_shows_the_steps_table():
     tables = read_table("controlnet"), read_table("controlnet_agreement")
     assert "\n".join(convergence_table(*tables)) in readme
     assert f"lower by {cells(costs_table(*tables)[-1])[1].partition(' (')[0]} on average over the conditions" in readme
+
+
+def test_what_the_lesson_and_the_readme_say_of_the_pictures_is_in_the_shipped_table():
+    """Better on edge, worse on segmentation, and on average no clear difference."""
+    sides = {
+        kind: (each.mean > each.half_width, -each.mean > each.half_width) for kind, each in distance_lower(read_table("controlnet")).items()
+    }
+    assert sides["edge"] == (True, False) and sides["segmentation"] == (False, True) and sides["mean"] == (False, False), sides

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from difftuning.lessons.chain import figures, grade, readme_picture
+from difftuning.studies.gains import read_table
 from difftuning.support.world import data_folder
 
 
@@ -149,3 +150,18 @@ def test_the_readmes_picture_is_drawn_from_the_committed_tables():
 
     with Image.open(data_folder().parent / readme_picture.PICTURE) as picture:
         assert picture.text["Description"] == readme_picture.readme_figure().get_label()
+
+
+def test_what_the_lesson_says_of_replacement_is_in_the_shipped_table():
+    """Up to 40 % of the steps, beside the tuned model alone: better after long training on few pictures, dearer by steps with many."""
+    table = read_table("pilot_replacement").query("by == 'source' and fraction <= 0.4")
+    curves = {run: figures.beside_alone(rows) for run, rows in table.groupby(["task", "training_pictures", "method"])}
+    for name in ("digits", "footwear"):
+        alone, ours = (curves[name, 200, method][3200] for method in ("plain", "Diff-Tuning"))
+        assert alone.max() < 1.01 and alone[0.4] < 0.9 and alone[0.4] < ours[0.4] < 1, (alone, ours)
+    assert all((each[0.4] < 0.8) == (step >= 1600) for step, each in curves["footwear", 200, "plain"].items())
+    for by_step in (curves["footwear", count, "plain"] for count in (2000, 10_000)):
+        assert list(by_step) == [120, 400, 800, 1600, 3200]
+        assert all(each[0.1] < 1.01 for each in by_step.values()) and min(each[0.4] for each in by_step.values()) > 1.2
+        assert all(pd.Series([each[fraction] for each in by_step.values()]).is_monotonic_increasing for fraction in (0.3, 0.4))
+    assert max(each[0.2] for (*_, method), by_step in curves.items() if method == "Diff-Tuning" for each in by_step.values()) < 1.05
