@@ -27,6 +27,9 @@ NAMES = {
 }
 
 
+MODELS = {PLAIN: "plain tuning", NO_BANK: "the model without a bank", OURS: "Diff-Tuning", UNTOUCHED: "the untouched model", NONE: "nobody"}
+
+
 class Split(NamedTuple):
     """log(distance before / distance after) on a set as one branch, or both, come from Diff-Tuning's model in place of plain fine-tuning's.
 
@@ -66,10 +69,19 @@ def branches_in_words(folder: Path | None = None) -> str:
     bold = "; ".join(f"on {one.set_name} {decisive(one)}{made_by(one)}" for one in found)
     lines = "\n".join(
         f"- *{one.set_name}*: both branches {shorter(one.both)}; the labels' branch alone {shorter(one.labels)}, the null branch alone {shorter(one.null)}"
-        + (f", that of a model without a bank {shorter(one.null_without_bank)}." if one.null_without_bank.seeds else ".")
+        + (f", that of a model without a bank {shorter(one.null_without_bank)}. " if one.null_without_bank.seeds else ". ")
+        + best_mixture(one.set_name, folder)
         for one in found
     )
     return f"**{bold[0].upper()}{bold[1:]}.**\n\n{lines}"
+
+
+def best_mixture(set_name: str, folder: Path | None = None) -> str:
+    """Whose labels, guided by whom, give a set's lowest distance, the mean over seeds."""
+    table = read_table("branches", folder)
+    mean = table[table.set == set_name].groupby(["labels_by", "guided_by"], sort=False).fid.mean()
+    labels, guide = mean.idxmin()
+    return f"The best of all {len(mean)} mixtures: labels of {MODELS[labels]}, guided by {MODELS[guide]} ({mean.min():.2f})."
 
 
 def decisive(one: Split) -> str:
