@@ -101,9 +101,10 @@ def made_by(one: Split) -> str:
     if not one.null_without_bank.seeds or decisive(one) != NULL:
         return ""
     share = one.null_without_bank.mean / one.null.mean
-    return (
-        ", by the rising weights alone" if share >= MOST else ", by the bank" if share < LITTLE else ", by rising weights and bank together"
+    maker = (
+        "the rising weights alone have" if share >= MOST else "the bank has" if share < LITTLE else "rising weights and bank together have"
     )
+    return f", and {maker} made it so"
 
 
 def shorter(gain: Estimate) -> str:

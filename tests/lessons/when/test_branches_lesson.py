@@ -8,7 +8,7 @@ from difftuning.lessons.when import branches
 from difftuning.lessons.when.expected import _of_branches
 from difftuning.studies.branches import NONE, UNTOUCHED
 from difftuning.studies.tables import write_rows
-from difftuning.support.world import world_version
+from difftuning.support.world import data_folder, world_version
 
 DISTANCES = {  # under the labels, under the null label -> distance
     ("plain", "plain"): 2.0, ("Diff-Tuning", "plain"): 1.9, ("plain", "Diff-Tuning"): 1.0, ("Diff-Tuning", "Diff-Tuning"): 2.5,
@@ -61,9 +61,9 @@ def test_a_branch_decides_that_brings_most_of_the_gain_while_the_other_brings_li
 @pytest.mark.parametrize(
     ("without_bank", "said", "told"),
     [
-        (1.0, ", by the rising weights alone", "50 % lower"),
-        (1.95, ", by the bank", "about the same"),
-        (1.4, ", by rising weights and bank together", "30 % lower"),
+        (1.0, ", and the rising weights alone have made it so", "50 % lower"),
+        (1.95, ", and the bank has made it so", "about the same"),
+        (1.4, ", and rising weights and bank together have made it so", "30 % lower"),
     ],
 )
 def test_a_model_without_a_bank_tells_whether_the_bank_has_made_the_null_branch(tmp_path, without_bank, said, told):
@@ -90,3 +90,13 @@ def test_what_was_expected_of_a_model_without_a_bank_stands_beside_what_came():
         "Diff-Tuning's 11 % higher, that without a bank 26 % lower",
     ]
     assert not _of_branches([shoes._replace(null_without_bank=branches.Estimate(float("nan"), float("nan"), 0))])
+
+
+def test_the_readme_says_what_the_shipped_table_says():
+    readme = " ".join((data_folder().parent / "README.md").read_text(encoding="utf-8").split())
+    shoes = branches.branches_table().xs("footwear, 2,000 pictures")
+    best, ours, plain = shoes.min().min(), shoes.loc["labels: Diff-Tuning's", "Diff-Tuning's"], shoes.loc["labels: plain's", "plain's"]
+    assert f"a Frechet distance of {best:.2f}, for Diff-Tuning's {ours:.2f} and plain fine-tuning's {plain:.2f}" in readme
+    assert shoes.loc["labels: that without a bank", "Diff-Tuning's"] == best
+    few = branches.branches_table().xs("digits, 200 pictures")
+    assert (few.idxmin(axis=1) == "nobody (guidance 1)").all() and "On 200 digits guidance helps none of them" in readme
