@@ -1,7 +1,7 @@
 """Does the method's premise hold in the tiny world?  One command says, and never asks which method wins (premise.py).
 
 python -m difftuning.studies.criterion             # ten ratios a run, then met or not; measures what the pilot's table lacks
-python -m difftuning.studies.criterion --measured  # trains nothing: what the table has, and what it lacks
+python -m difftuning.studies.criterion --measured  # trains nothing: writes criterion.md from what the table has, and says what it lacks
 """
 
 from __future__ import annotations
@@ -55,16 +55,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     table = options.table or data_folder() / "results" / "pilot.csv"
     losses = with_suffix(table, "_losses")
-    if options.measured:
-        try:
-            print("\n".join([report(losses), *(f"missing: {row}" for row in lacking(losses))]))
-        except FileNotFoundError as error:
-            parser.error(str(error))
-        return
-    run_study(criterion_cells(), folder=options.runs, results=table, processes=options.processes)
-    text = report(losses)
+    if not options.measured:
+        run_study(criterion_cells(), folder=options.runs, results=table, processes=options.processes)
+    try:
+        text = report(losses)
+    except FileNotFoundError as error:
+        parser.error(str(error))
     write_text(table.with_name("criterion.md"), f"```\n{text}\n```\n")
-    print(text)
+    print("\n".join([text, *(f"missing: {row}" for row in lacking(losses))]))
 
 
 if __name__ == "__main__":

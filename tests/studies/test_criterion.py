@@ -78,7 +78,8 @@ def test_what_is_measured_is_printed_without_training_and_what_is_missing_is_nam
     assert text == report(path) and text.count("validation footwear") == 2
     assert len(missing) == 2 * 2 * 2 * 3 - 2 and "validation footwear 800 steps plain" not in missing
     assert {"validation digits 1600 steps plain", "source footwear 800 steps reconsolidation only"} < set(missing)
-    assert [*tmp_path.iterdir()] == [path] and path.read_bytes() == before, "nothing is written"
+    assert path.read_bytes() == before and {each.name for each in tmp_path.iterdir()} == {path.name, "criterion.md"}
+    assert (tmp_path / "criterion.md").read_text() == f"```\n{text}\n```\n"
     with pytest.raises(SystemExit):
         main(["--measured", "--table", str(tmp_path / "other.csv")])
     assert "other_losses.csv has no rows of world" in capsys.readouterr().err
