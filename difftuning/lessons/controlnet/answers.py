@@ -35,7 +35,7 @@ def rise_in_words(runs: Runs, method: str = "plain") -> str:
     steps = int(curve.index[WINDOW] - curve.index[0])
     onset = faster >= SUDDEN * even
     verdict = (
-        "So there is an onset: at first nothing, then a steep rise."
+        "So there is an onset: little at first, then a steeper rise."
         if onset
         else "So there is no onset: the pictures come to obey little by little."
     )
@@ -172,11 +172,11 @@ def _over(saved: dict[str, Estimate]) -> str:
 
 
 def _other_measures(runs: Runs) -> str:
-    """What other definitions of the step say, and whether the answer hangs on the definition."""
+    """What other definitions of the step say, and whether the answer depends on the definition."""
     others = {name: share for name, share in saved_by_other_measures(runs).items() if share.seeds}
     told = f"Other definitions of the step give: {', '.join(f'{name} {_percent(share)}' for name, share in others.items())}."
     hangs = {turn_of(share) for share in others.values()} != {turn_in_words(runs)}
-    return f"{told} *So the answer hangs on what one calls sudden.*" if hangs else told
+    return f"{told} *So the answer depends on the definition of the step.*" if hangs else told
 
 
 def _percent(found: Estimate) -> str:
