@@ -32,7 +32,8 @@ from .tables import Row, append_rows, kept_rows
 STEPS, SAMPLES, SAMPLING_STEPS, GUIDANCE = 1600, 500, 12, 1.5  # as in the pilot
 SET, PAIR = ("task", "training_pictures", "seed"), ("labels_by", "guided_by")
 UNTOUCHED, NONE = "untouched", "none"  # Domain Guidance; no guidance
-MODELS = (*MAIN, "reconsolidation only")
+NO_BANK = "reconsolidation only"
+MODELS = (*MAIN, NO_BANK)
 PAIRS = list(itertools.product(MODELS, [*MODELS, UNTOUCHED, NONE]))  # who answers under the labels, and who guides
 
 

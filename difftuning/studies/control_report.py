@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..data.conditions import KINDS
-from ..support.files import atomic_path
+from ..support.files import write_text
 from ..support.world import data_folder
 from .control_cells import MAIN, ControlCell
 from .control_gains import STEEPEST, distance_lower, steps_by, steps_saved
@@ -131,7 +131,6 @@ def control_report(folder: Path) -> str:
 
 if __name__ == "__main__":
     results = data_folder() / "results"
-    with atomic_path(results / "controlnet.md") as scratch:
-        scratch.write_text(control_report(results), encoding="utf-8", newline="\n")
+    write_text(results / "controlnet.md", control_report(results))
     table = convergence_table(read_table("controlnet", results), read_table("controlnet_agreement", results))
     renew_table(results.parent.parent / "README.md", table)

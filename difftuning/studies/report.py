@@ -12,7 +12,7 @@ from ..data.latents import encode_latents
 from ..data.tasks import load_task
 from ..evaluation.metrics import evaluate
 from ..models.loading import load_pretrained
-from ..support.files import atomic_path
+from ..support.files import atomic_path, write_text
 from ..support.world import data_folder, world_version
 from .expected import RIGHT, Found, pilot_found
 from .gains import (
@@ -112,8 +112,7 @@ def renew_table(path: Path, lines: Sequence[str]) -> None:
         raise ValueError(f"{path} has no table that begins with {lines[0]}")
     rest = after.splitlines()
     ends = next((number for number, line in enumerate(rest) if not line.startswith("|")), len(rest))
-    with atomic_path(path) as scratch:
-        scratch.write_text("\n".join([before, *lines, *rest[ends:]]) + "\n", encoding="utf-8", newline="\n")
+    write_text(path, "\n".join([before, *lines, *rest[ends:]]) + "\n")
 
 
 def floor_table(sets: Sequence[tuple[str, int]] = SETS, samples: int = 500) -> pandas.DataFrame:
@@ -249,6 +248,5 @@ if __name__ == "__main__":
         with atomic_path(results / f"{table}.csv") as scratch:
             rows.to_csv(scratch, index=False, float_format="%.5g", lineterminator="\n")
     for name in REPORTS:
-        with atomic_path(results / f"{name}.md") as scratch:
-            scratch.write_text(study_report(name, results), encoding="utf-8", newline="\n")
+        write_text(results / f"{name}.md", study_report(name, results))
     renew_table(results.parent.parent / "README.md", readme_table(read_table("pilot", results), read_table("pilot_losses", results)))

@@ -63,7 +63,7 @@ def _rows(table: pandas.DataFrame) -> pandas.DataFrame:
 def _along_the_chain(panels: Mapping[str, Sequence[Line]], title: str, limits: tuple[float, float] | None = None) -> Figure:
     if limits is None:
         ratios = np.concatenate([line.rows.ratio for lines in panels.values() for line in lines])
-        limits = min(0.8, ratios.min() / 1.06), max(1.12, ratios.max() * 1.06)
+        limits = _around(ratios)
     figure, axes = _panels(panels)
     every = [line for lines in panels.values() for line in lines]
     left = _spread(every, 1) > _spread(every, 10)  # the labels stand where the curves are further apart
@@ -83,6 +83,11 @@ def _along_the_chain(panels: Mapping[str, Sequence[Line]], title: str, limits: t
     return describe(
         figure, f"Loss after over before tuning, in the first and the last tenth of the chain. {title + ': ' if title else ''}{seen}."
     )
+
+
+def _around(ratios: np.ndarray) -> tuple[float, float]:
+    """Limits with all ratios between them, and both sides of 1."""
+    return min(0.8, ratios.min() / 1.06), max(1.12, ratios.max() * 1.06)
 
 
 def _panels(names: Iterable[str]) -> tuple[Figure, np.ndarray]:
@@ -195,7 +200,7 @@ def replacement_by_steps(panels: Mapping[str, pandas.DataFrame], *, title: str =
             ends[-1].append((ratios.iloc[-1], label, colour))
             seen.append(f"{name}, {label}: " + ", ".join(f"{fraction:.0%} {ratio:.2f}" for fraction, ratio in ratios.items()))
     ratios = np.concatenate([line.get_ydata() for axis in axes for line in axis.lines])
-    limits = limits or (min(0.8, ratios.min() / 1.06), max(1.12, ratios.max() * 1.06))
+    limits = limits or _around(ratios)
     for axis, of_panel in zip(axes, ends):
         _better_and_worse(axis, limits, (-2, last + 2), "left", "left", beside="the tuned model alone")
         axis.set_xlim(-0.03 * last, 1.5 * last)

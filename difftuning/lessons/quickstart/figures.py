@@ -128,8 +128,9 @@ def gains_figure(gains: pandas.DataFrame) -> Figure:
                 100 * gain.mean, height, xerr=None if alone else 100 * gain.half_width, color=COLOURS["Diff-Tuning"], marker="o",
                 markersize=8, markerfacecolor="white" if alone else COLOURS["Diff-Tuning"], capsize=4, linewidth=2,
             )  # fmt: skip
-            note = "" if alone else f"{gain.seeds} seeds"
-            axis.annotate(note, (100 * gain.mean, height), xytext=(0, 7), textcoords="offset points", ha="center", fontsize=8, color="0.4")
+            if not alone:
+                place = {"xy": (100 * gain.mean, height), "xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
+                axis.annotate(f"{gain.seeds} seeds", **place, fontsize=8, color="0.4")
             seen.append(f"{row.set}, {protocol}: {gain.percent} ({verdict(gain)})")
         axis.set(title=protocol, yticks=range(len(sets)))
         axis.set_yticklabels(sets)

@@ -179,9 +179,8 @@ def _log_scale(axis: Axes, xlim: tuple[float, float], ylim: tuple[float, float])
     axis.set(xscale="log", yscale="log", xlim=xlim, ylim=ylim)
     for each, (low, high) in ((axis.xaxis, xlim), (axis.yaxis, ylim)):
         subs = (1, 2, 5) if high > 15 * low else (1, 1.5, 2, 3, 4, 5, 7)
-        locator = (
-            LogLocator(subs=subs, numticks=15) if high > 3 * low else MaxNLocator(7)
-        )  # even steps would leave a wide scale's lower end without
+        # on a wide scale even steps would leave the lower end without ticks
+        locator = LogLocator(subs=subs, numticks=15) if high > 3 * low else MaxNLocator(7)
         ticks = [tick for tick in locator.tick_values(low, high) if low <= tick <= high]
         each.set_ticks(ticks, [f"{tick:.4g}" for tick in ticks])
         each.set_ticks([], minor=True)

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterator, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ...studies.branches import GUIDANCE, NONE, UNTOUCHED
+from ...studies.branches import GUIDANCE, NO_BANK, NONE, UNTOUCHED
 from ...studies.gains import Estimate, estimate, read_table
 from ..parts import ALIKE, SAME, in_a_word
-from .runs import OURS, PLAIN
+from .runs import OURS, PLAIN, lower
 
 if TYPE_CHECKING:
     import pandas
 
 NULL = "the null branch makes the difference"
 MOST, LITTLE = 2 / 3, 1 / 3  # of the gain of both branches
-NO_BANK = "reconsolidation only"
 NAMES = {
     PLAIN: "plain's",
     NO_BANK: "that without a bank",
@@ -25,8 +24,6 @@ NAMES = {
     UNTOUCHED: "the untouched model's",
     NONE: "nobody (guidance 1)",
 }
-
-
 MODELS = {PLAIN: "plain tuning", NO_BANK: "the model without a bank", OURS: "Diff-Tuning", UNTOUCHED: "the untouched model", NONE: "nobody"}
 
 
@@ -42,6 +39,11 @@ class Split(NamedTuple):
     null: Estimate
     null_without_bank: Estimate
 
+    @property
+    def share_without_bank(self) -> float:
+        """Of what Diff-Tuning's null branch brings, what that of the model without a bank brings."""
+        return self.null_without_bank.mean / self.null.mean
+
 
 def branches_table(folder: Path | None = None) -> pandas.DataFrame:
     """Frechet distance at guidance 1.5, the mean over seeds: who answers under the labels by who answers under the null label."""
@@ -53,33 +55,35 @@ def branches_table(folder: Path | None = None) -> pandas.DataFrame:
     return mean.rename_axis(index=[None, None], columns=f"null label, guidance {GUIDANCE:g}:")
 
 
-def splits(folder: Path | None = None) -> Iterator[Split]:
+def splits(folder: Path | None = None) -> list[Split]:
     """The gain of each set, and what each branch brings by itself."""
-    table = read_table("branches", folder)
-    for name, mine in table.groupby("set", sort=False):
-        log = np.log(mine.pivot_table(index="seed", columns=["labels_by", "guided_by"], values="fid"))
-        start = log[PLAIN, PLAIN]
-        ends = ((OURS, OURS), (OURS, PLAIN), (PLAIN, OURS), (PLAIN, NO_BANK))
-        yield Split(name, *(estimate((start - log[end]).dropna().to_numpy() if end in log else np.array([])) for end in ends))
+    return [_split(name, rows) for name, rows in read_table("branches", folder).groupby("set", sort=False)]
+
+
+def _split(name: str, rows: pandas.DataFrame) -> Split:
+    log = np.log(rows.pivot_table(index="seed", columns=["labels_by", "guided_by"], values="fid"))
+    start = log[PLAIN, PLAIN]
+    ends = ((OURS, OURS), (OURS, PLAIN), (PLAIN, OURS), (PLAIN, NO_BANK))
+    return Split(name, *(estimate((start - log[end]).dropna().to_numpy() if end in log else np.array([])) for end in ends))
 
 
 def branches_in_words(folder: Path | None = None) -> str:
     """Markdown: one bold sentence, which branch makes the difference on each set; below, what the exchange of both and of each alone does to the distance."""
-    found = list(splits(folder))
+    found = {_split(name, rows): rows for name, rows in read_table("branches", folder).groupby("set", sort=False)}
     bold = "; ".join(f"on {one.set_name} {decisive(one)}{made_by(one)}" for one in found)
     lines = "\n".join(
-        f"- *{one.set_name}*: both branches {shorter(one.both)}; the labels' branch alone {shorter(one.labels)}, the null branch alone {shorter(one.null)}"
-        + (f", that of a model without a bank {shorter(one.null_without_bank)}. " if one.null_without_bank.seeds else ". ")
-        + best_mixture(one.set_name, folder)
-        for one in found
+        f"- *{one.set_name}*: both branches {change_in_words(one.both)}; "
+        f"the labels' branch alone {change_in_words(one.labels)}, the null branch alone {change_in_words(one.null)}"
+        + (f", that of a model without a bank {change_in_words(one.null_without_bank)}. " if one.null_without_bank.seeds else ". ")
+        + _best_mixture(rows)
+        for one, rows in found.items()
     )
     return f"**{bold[0].upper()}{bold[1:]}.**\n\n{lines}"
 
 
-def best_mixture(set_name: str, folder: Path | None = None) -> str:
-    """Whose labels, guided by whom, give a set's lowest distance, the mean over seeds."""
-    table = read_table("branches", folder)
-    mean = table[table.set == set_name].groupby(["labels_by", "guided_by"], sort=False).fid.mean()
+def _best_mixture(rows: pandas.DataFrame) -> str:
+    """Whose labels, guided by whom, give the lowest distance, the mean over seeds; `rows` of one set."""
+    mean = rows.groupby(["labels_by", "guided_by"], sort=False).fid.mean()
     labels, guide = mean.idxmin()
     return f"The best of all {len(mean)} mixtures: labels of {MODELS[labels]}, guided by {MODELS[guide]} ({mean.min():.2f})."
 
@@ -100,16 +104,16 @@ def made_by(one: Split) -> str:
     """Where the null branch makes the difference: is it the bank that has made it so, or do the rising weights alone?"""
     if not one.null_without_bank.seeds or decisive(one) != NULL:
         return ""
-    share = one.null_without_bank.mean / one.null.mean
+    share = one.share_without_bank
     maker = (
         "the rising weights alone have" if share >= MOST else "the bank has" if share < LITTLE else "rising weights and bank together have"
     )
     return f", and {maker} made it so"
 
 
-def shorter(gain: Estimate) -> str:
+def change_in_words(gain: Estimate) -> str:
     """ "23 % lower", "4 % higher", or that nothing changes."""
     if in_a_word([gain], ALIKE) == SAME:
         return SAME
-    change = 100 * (1 - np.exp(-gain.mean))
+    change = lower(gain)
     return f"{change:.0f} % lower" if change > 0 else f"{-change:.0f} % higher"

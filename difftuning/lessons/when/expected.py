@@ -11,7 +11,7 @@ from ..expectations import expectations_table
 from ..knobs import KNOBS, compared
 from ..parts import ALIKE, BETTER, GUIDANCES, SAME, WORSE, Parts, distance_saved
 from .answers import size_trend
-from .branches import LITTLE, MOST, Split, shorter
+from .branches import LITTLE, MOST, Split, change_in_words
 from .index import known_before
 from .runs import GUIDED, NEW, OURS, TASKS, by_pictures, lower
 
@@ -43,28 +43,25 @@ def expected(gains: pandas.DataFrame, sweeps: Parts, errors: pandas.DataFrame, b
             len(shoes) == 2 and shoes[10_000] < shoes[2000], ", ".join(f"{gain:.0f} % ({pictures:,})" for pictures, gain in shoes.items())),
         "the index does not tell the gain in samples": (known != "index", "it does better than the mean" if known == "index" else "no better than the mean"),
     }  # fmt: skip
-    return expectations_table(rows | _of_branches(branches))
+    return expectations_table(rows | of_branches(branches))
 
 
-def _of_branches(branches: Iterable[Split]) -> dict[str, tuple[bool, str]]:
+def of_branches(branches: Iterable[Split]) -> dict[str, tuple[bool, str]]:
     """What was expected of the null branch of a model without a bank, where it was run."""
     found = {one.set_name: one for one in branches if one.null_without_bank.seeds}
+    shoes, digits = (found.get(f"{task}, {pictures:,} pictures") for task, pictures in (SOME, FEW))
     rows = {}
-    for task, pictures in (SOME, FEW):
-        one = found.get(f"{task}, {pictures:,} pictures")
-        if one is None:
-            continue
-        both = {"Diff-Tuning's": one.null, "that without a bank": one.null_without_bank}
-        told = ", ".join(f"{name} {shorter(gain)}" for name, gain in both.items())
-        if (task, pictures) == SOME:
-            share = one.null_without_bank.mean / one.null.mean
-            rows["on 2,000 shoes the null branch of a model without a bank brings half of what Diff-Tuning's brings"] = (
-                LITTLE <= share < MOST,
-                told,
-            )
-        else:
-            rows["on 200 digits no null branch helps"] = all(gain.mean <= ALIKE for gain in both.values()), told
+    if shoes:
+        half = "on 2,000 shoes the null branch of a model without a bank brings half of what Diff-Tuning's brings"
+        rows[half] = LITTLE <= shoes.share_without_bank < MOST, _null_branches(shoes)
+    if digits:
+        helps = max(digits.null.mean, digits.null_without_bank.mean) > ALIKE
+        rows["on 200 digits no null branch helps"] = not helps, _null_branches(digits)
     return rows
+
+
+def _null_branches(one: Split) -> str:
+    return f"Diff-Tuning's {change_in_words(one.null)}, that without a bank {change_in_words(one.null_without_bank)}"
 
 
 def _best_tau(parts: Parts, values: dict[float, str]) -> float:

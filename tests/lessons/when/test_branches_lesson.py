@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from difftuning.lessons.when import branches
-from difftuning.lessons.when.expected import _of_branches
+from difftuning.lessons.when.expected import of_branches
 from difftuning.studies.branches import NONE, UNTOUCHED
 from difftuning.studies.tables import write_rows
 from difftuning.support.world import data_folder, world_version
@@ -83,13 +83,13 @@ def test_what_was_expected_of_a_model_without_a_bank_stands_beside_what_came():
         return branches.Split(name, seldom, seldom, *(branches.Estimate(mean, float("nan"), 1) for mean in (null, without_bank)))
 
     shoes, few = split("footwear, 2,000 pictures", 0.4, 0.2), split("digits, 200 pictures", -0.1, 0.3)
-    found = _of_branches([shoes, few])
+    found = of_branches([shoes, few])
     assert [right for right, _ in found.values()] == [True, False]
     assert [told for _, told in found.values()] == [
         "Diff-Tuning's 33 % lower, that without a bank 18 % lower",
         "Diff-Tuning's 11 % higher, that without a bank 26 % lower",
     ]
-    assert not _of_branches([shoes._replace(null_without_bank=branches.Estimate(float("nan"), float("nan"), 0))])
+    assert not of_branches([shoes._replace(null_without_bank=branches.Estimate(float("nan"), float("nan"), 0))])
 
 
 def test_the_readme_says_what_the_shipped_table_says():
