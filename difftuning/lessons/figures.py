@@ -13,7 +13,7 @@ import matplotlib.figure
 import numpy as np
 from torch import Tensor
 
-from ..studies.gains import LEAST_SEEDS, estimate
+from ..studies.gains import estimate
 
 if TYPE_CHECKING:
     import pandas
@@ -114,7 +114,7 @@ def draw_with_interval(axis: Axes, rows: pandas.DataFrame, place: str, value: st
         return
     places = np.array([at for at, _ in summary])
     means = np.array([found.mean for _, found in summary])
-    halves = np.array([found.half_width if found.seeds >= LEAST_SEEDS else np.nan for _, found in summary])
+    halves = np.array([found.half_width if found.has_interval else np.nan for _, found in summary])
     axis.plot(places, outward(means), color=colour, marker="o", markersize=4, label=label, linestyle=style)
     axis.fill_between(places, outward(means - halves), outward(means + halves), color=colour, alpha=0.18, linewidth=0)
 

@@ -9,7 +9,7 @@ import numpy as np
 from .figures import COLOURS, Figure, describe, label_ends, theme
 from .filmstrip import Strip
 from .knobs import KNOBS, OURS, PLAIN, sets_run
-from .parts import LEAST_SEEDS, RUNS, Parts, ratios, score, seeds_in_words
+from .parts import RUNS, Parts, ratios, score, seeds_in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,7 +75,7 @@ def _panel(axis: Axes, found: Mapping[str, Estimate], name: str) -> None:
         means, halves = (np.array([getattr(one, part) for one in shown.values()]) for part in ("mean", "half_width"))
         axis.plot(list(shown), np.exp(means), STYLES[line], color=colour, marker="o", markersize=6, linewidth=2)
         ends.append((float(np.exp(means[-1])), line or OURS, colour))
-        if all(one.seeds >= LEAST_SEEDS for one in shown.values()):
+        if all(one.has_interval for one in shown.values()):
             axis.fill_between(list(shown), np.exp(means - halves), np.exp(means + halves), color=colour, alpha=0.14, linewidth=0)
         if OURS in values.values():
             axis.plot(knob.default, np.exp(found[OURS].mean), "*", color=colour, markersize=17, markeredgecolor="white", zorder=4)

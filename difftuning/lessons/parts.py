@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Iterable, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
-from ..studies.gains import LEAST_SEEDS, Estimate, estimate, read_table
+from ..studies.gains import Estimate, estimate, read_table
+from .seeds import runs, seeds_note, trust
 
 if TYPE_CHECKING:
     import pandas
@@ -129,24 +130,18 @@ def seeds(parts: Parts) -> tuple[int, int]:
 def runs_in_words(parts: Parts) -> str:
     """What was run, and how far it is to be trusted: said once, early in a lesson."""
     sets = ", ".join(f"{RUNS[task]:,} pictures of {task}" for task in parts.tasks)
-    least, most = seeds(parts)
-    count = "one run (seed)" if most == 1 else f"{most} runs (seeds)" if least == most else f"{least} to {most} runs (seeds)"
-    chance, intervals = "a small difference may be chance", "bars and bands are 95 % intervals"
-    trust = intervals if least >= LEAST_SEEDS else f"{intervals}, and where there is none {chance}" if most >= LEAST_SEEDS else chance
-    return f"Each method has {count} of {STEPS} steps on each set: {sets}. {trust[0].upper()}{trust[1:]}."
+    chance = trust(seeds(parts))
+    return f"Each method has {runs(seeds(parts))} of {STEPS} steps on each set: {sets}. {chance[0].upper()}{chance[1:]}."
 
 
 def seeds_in_words(parts: Parts) -> str:
     """A figure's footnote: "one run each", "3 seeds, 95 % intervals", ..."""
-    least, most = seeds(parts)
-    if most == 1:
-        return "one run each"
-    return f"{most if least == most else f'{least} to {most}'} seeds" + (", 95 % intervals" if most >= LEAST_SEEDS else "")
+    return seeds_note(seeds(parts))
 
 
 def _one_word(gain: Estimate, margin: float) -> str:
     """Beyond the margin, and with three seeds or more beyond the interval, too."""
-    bound = gain.half_width if gain.seeds >= LEAST_SEEDS else 0
+    bound = gain.half_width if gain.has_interval else 0
     if not abs(gain.mean) > max(margin, bound):
         return SAME
     return BETTER if gain.mean > 0 else WORSE

@@ -11,7 +11,7 @@ from ..data.tasks import load_task
 from .figures import COLOURS, Figure, describe, label_ends, theme
 from .filmstrip import Strip
 from .kept_samples import kept_samples
-from .parts import GUIDANCES, LEAST_SEEDS, RUNS, SIDES, TENTHS, Parts, ratio, ratios, rise_avoided, score, seeds_in_words
+from .parts import GUIDANCES, RUNS, SIDES, TENTHS, Parts, ratio, ratios, rise_avoided, score, seeds_in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -110,7 +110,7 @@ def avoided_figure(parts: Parts, methods: Sequence[str], other: str = "reconsoli
             share = rise_avoided(parts, task, method, other)
             if not share.seeds:
                 continue
-            error = 100 * share.half_width if share.seeds >= LEAST_SEEDS else None
+            error = 100 * share.half_width if share.has_interval else None
             axis.barh(place, 100 * share.mean, xerr=error, color=colour_of(method), height=0.62, error_kw={"capsize": 4})
             axis.text(max(0, 100 * share.mean) + 1.5 + (error or 0), place, f"{100 * share.mean:.0f} %", va="center", fontsize=11)
             found.append(f"{method} {100 * share.mean:.0f} % ({task})")
@@ -178,7 +178,7 @@ def _loss_line(axis: Axes, parts: Parts, task: str, data: str, method: str) -> f
     means, halves = np.array([one.mean for one in found]), np.array([one.half_width for one in found])
     style = {"color": colour_of(method), "linestyle": "--" if method in DASHED else "-"}
     axis.plot(TENTHS, np.exp(means), marker=marker_of(method), markersize=6, linewidth=2, **style)
-    if found[0].seeds >= LEAST_SEEDS:
+    if found[0].has_interval:
         axis.fill_between(TENTHS, np.exp(means - halves), np.exp(means + halves), color=colour_of(method), alpha=0.15, linewidth=0)
     return float(np.exp(means[-1]))
 
@@ -195,7 +195,7 @@ def _ratio_scale(axis: Axes) -> None:
 
 def _score_mark(axis: Axes, parts: Parts, task: str, method: str, guidance: str, place: int) -> None:
     found, colour = score(parts, task, method, guidance), colour_of(method)
-    if found.seeds >= LEAST_SEEDS:
+    if found.has_interval:
         axis.errorbar([found.mean], [place], xerr=[found.half_width], color=colour, linewidth=2, capsize=4)
     if found.seeds:
         axis.plot([found.mean], [place], color=colour, marker=marker_of(method), markersize=9, linestyle="none")

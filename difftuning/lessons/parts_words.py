@@ -7,12 +7,13 @@ from typing import Callable, Mapping, Sequence
 
 import numpy as np
 
+from ..studies.gains import LEAST_SEEDS
+from .numerals import numeral
 from .parts import (
     ALIKE,
     BETTER,
     GUIDANCES,
     KEPT,
-    LEAST_SEEDS,
     SAME,
     WORSE,
     Parts,
@@ -23,7 +24,6 @@ from .parts import (
 )
 
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "last")  # tenths of the chain
-NUMBERS = ("no", "one", "two", "three", "four")
 SAMPLES = {BETTER: "better", SAME: "about as good", WORSE: "worse"}  # "the new samples are ..."
 BRIEF = {BETTER: "better", SAME: "as good", WORSE: "worse"}
 OLD = {
@@ -42,8 +42,8 @@ def samples_in_words(parts: Parts, method: str, other: str = "plain") -> str:
         return "not measured"
     (first, count), *rest = counts
     if not rest:
-        return f"{first} in {'both' if count == 2 else f'all {NUMBERS[count]}'} comparisons" if count > 1 else first
-    told = [f"{first} in {NUMBERS[count]} comparison{'s' * (count > 1)}", *(f"{word} in {NUMBERS[count]}" for word, count in rest)]
+        return f"{first} in {'both' if count == 2 else f'all {numeral(count)}'} comparisons" if count > 1 else first
+    told = [f"{first} in {numeral(count)} comparison{'s' * (count > 1)}", *(f"{word} in {numeral(count)}" for word, count in rest)]
     return f"{', '.join(told[:-1])} and {told[-1]}"
 
 

@@ -15,7 +15,7 @@ from ..support.files import write_text
 from ..support.world import data_folder
 from .control_cells import MAIN, ControlCell
 from .control_gains import STEEPEST, distance_lower, steps_by, steps_saved
-from .gains import LEAST_SEEDS, Estimate, read_table
+from .gains import Estimate, read_table
 from .report import markdown, renew_table
 
 if TYPE_CHECKING:
@@ -67,11 +67,10 @@ def _steps(found: pandas.Series) -> str:
 
 
 def _told(found: Estimate) -> str:
-    """The mean and over how many pairs; with its interval where there are seeds enough for one."""
+    """The mean and over how many pairs."""
     if not found.seeds:
         return "–"
-    share = found.percent if found.seeds >= LEAST_SEEDS else f"{100 * found.mean:z.0f} %"
-    return f"{share} ({'one pair' if found.seeds == 1 else f'{found.seeds} pairs'})"
+    return f"{found.percent} ({'one pair' if found.seeds == 1 else f'{found.seeds} pairs'})"
 
 
 def settings_table(losses: pandas.DataFrame, scores: pandas.DataFrame) -> list[str]:

@@ -45,17 +45,24 @@ class Estimate(NamedTuple):
     half_width: float
     seeds: int
 
+    @property
+    def has_interval(self) -> bool:
+        """Whether the interval is worth showing."""
+        return self.seeds >= LEAST_SEEDS
+
     def text(self, digits: int = 2, unit: str = "") -> str:
-        """ "1.23 ± 0.04", or "–" where nothing was measured."""
+        """ "1.23 ± 0.04", without an interval that says nothing, or "–" where nothing was measured."""
         if not self.seeds:
             return "–"
-        spread = f" ± {self.half_width:.{digits}f}" if self.seeds > 1 else ""
+        spread = f" ± {self.half_width:.{digits}f}" if self.has_interval else ""
         return f"{self.mean:z.{digits}f}{spread}{unit}"
 
     @property
     def percent(self) -> str:
         """As percentages, with as many digits as the interval needs."""
-        digits = 0 if not self.half_width < 0.005 else 1 if self.half_width >= 0.0005 else 2  # "± 0" would claim too much
+        digits = 0
+        if self.has_interval and self.half_width < 0.005:  # "± 0" would claim too much
+            digits = 1 if self.half_width >= 0.0005 else 2
         return Estimate(100 * self.mean, 100 * self.half_width, self.seeds).text(digits, " %")
 
 
@@ -159,8 +166,8 @@ def loss_gain(losses: pandas.DataFrame, method: str, data: str, step: int) -> Es
 
 def verdict(gain: Estimate) -> str:
     """In words, what a gain with its interval allows to say."""
-    if gain.seeds < 2:
-        return "one seed decides nothing" if gain.seeds else "not measured"
+    if not gain.has_interval:
+        return ("not measured", "one seed decides nothing", "two seeds decide nothing")[gain.seeds]
     if gain.mean - gain.half_width > 0:
         return f"better than plain, by {AIM:.0%} or more" if gain.mean >= AIM else f"better than plain, by less than {AIM:.0%}"
     return "worse than plain" if gain.mean + gain.half_width < 0 else "undecided: the interval holds 0"
@@ -171,8 +178,8 @@ class Trend(Estimate):
 
     @property
     def verdict(self) -> str:
-        if self.seeds < 2:
-            return "one seed decides nothing"
+        if not self.has_interval:
+            return verdict(self)
         if self.mean - self.half_width > 0:
             return "rises"
         return "falls" if self.mean + self.half_width < 0 else "no trend"

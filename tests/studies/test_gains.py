@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from difftuning.studies.gains import (
     Estimate,
     best_setting,
+    estimate,
     gain_at_own_best,
     gain_at_the_data_end,
     loss_gain,
@@ -105,16 +107,21 @@ def by_seed(curves):
 
 @pytest.mark.parametrize(("sign", "verdict"), [(1, "rises"), (-1, "falls")])
 def test_a_trend_in_every_seed_is_found(sign, verdict):
-    found = trend(by_seed([[0, sign * 1, sign * 5], [sign * 2, sign * 3, sign * 4]]), "t", "value")
+    found = trend(by_seed([[0, sign * 1, sign * 5], [sign * 2, sign * 3, sign * 4], [sign * 1, sign * 2, sign * 9]]), "t", "value")
     assert found.mean == pytest.approx(sign) and found.half_width == pytest.approx(0, abs=1e-12) and found.verdict == verdict
 
 
 def test_a_rank_correlation_by_hand():
-    """Ranks 1 2 3 4 against 2 1 4 3: 1 - 6 * 4 / (4 * 15) = 0.6; against 1 2 4 3: 1 - 6 * 2 / 60 = 0.8."""
-    found = trend(by_seed([[20, 10, 40, 30], [1, 2, 4, 3]]), "t", "value")
-    assert found.mean == pytest.approx(0.7) and found.half_width == pytest.approx(12.706 * 0.1, rel=1e-3)
-    assert found.verdict == "no trend" and found.seeds == 2
+    """Ranks 1 2 3 4 against 2 1 4 3: 1 - 6 * 4 / (4 * 15) = 0.6; against 1 2 4 3: 1 - 6 * 2 / 60 = 0.8; falling: -1.  Their standard deviation is 0.9866."""
+    found = trend(by_seed([[20, 10, 40, 30], [1, 2, 4, 3], [4, 3, 2, 1]]), "t", "value")
+    assert found.mean == pytest.approx(0.4 / 3) and found.half_width == pytest.approx(4.303 * 0.9866 / 3**0.5, rel=1e-3)
+    assert found.verdict == "no trend" and found.seeds == 3
 
 
 def test_one_seed_decides_nothing():
     assert trend(by_seed([[1, 2, 3]]), "t", "value").verdict == "one seed decides nothing"
+
+
+def test_two_seeds_decide_nothing_and_show_no_interval():
+    assert trend(by_seed([[1, 2, 3], [1, 2, 3]]), "t", "value").verdict == "two seeds decide nothing"
+    assert estimate(np.array([0.1, 0.3])).percent == "20 %" and estimate(np.array([0.1, 0.3, 0.2])).percent == "20 ± 25 %"

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Sequence
 import numpy as np
 
 from ..expectations import expectations_table
+from ..numerals import numeral, out_of
 from ..parts import ALIKE, BETTER, GUIDANCES, Parts, distance_saved, ratio, rise_avoided, score
 from .effects import HARMED, HELPED, LEAST_RISE, TRADE, UNCHANGED, beside_full, less, measured, pair, with_diff_tuning
-from .learning import NUMBERS, forgets_less_at_equal_loss, how_many
+from .learning import forgets_less_at_equal_loss
 from .memory import FULL
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def small_rises_in_words(parts: Parts) -> str:
         return ""
     names, tasks = _in_which(parts, more)
     return (
-        f"On {' and '.join(tasks)} Diff-Tuning lets the loss on old pictures rise a little further with {NUMBERS[len(names)]} of the "
+        f"On {' and '.join(tasks)} Diff-Tuning lets the loss on old pictures rise a little further with {numeral(len(names))} of the "
         f"adapters, by {100 * max(more.values()):.1f} % at most: too little to count by our rule."
     )
 
@@ -81,7 +82,7 @@ def gains_in_words(parts: Parts) -> str:
     """By how much Diff-Tuning lowers the distance of samples: with all weights, and with the adapters."""
     full, *adapted = (1 - np.exp(-_gain(parts, *reversed(pair(name)))) for name in [FULL, *measured(parts)])
     more = [gain for gain in adapted if gain > full]
-    who = f"{how_many(len(more), len(adapted))} {'gains' if len(more) == 1 else 'gain'}"
+    who = f"{out_of(len(more), len(adapted), 'adapters')} {'gains' if len(more) == 1 else 'gain'}"
     return (
         f"Diff-Tuning changes the Frechet distance with all weights by {-100 * full:+.0f} %, on average over sets and guidance, and with the "
         f"adapters by {-100 * min(adapted):+.0f} to {-100 * max(adapted):+.0f} %: in samples, {who} more by it than all weights do."
@@ -134,15 +135,15 @@ def answer_in_words(parts: Parts, study: Study) -> str:
 def _alone(parts: Parts, study: Study) -> str:
     names, kept = measured(parts), forgets_less(parts)
     if not kept:
-        return f"Training few weights does not prevent forgetting by itself: {how_many(0, len(names))} forgets less than tuning all weights"
+        return f"Training few weights does not prevent forgetting by itself: {out_of(0, len(names), 'adapters')} forgets less than tuning all weights"
     amount = "much" if np.mean([_avoided(parts, name) for name in names]) > 0.5 else "some"
     equal = [name for name in forgets_less_at_equal_loss(parts, study) if name in kept]
     paid = [name for name in kept if less(beside_full(parts, name).new)]
-    learned = "even" if equal == kept else f"{NUMBERS[len(equal)]} of them even" if equal else "but none of them"
-    drawn = f"but {NUMBERS[len(paid)]} of them {_verb(paid, 'draw')}" if paid else "and none draws"
+    learned = "even" if equal == kept else f"{numeral(len(equal))} of them even" if equal else "but none of them"
+    drawn = f"but {numeral(len(paid))} of them {_verb(paid, 'draw')}" if paid else "and none draws"
     drawn = drawn if paid != kept else "but each draws" if len(kept) > 1 else "but it draws"
     return (
-        f"Training few weights prevents {amount} of the forgetting: {how_many(len(kept), len(names))} {_verb(kept, 'forget')} less than tuning "
+        f"Training few weights prevents {amount} of the forgetting: {out_of(len(kept), len(names), 'adapters')} {_verb(kept, 'forget')} less than tuning "
         f"all weights, {learned} where as much is learned by the loss on new pictures, {drawn} worse new samples"
     )
 
@@ -155,7 +156,7 @@ def _on_top(parts: Parts) -> str:
     still = "still " if counts[HELPED] else ""
     more = _small_rises(parts) if counts[HELPED] else {}
     few, tasks = _in_which(parts, more) if more else ([], [])
-    spared = f" by our rule, though on {' and '.join(tasks)} {NUMBERS[len(few)]} {_verb(few, 'keep')} a little less" if few else ""
+    spared = f" by our rule, though on {' and '.join(tasks)} {numeral(len(few))} {_verb(few, 'keep')} a little less" if few else ""
     return f"Diff-Tuning on top {still}{' and '.join(filter(None, [', '.join(first), last]))}{spared}"
 
 
@@ -178,7 +179,7 @@ def expected(parts: Parts) -> pandas.DataFrame:
 
 
 def _all(truths: list[bool]) -> tuple[bool, str]:
-    return all(truths), f"{NUMBERS[sum(truths)]} of {len(truths)}"
+    return all(truths), f"{numeral(sum(truths))} of {len(truths)}"
 
 
 def _judged(parts: Parts, verdict: str) -> list[str]:
@@ -196,7 +197,7 @@ def _gain(parts: Parts, method: str, other: str, tasks: Sequence[str] = ()) -> f
 
 
 def _all_of(count: int, names: Sequence[str]) -> str:
-    return f"all {NUMBERS[count]}" if count == len(names) else NUMBERS[count] if count else "none of them"
+    return f"all {numeral(count)}" if count == len(names) else numeral(count) if count else "none of them"
 
 
 def _verb(subjects: Sequence[str], verb: str) -> str:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...studies.gains import Estimate
+from ..numerals import numeral
 from ..parts import ALIKE, GUIDANCES, KEPT, Parts, ratios, score
 from ..tuning.plane import Place, front
 from .effects import ENDING, LEAST_RISE, measured, pair
-from .learning import NUMBERS
 from .memory import FULL
 from .tables import is_mergeable, trained_share
 
@@ -100,6 +100,6 @@ def _without(method: str) -> str:
 def _listed(methods: list[str], names: list[str]) -> str:
     """Methods by name, the adapters without Diff-Tuning together where they are all among them."""
     if set(names) <= set(methods):
-        alone = f"all {NUMBERS[len(names)]} adapters without Diff-Tuning"
+        alone = f"all {numeral(len(names))} adapters without Diff-Tuning"
         methods = [alone if method == names[0] else method for method in methods if method not in names[1:]]
     return "; ".join(CALLED.get(method, method) for method in methods)

@@ -9,7 +9,7 @@ import numpy as np
 from ..figures import Figure, describe, picture_rows, theme
 from ..filmstrip import Strip
 from ..labels import Label, along, place_labels
-from ..parts import GUIDANCES, LEAST_SEEDS, RUNS, Parts, ratios, score, seeds_in_words
+from ..parts import GUIDANCES, RUNS, Parts, ratios, score, seeds_in_words
 from ..tuning.plane import LOSS, STEPS, Study, View, path, place, set_name
 from .effects import measured, pair
 from .learning import at_equal_loss
@@ -224,7 +224,7 @@ def _arrow(axis: Axes, ends: list[tuple[float, float]], colour: str, wider: floa
 
 def _interval(axis: Axes, parts: Parts, task: str, method: str, guidance: str, colour: str) -> None:
     old, new = ratios(parts, task, "source", method), score(parts, task, method, guidance)
-    if min(old.seeds, new.seeds) < LEAST_SEEDS:
+    if not (old.has_interval and new.has_interval):
         return
     x, y = np.exp(old.mean), new.mean
     axis.plot(np.exp([old.mean - old.half_width, old.mean + old.half_width]), [y, y], color=colour, alpha=0.4, linewidth=1.2)

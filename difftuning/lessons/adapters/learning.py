@@ -10,11 +10,10 @@ import math
 from itertools import pairwise
 from typing import Iterable, NamedTuple, Sequence
 
+from ..numerals import numeral, out_of
 from ..parts import KEPT, Parts
 from ..tuning.plane import LOSS, LOSS_ALIKE, SAMPLES, Place, Study, View, path, place, set_name
 from .effects import LEAST_RISE, measured, pair
-
-NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight")
 
 
 class Level(NamedTuple):
@@ -77,8 +76,8 @@ def _of_a_set(parts: Parts, study: Study, task: str) -> str:
         near = [name for name, level in found.items() if not level.reached and level.ahead < LOSS_ALIKE]
         hardly = f" ({' and '.join(near)} by less than {100 * LOSS_ALIKE:.0f} %, which is about as low)" if near else ""
         said.append(
-            f"On new pictures, {how_many(len(beyond), len(found))} {'gets' if len(beyond) == 1 else 'get'} lower than plain tuning of all "
-            f"weights at any of the {NUMBERS[len(walk)]} numbers of steps that were measured{hardly}. At the best of these, {lowest:,} steps, "
+            f"On new pictures, {out_of(len(beyond), len(found), 'adapters')} {'gets' if len(beyond) == 1 else 'get'} lower than plain tuning of all "
+            f"weights at any of the {numeral(len(walk))} numbers of steps that were measured{hardly}. At the best of these, {lowest:,} steps, "
             f"its loss on old pictures has risen by {_range([beyond[0].plain])}; theirs has risen by {_range([level.rise for level in beyond])}."
         )
     if reached:
@@ -101,7 +100,7 @@ def _by_samples(parts: Parts, study: Study, view: View) -> str:
     said = []
     for methods, who in zip(zip(*map(pair, measured(parts))), ("alone", "with Diff-Tuning")):
         found = [level for method in methods if (level := at_equal_samples(parts, study, view, method))]
-        count, verb = how_many(len(found), len(methods)), "draws" if len(found) == 1 else "draw"
+        count, verb = out_of(len(found), len(methods), "adapters"), "draws" if len(found) == 1 else "draw"
         if not found:
             said.append(f"{who}, none of the adapters draws as well as plain tuning of all weights does after {first:,} steps, the first "
                         "that samples were drawn after: there is nothing to compare.")  # fmt: skip
@@ -111,11 +110,6 @@ def _by_samples(parts: Parts, study: Study, view: View) -> str:
                         f"{_range([level.plain for level in found])}; theirs has risen by "
                         f"{_range([level.rise for level in found])}.")  # fmt: skip
     return " ".join(each[0].upper() + each[1:] for each in said)
-
-
-def how_many(some: int, total: int) -> str:
-    """ "all seven adapters", "two of the seven adapters", ..."""
-    return f"all {NUMBERS[total]} adapters" if some == total else f"{NUMBERS[some]} of the {NUMBERS[total]} adapters"
 
 
 def _range(shares: Sequence[float]) -> str:

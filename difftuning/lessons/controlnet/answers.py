@@ -9,7 +9,7 @@ import numpy as np
 from ...data.conditions import KINDS
 from ...studies.control_gains import DEFINITIONS, distance_lower, steps_by, steps_saved
 from ...studies.gains import Estimate, estimate
-from ..parts import BETTER, LEAST_SEEDS, SAME, WORSE, in_a_word
+from ..parts import BETTER, SAME, WORSE, in_a_word
 from .runs import Runs
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def answer_in_words(runs: Runs) -> str:
         if kinds
     )
     return (
-        f"**{bold}.** Steps saved: {_percent(mean)} ({_seeds(mean)}{_complete(runs.scores, mean)}). The paper reports {100 * PAPER:.0f} %, for Stable Diffusion.\n\n"
+        f"**{bold}.** Steps saved: {mean.percent} ({_seeds(mean)}{_complete(runs.scores, mean)}). The paper reports {100 * PAPER:.0f} %, for Stable Diffusion.\n\n"
         f"By condition, with the number of pairs of runs: {each or 'nothing can be said'}.{_left_out(runs.scores)} {_other_measures(runs)}"
     )
 
@@ -81,7 +81,7 @@ def _left_out(scores: pandas.DataFrame) -> str:
         return ""
     last = int(scores.step.max())
     counted = steps_saved(scores.assign(sudden_convergence=scores.sudden_convergence.fillna(last)), "Diff-Tuning")["mean"]
-    return f" Never half of the way, and left out with the other method's run: {', '.join(runs)}. Counted as step {last}, the mean would be {_percent(counted)} ({_seeds(counted)})."
+    return f" Never half of the way, and left out with the other method's run: {', '.join(runs)}. Counted as step {last}, the mean would be {counted.percent} ({_seeds(counted)})."
 
 
 def _complete(scores: pandas.DataFrame, mean: Estimate) -> str:
@@ -113,7 +113,7 @@ def _bank_in_words(runs: Runs) -> str:
         TURNS[1]: "On average the bank moves the step back",
         TURNS[2]: "On average the bank does not clearly move the step",
     }[turn_of(mean)]
-    return f"{verdict}: compared with reconsolidation alone, Diff-Tuning saves {_percent(mean)} over the conditions and {_percent(edge)} on edge ({_seeds(edge)})."
+    return f"{verdict}: compared with reconsolidation alone, Diff-Tuning saves {mean.percent} over the conditions and {edge.percent} on edge ({_seeds(edge)})."
 
 
 def costs_in_words(runs: Runs) -> str:
@@ -132,7 +132,7 @@ def costs_in_words(runs: Runs) -> str:
     lines = [f"- {what}: *{_beside_plain(in_a_word(_gains(table, column), margin))}*" for what, (table, column, margin) in found.items()]
     lower = distance_lower(runs.scores)["mean"]
     amount, way = (lower, "lower") if lower.mean >= 0 else (lower._replace(mean=-lower.mean), "higher")
-    lines += ["", f"On average over the conditions the Frechet distance is {_percent(amount)} {way} than plain's."]
+    lines += ["", f"On average over the conditions the Frechet distance is {amount.percent} {way} than plain's."]
     return "\n".join(lines)
 
 
@@ -161,8 +161,8 @@ def turn_of(saved: Estimate) -> str:
 
 def _shares(saved: dict[str, Estimate]) -> str:
     mean, edge = saved["mean"], saved["edge"]
-    on_edge = f"{_percent(edge)} on edge ({_seeds(edge)})"
-    return on_edge if _over(saved) in ("edge", "") else f"{_percent(mean)} over {_over(saved)}, {on_edge}"
+    on_edge = f"{edge.percent} on edge ({_seeds(edge)})"
+    return on_edge if _over(saved) in ("edge", "") else f"{mean.percent} over {_over(saved)}, {on_edge}"
 
 
 def _over(saved: dict[str, Estimate]) -> str:
@@ -174,14 +174,9 @@ def _over(saved: dict[str, Estimate]) -> str:
 def _other_measures(runs: Runs) -> str:
     """What other definitions of the step say, and whether the answer depends on the definition."""
     others = {name: share for name, share in saved_by_other_measures(runs).items() if share.seeds}
-    told = f"Other definitions of the step give: {', '.join(f'{name} {_percent(share)}' for name, share in others.items())}."
+    told = f"Other definitions of the step give: {', '.join(f'{name} {share.percent}' for name, share in others.items())}."
     hangs = {turn_of(share) for share in others.values()} != {turn_in_words(runs)}
     return f"{told} *So the answer depends on the definition of the step.*" if hangs else told
-
-
-def _percent(found: Estimate) -> str:
-    """With the interval where there are seeds enough for one."""
-    return found.percent if found.seeds >= LEAST_SEEDS or not found.seeds else f"{100 * found.mean:.0f} %"
 
 
 def _seeds(found: Estimate) -> str:

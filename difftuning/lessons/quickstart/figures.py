@@ -11,6 +11,7 @@ from ...evaluation.metrics import nearest_training
 from ...studies.gains import verdict
 from ..explorers import Frames, precompute
 from ..figures import COLOURS, Figure, describe, picture_rows, theme
+from ..seeds import seeds_note
 
 if TYPE_CHECKING:
     import pandas
@@ -123,19 +124,16 @@ def gains_figure(gains: pandas.DataFrame) -> Figure:
             gain, height = row.gain, sets.index(row.set)
             if not gain.seeds:
                 continue
-            alone = gain.seeds == 1
             axis.errorbar(
-                100 * gain.mean, height, xerr=None if alone else 100 * gain.half_width, color=COLOURS["Diff-Tuning"], marker="o",
-                markersize=8, markerfacecolor="white" if alone else COLOURS["Diff-Tuning"], capsize=4, linewidth=2,
+                100 * gain.mean, height, xerr=100 * gain.half_width if gain.has_interval else None, color=COLOURS["Diff-Tuning"], marker="o",
+                markersize=8, markerfacecolor=COLOURS["Diff-Tuning"] if gain.has_interval else "white", capsize=4, linewidth=2,
             )  # fmt: skip
-            if not alone:
-                place = {"xy": (100 * gain.mean, height), "xytext": (0, 7), "textcoords": "offset points", "ha": "center"}
-                axis.annotate(f"{gain.seeds} seeds", **place, fontsize=8, color="0.4")
             seen.append(f"{row.set}, {protocol}: {gain.percent} ({verdict(gain)})")
         axis.set(title=protocol, yticks=range(len(sets)))
         axis.set_yticklabels(sets)
         axis.set_ylim(-0.6, len(sets) - 0.2)
         axis.margins(x=0.15)
         axis.text(0, len(sets) - 0.32, " Diff-Tuning is better →", color="0.4", fontsize=9, va="center")
-    figure.supxlabel("Frechet distance, lower than after plain fine-tuning by … %", fontsize=12)
+    note = seeds_note(gain.seeds for gain in gains.gain if gain.seeds)
+    figure.supxlabel(f"Frechet distance, lower than after plain fine-tuning by … % ({note})", fontsize=12)
     return describe(figure, f"Gain of Diff-Tuning over plain fine-tuning: {'; '.join(seen)}.")

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Sequence
 
 from ...studies.gains import Estimate, gain_at_own_best, loss_gain, paired_gain
-from ..parts import ALIKE
+from ..numerals import numeral, out_of
+from ..parts import ALIKE, BETTER, SAME, WORSE, in_a_word
 
 if TYPE_CHECKING:
     import pandas
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 OURS = "Diff-Tuning"
 PAPER, OWN_BEST = "the paper's protocol", "each at its own best"
 WHERE = {PAPER: "Under the paper's protocol the samples of Diff-Tuning are", OWN_BEST: "With each at its own best they are"}
-NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 BY_SOURCE = "domain"  # guidance by the untouched model, which is a method of its own
 
 
@@ -48,21 +48,13 @@ def in_words(gains: pandas.DataFrame, losses: pandas.DataFrame) -> str:
     lower = [percent for percent in kept if percent > 0]
     if lower:
         by = f"by {min(lower)} to {max(lower)} %" if min(lower) < max(lower) else f"by {lower[0]} %"
-        lines.append(f"- Its loss on old pictures, after the longest runs, is lower on {_of(len(lower), len(kept))}, {by}.")
+        lines.append(f"- Its loss on old pictures, after the longest runs, is lower on {out_of(len(lower), len(kept), 'sets')}, {by}.")
     return "\n".join(lines) + f"\n\n(Less than {100 * ALIKE:.0f} % apart counts as the same.)"
 
 
 def _samples(gains: Sequence[Estimate]) -> str:
     """Of the sets that were measured, on how many the samples are better, worse, and neither."""
-    means = [gain.mean for gain in gains if gain.seeds]
-    better, worse = (sum(sign * mean > ALIKE for mean in means) for sign in (1, -1))
-    counts = {"better": better, "worse": worse, "about the same": len(means) - better - worse}
-    words = [f"{word} on {NUMBERS[count]}" for word, count in counts.items() if count]
-    words[0] = next(f"{word} on {_of(count, len(means))}" for word, count in counts.items() if count)
+    found = [in_a_word([gain], ALIKE) for gain in gains if gain.seeds]
+    (word, count), *rest = ((word, found.count(word)) for word in (BETTER, WORSE, SAME) if word in found)
+    words = [f"{word} on {out_of(count, len(found), 'sets')}", *(f"{word} on {numeral(count)}" for word, count in rest)]
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
-
-
-def _of(count: int, total: int) -> str:
-    if total == 1:
-        return "the one set"
-    return f"all {NUMBERS[total]}" if count == total else f"{NUMBERS[count]} of {NUMBERS[total]} sets"

@@ -10,7 +10,7 @@ from ..explorers import Frames, precompute
 from ..figures import COLOURS, Figure, describe, label_ends, theme
 from ..filmstrip import Strip
 from ..labels import Label, along, place_labels
-from ..parts import LEAST_SEEDS, RUNS, Parts, seeds_in_words
+from ..parts import RUNS, Parts, seeds_in_words
 from .plane import CHAIN, FAMILIES, LOSS, MEASURES, METHODS, SAMPLES, STEPS, TERMS, Place, Study, View, front, path, places, set_name
 
 if TYPE_CHECKING:
@@ -148,7 +148,7 @@ def _draw(axis: Axes, view: View, shown: Mapping[str, Place], walk: Mapping[int,
         axis.plot(*zip(*steps), color=COLOURS["plain"], linewidth=1.3, alpha=0.7, marker="o", markersize=4, zorder=2)
     for method, where in shown.items():
         colour, (x, y) = colour_of(method), where.point
-        bars = [None if at.seeds < LEAST_SEEDS else [[z - z / np.exp(at.half_width)], [z * np.exp(at.half_width) - z]]
+        bars = [None if not at.has_interval else [[z - z / np.exp(at.half_width)], [z * np.exp(at.half_width) - z]]
                 for at, z in zip(where, (x, y))]  # fmt: skip
         axis.errorbar([x], [y], xerr=bars[0], yerr=bars[1], color=colour, alpha=0.4, linewidth=1.2, zorder=2)
         face = colour if method in marked else "white"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Mapping, Sequence
 
 from ...studies.gains import estimate
+from ..numerals import out_of
 from ..parts import ALIKE, BETTER, SAME, STEPS, WORSE, in_a_word
 from .counting import WAYS, paper_cells
 from .figures import LEAST_POINTS
@@ -103,13 +104,9 @@ def steps_in_words(gains: pandas.DataFrame) -> str:
             lines.append(f"- *The gain in {measure}*, from {first:,} to {last:,} steps: {told}.")
             of_all = sum(map(len, found.values()))
             word = max(found, key=lambda word: len(found[word]))
-            counts[measure] = f"the gain in {measure} {TRENDS[word]} on {_of(len(found[word]), of_all)}"
+            counts[measure] = f"the gain in {measure} {TRENDS[word]} on {out_of(len(found[word]), of_all, 'sets')}"
     bold = "; ".join(counts[measure] for measure in (OLD, GUIDED) if measure in counts)
     return f"**As training goes on, {bold}.**\n\n" * bool(bold) + "\n".join(lines)
-
-
-def _of(some: int, every: int) -> str:
-    return f"all {every} sets" if some == every else f"{some} of {every} sets"
 
 
 def _growth(gains: pandas.DataFrame, task: str, pictures: int, measure: str, steps: list[int]):
@@ -139,7 +136,7 @@ def beside_the_paper(gains: pandas.DataFrame, lost: Sequence[Lost] = ()) -> pand
     mean = _on_average(gains) + (f"; {_on_average(on_course(gains, lost))} without the run off its course" if lost else "")
     rho, known = size_correlation()
     rows = {
-        "better on": (f"all {len(TABLE)} tasks", f"{words.count(BETTER)} of {len(words)} sets of two tasks"),
+        "better on": (out_of(len(TABLE), len(TABLE), "tasks"), f"{out_of(words.count(BETTER), len(words), 'sets')} of two tasks"),
         "on average": (f"better by {CLAIM} % (~{MEAN.plain} to {MEAN.ours})", mean),
         "with more training pictures the gain": (f"{_trend(rho)} ({known} tasks)", ", ".join(f"{size_trend(gains, task)} ({task})" for task in TASKS)),
         "old pictures": ("not known here", _everywhere(gains, OLD)),
@@ -155,7 +152,7 @@ def _on_average(gains: pandas.DataFrame) -> str:
 
 def _everywhere(gains: pandas.DataFrame, measure: str) -> str:
     words = [called(gain(gains, cell), measure) for cell in paper_cells(gains, measure)]
-    return f"{BETTER} in {words.count(BETTER)} of {len(words)} sets"
+    return f"{BETTER} in {out_of(words.count(BETTER), len(words), 'sets')}"
 
 
 def when_in_words(table: pandas.DataFrame, verdict: str) -> str:

@@ -18,13 +18,12 @@ if TYPE_CHECKING:
 NULL = "the null branch makes the difference"
 MOST, LITTLE = 2 / 3, 1 / 3  # of the gain of both branches
 NAMES = {
-    PLAIN: "plain's",
-    NO_BANK: "that without a bank",
-    OURS: "Diff-Tuning's",
-    UNTOUCHED: "the untouched model's",
-    NONE: "nobody (guidance 1)",
+    PLAIN: "plain tuning",
+    NO_BANK: NO_BANK,
+    OURS: OURS,
+    UNTOUCHED: "the untouched model",
+    NONE: "nobody",
 }
-MODELS = {PLAIN: "plain tuning", NO_BANK: "the model without a bank", OURS: "Diff-Tuning", UNTOUCHED: "the untouched model", NONE: "nobody"}
 
 
 class Split(NamedTuple):
@@ -52,7 +51,7 @@ def branches_table(folder: Path | None = None) -> pandas.DataFrame:
     mean = table.pivot_table(index=["set", "labels"], columns="guide", values="fid", sort=False)
     order = [name for name in NAMES.values() if name in mean.columns]
     mean = mean[order].reindex([f"labels: {name}" for name in order], level="labels")
-    return mean.rename_axis(index=[None, None], columns=f"null label, guidance {GUIDANCE:g}:")
+    return mean.rename_axis(index=[None, None], columns=f"guided, at {GUIDANCE:g}, by:")
 
 
 def splits(folder: Path | None = None) -> list[Split]:
@@ -74,7 +73,7 @@ def branches_in_words(folder: Path | None = None) -> str:
     lines = "\n".join(
         f"- *{one.set_name}*: both branches {change_in_words(one.both)}; "
         f"the labels' branch alone {change_in_words(one.labels)}, the null branch alone {change_in_words(one.null)}"
-        + (f", that of a model without a bank {change_in_words(one.null_without_bank)}. " if one.null_without_bank.seeds else ". ")
+        + (f", that of {NO_BANK} {change_in_words(one.null_without_bank)}. " if one.null_without_bank.seeds else ". ")
         + _best_mixture(rows)
         for one, rows in found.items()
     )
@@ -85,7 +84,7 @@ def _best_mixture(rows: pandas.DataFrame) -> str:
     """Whose labels, guided by whom, give the lowest distance, the mean over seeds; `rows` of one set."""
     mean = rows.groupby(["labels_by", "guided_by"], sort=False).fid.mean()
     labels, guide = mean.idxmin()
-    return f"The best of all {len(mean)} mixtures: labels of {MODELS[labels]}, guided by {MODELS[guide]} ({mean.min():.2f})."
+    return f"The best of all {len(mean)} mixtures: labels by {NAMES[labels]}, guided by {NAMES[guide]} ({mean.min():.2f})."
 
 
 def decisive(one: Split) -> str:

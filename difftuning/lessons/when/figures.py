@@ -9,7 +9,7 @@ import numpy as np
 from ...studies.gains import Estimate
 from ..figures import COLOURS, Figure, describe, label_ends, theme
 from ..filmstrip import Strip
-from ..parts import LEAST_SEEDS, SAME, STEPS
+from ..parts import SAME, STEPS
 from .runs import GUIDED, MEASURES, NEW, OLD, TASKS, UNGUIDED, Cell, by_pictures, by_steps, called, cells, gain, lower, seeds_footnote, sets
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _line(axis: Axes, found: Mapping[int, Estimate], colour: str, dashes: str, n
     means = np.exp([one.mean for one in found.values()])
     axis.plot(list(found), means, color=colour, linestyle=dashes, marker="o", markersize=6, linewidth=2, label=name)
     for place, one in found.items():
-        if one.seeds >= LEAST_SEEDS:
+        if one.has_interval:
             axis.plot(
                 [place, place], np.exp([one.mean - one.half_width, one.mean + one.half_width]), color=colour, linewidth=1.5, alpha=0.6
             )

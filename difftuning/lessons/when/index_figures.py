@@ -9,7 +9,7 @@ import numpy as np
 from ...evaluation.transferability import DATA_END
 from ..figures import Figure, describe, label_ends, theme
 from ..filmstrip import Strip
-from ..parts import LEAST_SEEDS, STEPS, TENTHS
+from ..parts import STEPS, TENTHS
 from .figures import TASK_COLOURS, ratio_scale
 from .runs import GUIDED, MEASURES, NEW, TASKS, by_pictures, seeds_footnote
 
@@ -65,7 +65,7 @@ def _panel(axis: Axes, found: Mapping[str, Mapping], indices: Mapping[str, float
     for task, mine in found.items():
         for one in mine.values():
             axis.plot(indices[task], np.exp(one.mean), "o", markersize=7, color=TASK_COLOURS[task])
-            if one.seeds >= LEAST_SEEDS:
+            if one.has_interval:
                 ends = np.exp([one.mean - one.half_width, one.mean + one.half_width])
                 axis.plot([indices[task]] * 2, ends, color=TASK_COLOURS[task], alpha=0.35, linewidth=1.5)
     ratio_scale(axis)
@@ -79,5 +79,5 @@ def _panel(axis: Axes, found: Mapping[str, Mapping], indices: Mapping[str, float
             task, (indices[task], high), (0, -4), textcoords="offset points", va="top", ha="center", fontsize=11, color=TASK_COLOURS[task]
         )
     for name in set(indices) - set(found):
-        axis.axvline(indices[name], color="0.6", linestyle="--", linewidth=1.5)
-        axis.text(indices[name], low, f" {name}", rotation=90, va="bottom", ha="right", fontsize=11, color="0.4")
+        axis.axvline(indices[name], color="0.6", linestyle="--", linewidth=1.5, zorder=1)
+        axis.annotate(name, (indices[name], low), (5, 5), textcoords="offset points", va="bottom", fontsize=11, color="0.4")

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Iterable, NamedTuple, Sequence
 import numpy as np
 
 from ...studies.gains import BASELINE, Estimate, estimate, read_table
-from ..parts import ALIKE, LEAST_SEEDS, SPLIT, STEPS, in_a_word
+from ..parts import ALIKE, SPLIT, STEPS, in_a_word
+from ..seeds import runs, seeds_note, trust
 from ..tuning.plane import LOSS_ALIKE
 
 if TYPE_CHECKING:
@@ -107,15 +108,8 @@ def lower(found: Estimate) -> float:
 def what_was_run(gains: pandas.DataFrame) -> str:
     """What was run, and how far it is to be trusted."""
     counts = gains.groupby(CELL).seed.nunique()
-    least, most = int(counts.min()), int(counts.max())
-    runs = (
-        "one run (seed) of each method" if most == 1 else f"{least if least == most else f'{least} to {most}'} runs (seeds) of each method"
-    )
-    trust = "a small difference may be chance" if most < LEAST_SEEDS else "bars and bands are 95 % intervals"
-    if least < LEAST_SEEDS <= most:
-        trust += ", and where there is none a small difference may be chance"
     of_tasks = " and ".join(f"{listed(sorted({n for task, n in sets(gains) if task == name}))} of {name}" for name in TASKS)
-    return f"Training pictures: {of_tasks}; {runs}: {trust}."
+    return f"Training pictures: {of_tasks}; {runs(counts)} of each method: {trust(counts)}."
 
 
 class Lost(NamedTuple):
@@ -159,12 +153,8 @@ def lost_in_words(lost: Sequence[Lost]) -> str:
 
 
 def seeds_footnote(gains: pandas.DataFrame) -> str:
-    """A figure's footnote: "one seed", "1 to 3 seeds, 95 % intervals", ..."""
-    counts = gains.groupby(CELL).seed.nunique()
-    least, most = int(counts.min()), int(counts.max())
-    if most == 1:
-        return "one seed"
-    return f"{most if least == most else f'{least} to {most}'} seeds" + (", 95 % intervals" if most >= LEAST_SEEDS else "")
+    """A figure's footnote."""
+    return seeds_note(gains.groupby(CELL).seed.nunique())
 
 
 def listed(names: Iterable[str | int]) -> str:

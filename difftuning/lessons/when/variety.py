@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...studies.gains import read_table
+from ..numerals import numeral, out_of
 from ..parts import SPLIT
 from .runs import OURS, PLAIN
 
@@ -36,6 +37,6 @@ def variety_in_words(folder: Path | None = None) -> str:
         counts.append([(sign * (found[score][OURS] - found[score][PLAIN]) > LEAST).sum() for score, sign in zip(SCORES, (1, -1))])
     (more, less), (more_without, less_without) = counts
     return (
-        f"**At guidance {WAYS[0]} Diff-Tuning's samples are more precise than plain fine-tuning's on {more} of {len(found)} sets, and less varied on {less}; "
-        f"without guidance they are more precise on {more_without}, and less varied on {less_without}.**"
+        f"**At guidance {WAYS[0]} Diff-Tuning's samples are more precise than plain fine-tuning's on {out_of(more, len(found), 'sets')}, and less varied on {numeral(less)}; "
+        f"without guidance they are more precise on {numeral(more_without)}, and less varied on {numeral(less_without)}.**"
     )

@@ -28,12 +28,12 @@ def test_precision_and_recall_are_compared_seed_by_seed_at_the_last_step(tmp_pat
     assert found.loc["digits, 200 pictures", ("precision", "Diff-Tuning")] == pytest.approx(0.9)
     assert found.loc["digits, 2,000 pictures", ("recall", "plain")] == pytest.approx(0.9) and found.shape == (2, 4)
     assert variety_in_words(tmp_path) == (
-        "**At guidance 1.5 Diff-Tuning's samples are more precise than plain fine-tuning's on 1 of 2 sets, and less varied on 1; "
-        "without guidance they are more precise on 0, and less varied on 1.**"
+        "**At guidance 1.5 Diff-Tuning's samples are more precise than plain fine-tuning's on one of the two sets, and less varied on one; "
+        "without guidance they are more precise on none, and less varied on one.**"
     )
 
 
 def test_the_readme_says_what_the_shipped_table_says():
     readme = (data_folder().parent / "README.md").read_text(encoding="utf-8")
     assert "Under guidance they are more precise and less varied, on all five." in readme
-    assert "more precise than plain fine-tuning's on 5 of 5 sets, and less varied on 5;" in variety_in_words()
+    assert "more precise than plain fine-tuning's on all five sets, and less varied on five;" in variety_in_words()

@@ -170,7 +170,7 @@ def test_steps_are_told_by_whether_the_gain_grows(tmp_path):
     said = answers.steps_in_words(written(tmp_path, effect)).splitlines()
     assert len(said) == 2 + 4
     assert said[0] == (
-        "**As training goes on, the gain in loss on old pictures grows on 1 of 2 sets; the gain in samples at guidance 1.5 grows on 1 of 2 sets.**"
+        "**As training goes on, the gain in loss on old pictures grows on one of the two sets; the gain in samples at guidance 1.5 grows on one of the two sets.**"
     )
     assert (
         said[2] == "- *The gain in samples at guidance 1.5*, from 400 to 1,600 steps: it grows on digits 200; it shrinks on footwear 2,000."
@@ -218,8 +218,8 @@ def test_wins_are_counted_under_each_protocol(tmp_path):
         "would have told you.**"
     )
     beside = answers.beside_the_paper(gains)
-    assert beside.loc["better on"].tolist() == ["all 8 tasks", "5 of 7 sets of two tasks"]
-    assert beside.iloc[-1, 1] == "better in 7 of 7 sets"
+    assert beside.loc["better on"].tolist() == ["all eight tasks", "five of the seven sets of two tasks"]
+    assert beside.iloc[-1, 1] == "better in all seven sets"
 
 
 @pytest.mark.parametrize(("power", "trend"), [(0.1, "rises"), (-0.1, "falls"), (0, "no trend")])

@@ -1,0 +1,17 @@
+"""Counts in words, for sentences that are written from tables."""
+
+from __future__ import annotations
+
+NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+def numeral(count: int) -> str:
+    """ "two"; beyond ten, digits."""
+    return NUMBERS[count] if count < len(NUMBERS) else f"{count:,}"
+
+
+def out_of(some: int, every: int, things: str) -> str:
+    """ "all five sets", "two of the five sets", "none of the five sets", "the one set"; `things` in the plural."""
+    if some == every:
+        return f"all {numeral(every)} {things}" if every > 1 else f"the one {things.removesuffix('s')}"
+    return f"{numeral(some)} of the {numeral(every)} {things}"
