@@ -30,6 +30,11 @@ def test_a_gain_is_paired_seed_by_seed():
     assert gain.mean == pytest.approx(0.375) and gain.half_width == pytest.approx(12.7062 * 0.125, rel=1e-4) and gain.seeds == 2
 
 
+def test_domain_guidance_does_not_compete_for_the_best_setting():
+    by_source = table()[lambda rows: rows.guidance == "1"].assign(guidance="domain 1.5", fid=0.1)
+    assert best_setting(pd.concat([table(), by_source]), "plain") == best_setting(table(), "plain")
+
+
 def test_each_methods_best_setting_is_by_its_mean_over_seeds_on_the_validation_split():
     assert best_setting(table(), "plain") == ("1", 200) and best_setting(table(), "ours") == ("1", 100)
 

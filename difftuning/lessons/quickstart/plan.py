@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ...studies.gains import by_seed
-from .protocols import BY_SOURCE, OURS
+from ...studies.gains import BY_SOURCE, by_seed
+from .protocols import OURS
 
 if TYPE_CHECKING:
     import pandas

@@ -18,14 +18,12 @@ if TYPE_CHECKING:
 OURS = "Diff-Tuning"
 PAPER, OWN_BEST = "the paper's protocol", "each at its own best"
 WHERE = {PAPER: "Under the paper's protocol the samples of Diff-Tuning are", OWN_BEST: "With each at its own best they are"}
-BY_SOURCE = "domain"  # guidance by the untouched model, which is a method of its own
 
 
 def protocol_gains(table: pandas.DataFrame, method: str = OURS) -> pandas.DataFrame:
     """A row for each training set and protocol: set, pictures, protocol, gain (an Estimate: lower Frechet distance is a gain)."""
     import pandas
 
-    table = table[~table.guidance.str.startswith(BY_SOURCE)]
     rows = []
     for name, mine in table.groupby("set", sort=False):
         last = int(mine[mine.split == "test"].step.max())
@@ -49,12 +47,14 @@ def in_words(gains: pandas.DataFrame, losses: pandas.DataFrame) -> str:
     if lower:
         by = f"by {min(lower)} to {max(lower)} %" if min(lower) < max(lower) else f"by {lower[0]} %"
         lines.append(f"- Its loss on old pictures, after the longest runs, is lower on {out_of(len(lower), len(kept), 'sets')}, {by}.")
-    return "\n".join(lines) + f"\n\n(Less than {100 * ALIKE:.0f} % apart counts as the same.)"
+    beyond = ", and more than chance explains: the interval does not hold 0" if any(gain.has_interval for gain in gains.gain) else ""
+    return "\n".join(lines) + f"\n\n(*Clearly* is by more than {100 * ALIKE:.0f} %{beyond}.)"
 
 
 def _samples(gains: Sequence[Estimate]) -> str:
     """Of the sets that were measured, on how many the samples are better, worse, and neither."""
     found = [in_a_word([gain], ALIKE) for gain in gains if gain.seeds]
-    (word, count), *rest = ((word, found.count(word)) for word in (BETTER, WORSE, SAME) if word in found)
+    said = {BETTER: "clearly better", WORSE: "clearly worse", SAME: "not clearly different"}
+    (word, count), *rest = ((told, found.count(word)) for word, told in said.items() if word in found)
     words = [f"{word} on {out_of(count, len(found), 'sets')}", *(f"{word} on {numeral(count)}" for word, count in rest)]
     return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))

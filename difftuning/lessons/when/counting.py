@@ -13,7 +13,6 @@ import numpy as np
 
 from ...studies.gains import Estimate, at_mark, best_setting, by_seed, estimate, read_table
 from ..parts import BETTER, SAME, SPLIT, WORSE
-from ..quickstart.protocols import BY_SOURCE
 from .runs import GUIDED, MEASURES, OURS, PLAIN, STUDIES, TASKS, Cell, called, cells, gain
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def own_best(*studies: str, folder: Path | None = None) -> dict[tuple[str, int],
     import pandas
 
     table = pandas.concat([read_table(study, folder) for study in studies or STUDIES], ignore_index=True)
-    table = table[~table.guidance.str.startswith(BY_SOURCE) & table.method.isin((PLAIN, OURS))]
+    table = table[table.method.isin((PLAIN, OURS))]
     found = {}
     for key, mine in table.groupby(["task", "training_pictures"]):
         if set(mine.method) == {PLAIN, OURS}:
