@@ -115,9 +115,12 @@ def paired_gain(table: pandas.DataFrame, method: str, guidance: str, step: int, 
 
 
 def best_setting(table: pandas.DataFrame, method: str, score: str = "fid") -> tuple[str, int]:
-    """The (guidance, step) of a method's lowest mean score on the validation split, of one set's rows; Domain Guidance does not compete."""
-    table = table[~table.guidance.str.startswith(BY_SOURCE)]
-    guidance, step = by_seed(table, method, score, split="validation").mean().idxmin()
+    """The (guidance, step) of a method's lowest mean score on the validation split, of one set's rows.
+
+    Only settings that the most seeds have compete, and Domain Guidance does not.
+    """
+    scores = by_seed(table[~table.guidance.str.startswith(BY_SOURCE)], method, score, split="validation")
+    guidance, step = scores.loc[:, scores.count() == scores.count().max()].mean().idxmin()
     return guidance, int(step)
 
 

@@ -35,6 +35,12 @@ def test_domain_guidance_does_not_compete_for_the_best_setting():
     assert best_setting(pd.concat([table(), by_source]), "plain") == best_setting(table(), "plain")
 
 
+def test_a_setting_that_few_seeds_have_does_not_compete():
+    """One seed at step 150, better than all others have at 200."""
+    alone = table()[lambda rows: (rows.seed == 0) & (rows.step == 100)].assign(step=150, fid=0.1)
+    assert best_setting(pd.concat([table(), alone]), "plain") == best_setting(table(), "plain")
+
+
 def test_each_methods_best_setting_is_by_its_mean_over_seeds_on_the_validation_split():
     assert best_setting(table(), "plain") == ("1", 200) and best_setting(table(), "ours") == ("1", 100)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Mapping, Sequence
 from ...studies.gains import estimate
 from ..numerals import out_of
 from ..parts import ALIKE, BETTER, SAME, STEPS, WORSE, in_a_word
-from .counting import WAYS, paper_cells
+from .counting import UNCLEAR, WAYS, paper_cells
 from .figures import LEAST_POINTS
 from .paper import CLAIM, MEAN, TABLE, size_correlation
 from .runs import CELL, GUIDED, MEASURES, NEW, OLD, TASKS, Lost, by_pictures, by_steps, called, gain, listed, lower, on_course, sets
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import pandas
 
 WHERE = ("with the fewest", "with a number in between", "with the most", "that depends on the task", "with none of them")
-TRENDS = {BETTER: "grows", SAME: "stays about the same", WORSE: "shrinks"}
+TRENDS = {BETTER: "grows", SAME: "does not clearly change", WORSE: "shrinks"}
 STRONG = 0.7  # a rank correlation from which on a gain is said to rise or fall
 
 
@@ -133,7 +133,7 @@ def beside_the_paper(gains: pandas.DataFrame, lost: Sequence[Lost] = ()) -> pand
     import pandas
 
     words = [called(gain(gains, cell), GUIDED) for cell in paper_cells(gains)]
-    mean = _on_average(gains) + (f"; {_on_average(on_course(gains, lost))} without the run off its course" if lost else "")
+    mean = _on_average(gains) + (f"; {_on_average(on_course(gains, lost))} without the unstable run" if lost else "")
     rho, known = size_correlation()
     rows = {
         "better on": (out_of(len(TABLE), len(TABLE), "tasks"), f"{out_of(words.count(BETTER), len(words), 'sets')} of two tasks"),
@@ -147,7 +147,7 @@ def beside_the_paper(gains: pandas.DataFrame, lost: Sequence[Lost] = ()) -> pand
 def _on_average(gains: pandas.DataFrame) -> str:
     """A word for the mean gain over the sets."""
     mean = sum(gain(gains, cell).mean for cell in paper_cells(gains)) / len(paper_cells(gains))
-    return BETTER if mean > ALIKE else WORSE if mean < -ALIKE else SAME
+    return BETTER if mean > ALIKE else WORSE if mean < -ALIKE else UNCLEAR
 
 
 def _everywhere(gains: pandas.DataFrame, measure: str) -> str:

@@ -18,6 +18,7 @@ from .runs import GUIDED, MEASURES, OURS, PLAIN, STUDIES, TASKS, Cell, called, c
 if TYPE_CHECKING:
     import pandas
 
+UNCLEAR = "no clear difference"  # too small, or within the interval
 WAYS = (
     "samples, the paper's protocol", "samples, each at its own best",
     "samples at guidance 1.5, any steps", "samples at guidance 1, any steps", "loss on new pictures, any steps", "loss on old pictures, any steps",
@@ -50,14 +51,15 @@ def copies(*studies: str, folder: Path | None = None) -> dict[tuple[str, int, in
 
 
 def counts(gains: pandas.DataFrame, best: dict[tuple[str, int], Estimate]) -> pandas.DataFrame:
-    """In how many cells Diff-Tuning is better, about the same and worse: a row for each way of judging."""
+    """In how many cells Diff-Tuning is better, not clearly different and worse: a row for each way of judging."""
     import pandas
 
+    columns = {BETTER: BETTER, SAME: UNCLEAR, WORSE: WORSE}
     rows = {WAYS[0]: [called(gain(gains, cell), GUIDED) for cell in paper_cells(gains)]}
     rows[WAYS[1]] = [called(found, GUIDED) for found in best.values()]
     for way, measure in zip(WAYS[2:], MEASURES):
         rows[way] = [called(gain(gains, cell), measure) for cell in cells(gains, measure)]
-    table = {way: {word: words.count(word) for word in (BETTER, SAME, WORSE)} | {"cells": len(words)} for way, words in rows.items()}
+    table = {way: {told: words.count(word) for word, told in columns.items()} | {"cells": len(words)} for way, words in rows.items()}
     return pandas.DataFrame(table).T
 
 

@@ -61,9 +61,9 @@ def _panels(
     places = sorted({place for of_measure in lines.values() for found in of_measure.values() for place in found})
     seen = []
     for axis, (measure, of_measure) in zip(axes.flat, lines.items()):
-        for name, found in of_measure.items():
+        for number, (name, found) in enumerate(of_measure.items()):
             colour, dashes = style(name)
-            _line(axis, found, colour, dashes, name)
+            _line(axis, found, colour, dashes, name, 1.03 ** (number - (len(of_measure) - 1) / 2))
             seen.append(f"{measure}, {name}: " + ", ".join(f"{lower(one):+.0f} % at {place:,}" for place, one in found.items()))
         axis.axhspan(np.exp(-MEASURES[measure]), np.exp(MEASURES[measure]), color="0.9", zorder=0)
         axis.set_title(measure, fontsize=12)
@@ -86,14 +86,14 @@ def _panels(
     return describe(figure, f"By how much Diff-Tuning's numbers are lower than plain fine-tuning's. {'; '.join(seen)}.")
 
 
-def _line(axis: Axes, found: Mapping[int, Estimate], colour: str, dashes: str, name: str) -> None:
+def _line(axis: Axes, found: Mapping[int, Estimate], colour: str, dashes: str, name: str, aside: float) -> None:
+    """Points and intervals stand a little `aside` (a factor), so that those of several sets do not cover each other."""
     means = np.exp([one.mean for one in found.values()])
-    axis.plot(list(found), means, color=colour, linestyle=dashes, marker="o", markersize=6, linewidth=2, label=name)
+    axis.plot([aside * place for place in found], means, color=colour, linestyle=dashes, marker="o", markersize=6, linewidth=2, label=name)
     for place, one in found.items():
         if one.has_interval:
-            axis.plot(
-                [place, place], np.exp([one.mean - one.half_width, one.mean + one.half_width]), color=colour, linewidth=1.5, alpha=0.6
-            )
+            ends = np.exp([one.mean - one.half_width, one.mean + one.half_width])
+            axis.plot([aside * place] * 2, ends, color=colour, linewidth=1.5, alpha=0.6, marker="_", markersize=6)
 
 
 def ratio_scale(axis: Axes) -> None:
@@ -142,7 +142,7 @@ def map_figure(gains: pandas.DataFrame, best: Mapping[tuple[str, int], Estimate]
 
 
 def _tile(axis: Axes, x: int, y: int, one: Estimate, measure: str) -> None:
-    """A cell's square, the deeper the larger the gain, white where it counts as the same."""
+    """A cell's square, the deeper the larger the gain, white where it is not clear; a star: too few runs for an interval."""
     from matplotlib.patches import Rectangle
 
     same = called(one, measure) == SAME
@@ -152,7 +152,15 @@ def _tile(axis: Axes, x: int, y: int, one: Estimate, measure: str) -> None:
             (x - 0.48, y - 0.46), 0.96, 0.92, color=COLOURS["Diff-Tuning" if one.mean > 0 else "plain"], alpha=0.75 * depth, linewidth=0
         )
     )
-    axis.text(x, y, f"{lower(one):+z.0f}", ha="center", va="center", fontsize=10.5, color="0.5" if same else "black")
+    axis.text(
+        x,
+        y,
+        f"{lower(one):+z.0f}{'' if one.has_interval else '*'}",
+        ha="center",
+        va="center",
+        fontsize=10.5,
+        color="0.5" if same else "black",
+    )
 
 
 def _heads(axis: Axes, titles: Sequence[str]) -> None:

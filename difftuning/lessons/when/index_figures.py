@@ -61,7 +61,7 @@ def index_figure(gains: pandas.DataFrame, indices: Mapping[str, float], steps: i
 def _panel(axis: Axes, found: Mapping[str, Mapping], indices: Mapping[str, float], margin: float) -> None:
     spread = max(np.ptp(list(indices.values())), 0.05)
     axis.axhspan(np.exp(-margin), np.exp(margin), color="0.9", zorder=0)
-    axis.set_xlim(min(indices.values()) - 0.15 * spread, max(indices.values()) + 0.3 * spread)
+    axis.set_xlim(min(indices.values()) - 0.15 * spread, max(indices.values()) + 0.45 * spread)
     for task, mine in found.items():
         for one in mine.values():
             axis.plot(indices[task], np.exp(one.mean), "o", markersize=7, color=TASK_COLOURS[task])

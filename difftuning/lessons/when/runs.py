@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Iterable, NamedTuple, Sequence
 import numpy as np
 
 from ...studies.gains import BASELINE, Estimate, estimate, read_table
+from ..numerals import numeral
 from ..parts import ALIKE, SPLIT, STEPS, in_a_word
 from ..seeds import runs, seeds_note, trust
 from ..tuning.plane import LOSS_ALIKE
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import pandas
 
 OURS, PLAIN = "Diff-Tuning", BASELINE
-STUDIES = ("sweeps", "pilot")  # where both have a cell, the runs of the first count
+STUDIES = ("sweeps", "pilot")
 GUIDED, UNGUIDED = "samples at guidance 1.5", "samples at guidance 1"
 NEW, OLD = "loss on new pictures", "loss on old pictures"
 OF_GUIDANCE, OF_DATA = {"1.5": GUIDED, "1": UNGUIDED}, {"target": NEW, "source": OLD}
@@ -43,9 +44,9 @@ class Cell(NamedTuple):
 
 
 def read_gains(*studies: str, folder: Path | None = None) -> pandas.DataFrame:
-    """A row for each cell and seed, with its `gain`; a study that stands further left wins where several have a cell.
+    """A row for each cell and seed, with its `gain`; where several studies have a cell, the one with the most seeds counts, and of equals the first.
 
-    A run that has not come as far as others of its set is left out.
+    A run whose samples have not been scored after as many steps as others of its set is left out.
     """
     import pandas
 
@@ -60,9 +61,12 @@ def read_gains(*studies: str, folder: Path | None = None) -> pandas.DataFrame:
         table = table.assign(log=np.log(table.value)).pivot_table(index=[*CELL, "seed"], columns="method", values="log")  # mean over tenths
         rows.append((table[PLAIN] - table[OURS]).dropna().rename("gain").reset_index().assign(study=study))
     table = pandas.concat(rows, ignore_index=True)
-    last = table.groupby(["study", *CELL[:2], "measure"]).steps.transform("max")
-    reached = table.groupby(["study", *CELL[:2], "measure", "seed"]).steps.transform("max")
+    scored = table.steps.where(table.measure.isin([*OF_GUIDANCE.values()]))
+    last = scored.groupby([table.study, table.task, table.pictures]).transform("max")
+    reached = scored.groupby([table.study, table.task, table.pictures, table.seed]).transform("max")
     table = table[reached == last]  # an unfinished run would count at some steps alone
+    seeds = table.groupby([*CELL, "study"]).seed.transform("nunique")
+    table = table[seeds == seeds.groupby([table[name] for name in CELL]).transform("max")]
     return table[table.study == table.groupby(CELL).study.transform("first")].reset_index(drop=True)
 
 
@@ -113,7 +117,7 @@ def what_was_run(gains: pandas.DataFrame) -> str:
 
 
 class Lost(NamedTuple):
-    """A run whose training came off its course."""
+    """A run whose training became unstable."""
 
     method: str
     pictures: int
@@ -142,12 +146,12 @@ def on_course(gains: pandas.DataFrame, lost: Sequence[Lost]) -> pandas.DataFrame
 
 
 def lost_in_words(lost: Sequence[Lost]) -> str:
-    """That some runs came off their course, and still count."""
+    """That some runs became unstable, and still count."""
     if not lost:
-        return "All runs kept their course."
+        return "No run became unstable."
     many = len(lost) > 1
     return (
-        f"{len(lost)} run{'s' * many} came off {'their' if many else 'its'} course, and {'were' if many else 'was'} worse than the untouched model at the noise end for a while: "
+        f"{numeral(len(lost)).capitalize()} run{'s' * many} became unstable, and {'were' if many else 'was'} worse than the untouched model at the noise end: "
         f"{listed(map(str, lost))}. {'They count' if many else 'It counts'} like all others, unless said otherwise."
     )
 
