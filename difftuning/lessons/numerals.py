@@ -10,8 +10,13 @@ def numeral(count: int) -> str:
     return NUMBERS[count] if count < len(NUMBERS) else f"{count:,}"
 
 
+def all_of(some: int, every: int) -> str:
+    """ "all five", "two", "none"."""
+    return f"all {numeral(every)}" if some == every > 1 else numeral(some)
+
+
 def out_of(some: int, every: int, things: str) -> str:
     """ "all five sets", "two of the five sets", "none of the five sets", "the one set"; `things` in the plural."""
     if some == every:
-        return f"all {numeral(every)} {things}" if every > 1 else f"the one {things.removesuffix('s')}"
+        return f"{all_of(some, every)} {things}" if every > 1 else f"the one {things.removesuffix('s')}"
     return f"{numeral(some)} of the {numeral(every)} {things}"

@@ -130,8 +130,9 @@ def seeds(parts: Parts) -> tuple[int, int]:
 def runs_in_words(parts: Parts) -> str:
     """What was run, and how far it is to be trusted: said once, early in a lesson."""
     sets = ", ".join(f"{RUNS[task]:,} pictures of {task}" for task in parts.tasks)
-    chance = trust(seeds(parts))
-    return f"Each method has {runs(seeds(parts))} of {STEPS} steps on each set: {sets}. {chance[0].upper()}{chance[1:]}."
+    counts = seeds(parts)
+    chance = trust(counts)
+    return f"Each method has {runs(counts)} of {STEPS} steps on each set: {sets}. {chance[0].upper()}{chance[1:]}."
 
 
 def seeds_in_words(parts: Parts) -> str:

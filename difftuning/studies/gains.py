@@ -115,13 +115,18 @@ def paired_gain(table: pandas.DataFrame, method: str, guidance: str, step: int, 
 
 
 def best_setting(table: pandas.DataFrame, method: str, score: str = "fid") -> tuple[str, int]:
-    """The (guidance, step) of a method's lowest mean score on the validation split, of one set's rows.
+    """The (guidance, step) of a method's lowest mean score on the validation split, of one set's rows."""
+    guidance, step = settings(table, method, score).idxmin()
+    return guidance, int(step)
+
+
+def settings(table: pandas.DataFrame, method: str, score: str = "fid") -> pandas.Series:
+    """A method's mean score on the validation split by (guidance, step), of one set's rows.
 
     Only settings that the most seeds have compete, and Domain Guidance does not.
     """
     scores = by_seed(table[~table.guidance.str.startswith(BY_SOURCE)], method, score, split="validation")
-    guidance, step = scores.loc[:, scores.count() == scores.count().max()].mean().idxmin()
-    return guidance, int(step)
+    return scores.loc[:, scores.count() == scores.count().max()].mean()
 
 
 def gain_at_own_best(table: pandas.DataFrame, method: str, score: str = "fid") -> Estimate:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Sequence
 import numpy as np
 
 from ..expectations import expectations_table
-from ..numerals import numeral, out_of
+from ..numerals import all_of, numeral, out_of
 from ..parts import ALIKE, BETTER, GUIDANCES, Parts, distance_saved, ratio, rise_avoided, score
 from .effects import HARMED, HELPED, LEAST_RISE, TRADE, UNCHANGED, beside_full, less, measured, pair, with_diff_tuning
 from .learning import forgets_less_at_equal_loss
@@ -197,7 +197,7 @@ def _gain(parts: Parts, method: str, other: str, tasks: Sequence[str] = ()) -> f
 
 
 def _all_of(count: int, names: Sequence[str]) -> str:
-    return f"all {numeral(count)}" if count == len(names) else numeral(count) if count else "none of them"
+    return all_of(count, len(names)) if count else "none of them"
 
 
 def _verb(subjects: Sequence[str], verb: str) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ...studies.gains import BY_SOURCE, by_seed
+from ...studies.gains import settings
 from .protocols import OURS
 
 if TYPE_CHECKING:
@@ -33,9 +33,9 @@ def plan(pictures: int, table: pandas.DataFrame, seconds_per_step: float, method
 
     Distances of two tasks have different scales, so each counts in multiples of its own best.
     """
-    table = table[(table.method == method) & ~table.guidance.str.startswith(BY_SOURCE)]
+    table = table[table.method == method]
     counts = table.training_pictures.unique()
     like = int(min(counts, key=lambda count: abs(np.log(count / pictures))))
-    means = [by_seed(rows, method, split="validation").mean() for _, rows in table[table.training_pictures == like].groupby("set")]
+    means = [settings(rows, method) for _, rows in table[table.training_pictures == like].groupby("set")]
     guidance, steps = sum(np.log(mean / mean.min()) for mean in means).idxmin()
     return Plan(int(steps), float(guidance), int(steps) * seconds_per_step / 60, like)

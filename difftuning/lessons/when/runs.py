@@ -61,13 +61,22 @@ def read_gains(*studies: str, folder: Path | None = None) -> pandas.DataFrame:
         table = table.assign(log=np.log(table.value)).pivot_table(index=[*CELL, "seed"], columns="method", values="log")  # mean over tenths
         rows.append((table[PLAIN] - table[OURS]).dropna().rename("gain").reset_index().assign(study=study))
     table = pandas.concat(rows, ignore_index=True)
-    scored = table.steps.where(table.measure.isin([*OF_GUIDANCE.values()]))
-    last = scored.groupby([table.study, table.task, table.pictures]).transform("max")
-    reached = scored.groupby([table.study, table.task, table.pictures, table.seed]).transform("max")
-    table = table[reached == last]  # an unfinished run would count at some steps alone
-    seeds = table.groupby([*CELL, "study"]).seed.transform("nunique")
-    table = table[seeds == seeds.groupby([table[name] for name in CELL]).transform("max")]
-    return table[table.study == table.groupby(CELL).study.transform("first")].reset_index(drop=True)
+    return _of_the_fullest_study(_finished(table)).reset_index(drop=True)
+
+
+def _finished(table: pandas.DataFrame) -> pandas.DataFrame:
+    """The rows of finished runs: others would count at some steps alone."""
+    table = table.assign(scored=table.steps.where(table.measure.isin([*OF_GUIDANCE.values()])))
+    of_set = ["study", "task", "pictures"]
+    last, reached = (table.groupby(keys).scored.transform("max") for keys in (of_set, [*of_set, "seed"]))
+    return table[reached == last].drop(columns="scored")
+
+
+def _of_the_fullest_study(table: pandas.DataFrame) -> pandas.DataFrame:
+    """Of each cell the rows of the study with the most seeds; of equals those of the first."""
+    table = table.assign(seeds=table.groupby([*CELL, "study"]).seed.transform("nunique"))
+    table = table[table.seeds == table.groupby(CELL).seeds.transform("max")].drop(columns="seeds")
+    return table[table.study == table.groupby(CELL).study.transform("first")]
 
 
 def cells(gains: pandas.DataFrame, measure: str, *, steps: int | None = None) -> list[Cell]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ...studies.gains import read_table
-from ..numerals import numeral, out_of
+from ..numerals import all_of, numeral, out_of
 from ..parts import SPLIT
 from .runs import OURS, PLAIN
 
@@ -36,8 +36,7 @@ def variety_in_words(folder: Path | None = None) -> str:
         found = variety(guidance, folder)
         counts.append([(sign * (found[score][OURS] - found[score][PLAIN]) > LEAST).sum() for score, sign in zip(SCORES, (1, -1))])
     (more, less), (more_without, less_without) = counts
-    fewer = f"all {numeral(less)}" if less == len(found) > 1 else numeral(less)
     return (
-        f"**At guidance {WAYS[0]} Diff-Tuning's samples are more precise than plain fine-tuning's on {out_of(more, len(found), 'sets')}, and less varied on {fewer}; "
+        f"**At guidance {WAYS[0]} Diff-Tuning's samples are more precise than plain fine-tuning's on {out_of(more, len(found), 'sets')}, and less varied on {all_of(less, len(found))}; "
         f"without guidance they are more precise on {numeral(more_without)}, and less varied on {numeral(less_without)}.**"
     )
