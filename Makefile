@@ -1,10 +1,12 @@
 # Every target sets itself up in .venv.  The plain commands stand in README.md.
 #   make test PYTHON=python3.12                   another interpreter
 #   make test PIP_FLAGS="--index-url https://..."  options for pip, such as an index of CPU wheels
+#   make test PROCESSES=4                         tests at the same time, one to two cores for each
 #   make gpu GPU_PYTHON=python3                   an interpreter that has the dependencies; nothing is installed
 
 PYTHON ?= python3
 PIP_FLAGS ?=
+PROCESSES ?= 2
 VENV := .venv
 RUN := $(VENV)/bin/python
 GPU_PYTHON ?= $(RUN)
@@ -41,7 +43,7 @@ quickstart: $(VENV)/.installed
 	@$(RUN) -m tests.notebooks.runner notebooks/00_quickstart.ipynb -o runs/quickstart
 
 test: $(VENV)/.installed
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder
 
 test-fast: $(VENV)/.installed
 	$(RUN) -m pytest -m "not slow and not browser and not paper_scale"

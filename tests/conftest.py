@@ -8,6 +8,8 @@ import subprocess
 import sys
 
 os.environ["DIFFTUNING_PROGRESS"] = "off"
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is loaded: the threads of several processes would wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell script starts what it puts in the background
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -16,6 +18,17 @@ import torch
 
 from difftuning.models.pretrained import Pretrained
 from tests.notebooks.executed import ExecutedLessons
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """For several processes: a file's tests stay together, so do those of an executed lesson; the lessons, which take longest, come first."""
+    for item in items:
+        group = str(item.path)
+        if "executed_lessons" in item.fixturenames:
+            group = str(item.callspec.params["path"])
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: "executed_lessons" not in item.fixturenames)
 
 
 @pytest.fixture(autouse=True)

@@ -20,6 +20,7 @@ USUAL_SECONDS = 90
 SOLUTION_SECONDS = 60
 # on a machine that is slow or busy: DIFFTUNING_TIME_FACTOR=3 gives three times as long
 FACTOR = float(os.environ.get("DIFFTUNING_TIME_FACTOR", 1))
+PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))  # that share the cores
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class ExecutedLessons:
         parameters = {"budget": "minute"}
         if "folder" in papermill.inspect_notebook(str(path)):
             parameters["folder"] = str(place / "results")  # nothing of an earlier run is found there
-        limit = FACTOR * (SOLUTION_SECONDS if path.parent.name == "solutions" else SECONDS.get(path.name, USUAL_SECONDS))
+        limit = FACTOR * PROCESSES * (SOLUTION_SECONDS if path.parent.name == "solutions" else SECONDS.get(path.name, USUAL_SECONDS))
         before, begun, failure = _files(path.parent), time.perf_counter(), None
         # in a thread of its own, for Playwright may have an event loop in this one
         with pytest.MonkeyPatch.context() as patch, ThreadPoolExecutor(1) as thread:
