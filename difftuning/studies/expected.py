@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Iterable, Mapping
 
 import numpy as np
 
-from .gains import BASELINE, at_mark, by_seed, gain_at_own_best, loss_gain, paired_gain
+from .gains import BASELINE, at_mark, by_seed, gain_at_own_best, loss_gain, lower_or_higher, paired_gain
 from .grid import FEW, SETS
 from .premise import criterion_ratios, unmet
 
@@ -133,13 +133,6 @@ def _controls(parts: pandas.DataFrame) -> tuple[bool, str]:
     return not better, f"{len(found) - len(better)} of {len(found)} are" + (f"; better: {_each(better)}" if better else "")
 
 
-def _lower(gain: float) -> str:
-    """ "12 % lower", "3 % higher", or from twice plain fine-tuning's on "2.9 times"."""
-    if gain <= -1:
-        return f"{1 - gain:.2g} times plain's"
-    return f"{abs(100 * gain):.0f} % {'lower' if gain >= 0 else 'higher'}"
-
-
 def baselines_found(table: pandas.DataFrame, losses: pandas.DataFrame) -> Found:
     """The study of baselines after 800 steps: scores at guidance 1.5, held-out losses, means over its sets."""
     step, names = 800, list(table.set.unique())
@@ -151,7 +144,7 @@ def baselines_found(table: pandas.DataFrame, losses: pandas.DataFrame) -> Found:
         return float(np.mean([loss_gain(losses[losses.set == name], method, data, step).mean for name in sets]))
 
     def told(*methods: str, what=score, **how) -> str:
-        return ", ".join(f"{method} {_lower(what(method, **how))}" for method in methods)
+        return ", ".join(f"{method} {lower_or_higher(what(method, **how))}" for method in methods)
 
     rivals = [method for method in table.method.unique() if method not in (BASELINE, OURS)]
     hard = {place: score(f"hard threshold {place}") for place in ("0.25", "0.5", "0.75")}
@@ -170,9 +163,9 @@ def baselines_found(table: pandas.DataFrame, losses: pandas.DataFrame) -> Found:
             f"old: {told('L2-SP', 'EWC', what=loss, data='source')}; new: {told('L2-SP', 'EWC', what=loss, data='target')}"),
         "on 200 digits early stopping gains in loss on new pictures, and loses in distance": (
             loss(stopped, "target", few) > 0 > score(stopped, few),
-            f"loss {_lower(loss(stopped, 'target', few))}, distance {_lower(score(stopped, few))}"),
+            f"loss {lower_or_higher(loss(stopped, 'target', few))}, distance {lower_or_higher(score(stopped, few))}"),
         "P2 and Min-SNR change little": (max(abs(score(method)) for method in ("P2", "Min-SNR")) < 0.1, told("P2", "Min-SNR")),
         "hard thresholds are worse than the smooth schedule, 0.5 least so": (
             max(hard.values()) == hard["0.5"] < score(ours),
-            ", ".join(f"{place} {_lower(gain)}" for place, gain in {"smooth": score(ours), **hard}.items())),
+            ", ".join(f"{place} {lower_or_higher(gain)}" for place, gain in {"smooth": score(ours), **hard}.items())),
     }  # fmt: skip

@@ -29,6 +29,7 @@ BUILT_BY = {name: f"difftuning study {name} --results data/results/{name}.csv" f
     "floors": "python -m difftuning.studies.report",
     "transferability": "python -m difftuning.studies.report",
     "snr_scale": "python -m difftuning.studies.snr_scale",
+    "levers": "python -m difftuning.studies.levers",
     "planar": "python -m difftuning.lessons.ideal.planar",
     "transfer": "python -m difftuning.lessons.ideal.transfer",
     "bank_coverage": "python -m difftuning.lessons.bank.coverage",
@@ -181,6 +182,14 @@ def verdict(gain: Estimate) -> str:
     if gain.mean - gain.half_width > 0:
         return f"better than plain, by {AIM:.0%} or more" if gain.mean >= AIM else f"better than plain, by less than {AIM:.0%}"
     return "worse than plain" if gain.mean + gain.half_width < 0 else "undecided: the interval holds 0"
+
+
+def lower_or_higher(gain: float) -> str:
+    """ "12 % lower", "3 % higher", "unchanged", or from twice plain fine-tuning's on "2.9 times plain's"."""
+    if gain <= -1:
+        return f"{1 - gain:.2g} times plain's"
+    percent = f"{abs(100 * gain):.0f} %"
+    return "unchanged" if percent == "0 %" else f"{percent} {'lower' if gain > 0 else 'higher'}"
 
 
 class Trend(Estimate):

@@ -78,7 +78,9 @@ def test_the_readme_shows_the_steps_table():
     readme = (data_folder().parent / "README.md").read_text(encoding="utf-8")
     tables = read_table("controlnet"), read_table("controlnet_agreement")
     assert "\n".join(convergence_table(*tables)) in readme
-    assert f"On average over the conditions the Frechet distance is lower by {cells(costs_table(*tables)[-1])[1].partition(' (')[0]}" in readme
+    assert (
+        f"On average over the conditions the Frechet distance is lower by {cells(costs_table(*tables)[-1])[1].partition(' (')[0]}" in readme
+    )
 
 
 def test_what_the_lesson_and_the_readme_say_of_the_pictures_is_in_the_shipped_table():

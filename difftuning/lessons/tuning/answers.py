@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Iterable, Sequence
 
+import numpy as np
+
+from ...studies.gains import loss_gain, lower_or_higher, paired_gain, read_table
 from ..parts import ALIKE, BETTER, GUIDANCES, KEPT, RUNS, SAME, WORSE, Parts, distance_saved, in_a_word, rise_avoided
+from ..seeds import runs
 from .plane import (
     FAMILIES,
     LOSS,
@@ -21,6 +25,7 @@ from .plane import (
     path,
     places,
     set_name,
+    shared_runs,
 )
 
 STOPS = ("earlier", "at the same step", "later")
@@ -95,6 +100,21 @@ def terms_in_words(terms: Parts) -> str:
         best = front(places(terms, View(task), TERMS), View(task).margins)
         lines.append(f"{beside_plain(terms, task, TERMS)}\n\nOf the four, beaten by none: {_listed(best)}.")
     return "\n\n".join(lines)
+
+
+def terms_on_all_sets() -> str:
+    """Markdown, a line for each term of Diff-Tuning: samples and old pictures beside plain fine-tuning, the mean over all sets of the pilot."""
+    table, losses = read_table("pilot"), read_table("pilot_losses")
+    last, seeds = shared_runs(table, "set", table.set.unique())
+    table, losses = (rows[rows.seed.isin(seeds)] for rows in (table, losses))
+    lines = []
+    for method in TERMS[1:]:
+        samples = [paired_gain(mine, method, SHOWN, last).mean for _, mine in table.groupby("set")]
+        old = [loss_gain(mine, method, "source", last).mean for _, mine in losses.groupby("set")]
+        lines.append(
+            f"- *{method}*: Frechet distance {lower_or_higher(np.mean(samples))}; loss on old pictures {lower_or_higher(np.mean(old))}"
+        )
+    return f"Mean over {len(samples)} sets, {last:,} steps, {runs([len(seeds)])}, beside plain fine-tuning:\n\n" + "\n".join(lines)
 
 
 def guide_in_words(study: Study) -> str:

@@ -5,6 +5,7 @@ The runs are those of the study "baselines"; further step counts of the same run
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Callable, Iterable, Mapping, NamedTuple
 
 import numpy as np
@@ -83,14 +84,20 @@ def read_study() -> Study:
 
 
 def read_terms() -> tuple[Parts, int]:
-    """Diff-Tuning with either term alone, and after how many steps: the pilot's last where it has them all, else the study "parts"."""
+    """Diff-Tuning with either term alone, from the pilot, and after how many steps: the last that all were scored at, in the seeds that all have."""
     scores, losses = (of_runs(read_table(name)) for name in ("pilot", "pilot_losses"))
-    scores, last = scores[is_test(scores)], losses.step.max()
-    parts = read_parts()
-    long = Parts(scores[scores.step == last], losses[losses.data.isin(SIDES) & (losses.step == last)], parts.floors)
-    runs = [set(zip(table.task, table.method)) for table in (long.scores, long.losses)]
-    whole = all((task, method) in held for held in runs for task in RUNS for method in TERMS)
-    return (long, int(last)) if whole else (parts, int(parts.losses.step.max()))
+    scores = scores[is_test(scores)]
+    last, seeds = shared_runs(scores, "task", RUNS)
+    scores, losses = (table[(table.step == last) & table.seed.isin(seeds)] for table in (scores, losses[losses.data.isin(SIDES)]))
+    return Parts(scores, losses, read_parts().floors), last
+
+
+def shared_runs(scores: pandas.DataFrame, of: str, wanted: Iterable[str]) -> tuple[int, set[int]]:
+    """The last step that all of `TERMS` were scored at on each of the `wanted` (in the column `of`), and the seeds that all of them have there."""
+    needed = set(itertools.product(wanted, TERMS))
+    whole = [place for place, rows in scores.groupby(["step", "seed"]) if needed <= set(zip(rows[of], rows.method))]
+    last = max(step for step, _ in whole)
+    return int(last), {seed for step, seed in whole if step == last}
 
 
 def place(parts: Parts, view: View, method: str) -> Place:

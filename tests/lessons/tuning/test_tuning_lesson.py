@@ -109,14 +109,26 @@ def test_the_pilot_s_runs_at_another_rate_or_seed_are_left_out(tables):
         assert LATE not in plane.path(plane.read_study(), View("digits"))
 
 
-def test_the_terms_come_from_the_pilot_where_it_has_them_all(tables):
-    assert plane.read_terms()[1] == STEPS  # the pilot lacks two
+def test_the_terms_are_the_pilots_after_the_last_steps_and_in_the_seeds_that_all_of_them_have(tables):
     terms = dict(zip(plane.TERMS, [(2, 1, 4), (2, 1, 3), (1.5, 1, 4), (1.5, 1, 2)]))
-    _write(tables, "pilot", _rows(terms, LATE), _rows(terms, 800, factor=5))
+    main = dict.fromkeys(("plain", "Diff-Tuning"), (8, 8, 8))  # further seeds, and a later step, that the others lack
+    others = tuple([row for row in rows if row["seed"]] for rows in _rows(main, LATE, seeds=3))
+    _write(tables, "pilot", _rows(terms, LATE), others, _rows(main, 3200), _rows(terms, 800, factor=5))
     parts, steps = plane.read_terms()
     assert steps == LATE and {m: plane.place(parts, View("footwear"), m).point[1] for m in terms} == pytest.approx(
         {method: fid for method, (_, _, fid) in terms.items()}
     )
+    assert plane.place(parts, View("footwear"), "plain").missed.seeds == 1
+
+
+def test_the_mean_over_sets_is_of_each_term_beside_plain(tables):
+    terms = dict(zip(plane.TERMS, [(2, 1, 4), (2, 1, 3), (1.5, 1, 5), (1, 1, 2)]))
+    _write(tables, "pilot", _rows(terms, LATE))
+    assert answers.terms_on_all_sets().splitlines()[2:] == [
+        "- *reconsolidation only*: Frechet distance 25 % lower; loss on old pictures unchanged",
+        "- *retention only*: Frechet distance 25 % higher; loss on old pictures 25 % lower",
+        "- *Diff-Tuning*: Frechet distance 50 % lower; loss on old pictures 50 % lower",
+    ]
 
 
 def test_seeds_give_a_place_its_interval(tables):
@@ -232,7 +244,8 @@ def test_stages_of_one_plane_share_their_limits(study):
     assert few.get_xlim() == all_.get_xlim() and few.get_ylim() == all_.get_ylim()
 
 
-def test_every_figure_draws_what_there_is(study, monkeypatch):
+def test_every_figure_draws_what_there_is(tables, study, monkeypatch):
+    _write(tables, "pilot", _rows({method: (2.0 + place, 1.0, 4.0 + place) for place, method in enumerate(plane.TERMS)}, LATE))
     assert "after 1600" not in figures.stopping_figure(Study({800: study.end}), "digits").get_label()
     assert figures.convergence_figure(study)._repr_png_() and figures.terms_figure(*plane.read_terms())._repr_png_()
     monkeypatch.setattr(figures, "precompute", lambda draw, **axes: (draw, axes))
