@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,7 +19,7 @@ from difftuning.lessons.tuning import answers, figures, plane
 from difftuning.lessons.tuning.live import live_places
 from difftuning.lessons.tuning.plane import LOSS, METHODS, SAMPLES, Place, Study, View
 from difftuning.models.loading import load_pretrained
-from difftuning.studies.gains import Estimate
+from difftuning.studies.gains import Estimate, paired_gain, read_table
 from difftuning.studies.grid import studies
 from difftuning.studies.tables import write_rows
 from difftuning.support.world import world_version
@@ -218,6 +219,13 @@ def test_the_readme_says_what_the_shipped_tables_say():
         "no other beats distillation from the frozen model or Diff-Tuning" in readme
         and "By losses alone distillation and EWC are ahead" in readme
     )
+    rising, bank, _ = answers.terms_on_all_sets().splitlines()[2:]
+    lower, old = re.fullmatch(r".* distance (\d+ %) lower; loss on old pictures (.*)", rising).groups()
+    assert f"lower the Frechet distance at guidance 1.5 by {lower} on average over the five sets" in readme
+    assert old in ("unchanged", "1 % higher", "2 % higher") and "keep nothing more of the old" in readme
+    assert re.fullmatch(r".* higher; .* lower", bank) and "The bank alone makes the samples worse on average" in readme
+    few = read_table("pilot").query("set == 'digits, 200 pictures' and seed == 0")
+    assert paired_gain(few, "reconsolidation only", "1.5", 1600).mean < 0 and "though not on 200 digits" in readme
 
 
 def test_where_another_replay_wins_it_is_said(tables):
