@@ -86,7 +86,7 @@ def read_study() -> Study:
 def read_terms() -> tuple[Parts, int]:
     """Diff-Tuning with either term alone, from the pilot, and after how many steps: the last that all were scored at, in the seeds that all have."""
     scores, losses = (of_runs(read_table(name)) for name in ("pilot", "pilot_losses"))
-    scores = scores[is_test(scores)]
+    scores, losses = (table[table.method.isin(TERMS)] for table in (scores[is_test(scores)], losses))
     last, seeds = shared_runs(scores, "task", RUNS)
     scores, losses = (table[(table.step == last) & table.seed.isin(seeds)] for table in (scores, losses[losses.data.isin(SIDES)]))
     return Parts(scores, losses, read_parts().floors), last
