@@ -25,7 +25,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         getattr(commands, options.pop("command"))(options)
         return 0
     except KeyboardInterrupt:
-        print("difftuning: interrupted; training, banks and studies go on with the same command", file=sys.stderr)
+        print(
+            "difftuning: interrupted; the same command goes on from the last checkpoint of training or a study, or the last whole shard of a bank, if there is one",
+            file=sys.stderr,
+        )
         return 130
     except Exception as error:
         if (message := _one_line(error)) is None:

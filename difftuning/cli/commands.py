@@ -90,6 +90,10 @@ def train(given: dict[str, Any]) -> None:
     kept = {"folder": options["folder"], "resume": given.get("resume", True)}
     result = tune(model, task, bank, config, **kept, regularizer=regularizer, callbacks=callbacks)
     losses = ", ".join(f"{name} {result.history[name].iloc[-1]:.4f}" for name in result.history.dropna(axis=1) if name.endswith("_loss"))
+    if callbacks and (checks := callbacks[0].losses):
+        best = min(checks, key=checks.__getitem__)
+        stopped = "stopped early; " if result.history.step.iloc[-1] < config.steps else ""
+        print(f"{options['folder']}: {stopped}lowest validation loss {checks[best]:.4f} at step {best}: its weights are the result")
     share = "" if adapter is None else f", {100 * parameter_share(result.model.denoiser):.2f} % of the weights trained"
     print(f"{options['folder']}: {len(result.history)} steps, last {losses}{share}")
 
@@ -114,6 +118,10 @@ def sample(given: dict[str, Any]) -> None:
         _sample_control(model, given)
         return
     if "prompts" in given:
+        if "labels" in given:
+            raise ValueError("--prompts and --labels both say what to draw: give one of them")
+        if not model.takes_prompts:
+            raise ValueError(f"{model.name} is told what to draw by labels, not by prompts: give --labels")
         rows = given.pop("prompts")
     if "labels" in given:
         names = [one_form(name) for name in model.label_names]
@@ -125,15 +133,20 @@ def sample(given: dict[str, Any]) -> None:
 
 
 def _sample_control(model: Pretrained, given: dict[str, Any]) -> None:
-    """Pictures after the conditions found in a task's test pictures; the conditions lie beside them as OUT_conditions."""
+    """Pictures after the conditions found in a task's test pictures, or in all of a set without splits; the conditions lie beside them as OUT_conditions."""
     from ..data.conditions import annotate
     from ..data.pictures import write_pictures
+    from ..data.sets import NoSplitError
     from ..data.tasks import load_task, spread_evenly
     from ..sampling import sample_controlnet
 
     count, out, kind = given.pop("count", 16), given.pop("out"), given.pop("control")
     _require_count(count, "--count")
-    task = load_task(given.pop("task"), split="test", size=model.image_size)
+    source = given.pop("task")
+    try:
+        task = load_task(source, split="test", size=model.image_size)
+    except NoSplitError:
+        task = load_task(source, size=model.image_size)
     chosen = task.subset(spread_evenly(len(task), min(count, len(task))))
     names = [chosen.class_names[label] for label in chosen.labels.tolist()]
     conditions = annotate(kind, chosen.images.to(model.device), annotator=given.pop("annotator", None)).cpu()

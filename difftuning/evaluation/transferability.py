@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from ..data.tasks import Task, load_source, spread_evenly
-from ..models.pretrained import Pretrained
+from ..models.pretrained import Pretrained, require_model
 from ..sampling import sample
+from ..support.kinds import require_kind
+from ..support.settings import COUNT, require_within
 from ..support.surroundings import undisturbed
 from .chain_of_forgetting import losses_by_tenth
 
@@ -27,6 +29,14 @@ def transferability(
     number, `index`: the mean of log(ratio) over the first three tenths, the part that is said to transfer for free.  The
     paper has no such number; it is our definition.  Costs 20 forward passes for each of up to `pictures` pictures of a kind.
     """
+
+    require_model("pretrained", pretrained)
+    require_kind("task", task, Task, "load_task")
+    if own is not None:
+        require_kind("own", own, Task, "load_task")
+    require_within("pictures", pictures, COUNT)
+    if pretrained.takes_prompts:
+        raise ValueError(f"{pretrained.name} is told what to draw by prompts: transferability is measured on a model of labels")
 
     def losses(images: Tensor) -> Tensor:
         return losses_by_tenth(pretrained, images, torch.full((len(images),), pretrained.null_label), each=2, seed=seed)

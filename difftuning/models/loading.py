@@ -165,11 +165,18 @@ def _model_folder(source: str | Path) -> Path:
     folder = user_path(source)
     if folder.is_dir():
         if not any((place / "model_index.json").is_file() for place in (folder, folder / BASE)):
-            raise FileNotFoundError(f"{folder} is no folder of a pipeline: it has no model_index.json")
+            raise FileNotFoundError(f"{folder} is no folder of a pipeline: it has no model_index.json{_instead(folder)}")
         return folder
     if not is_hub_id(str(source)):
         raise FileNotFoundError(f"no model {str(source)!r}: give 'tiny', an existing folder or a hub id such as 'facebook/DiT-XL-2-256'")
     return snapshot(str(source), HUB_FILES, HUB_LEFT_OUT)
+
+
+def _instead(folder: Path) -> str:
+    """What the folder of a run is good for: it has its model inside, or is not finished."""
+    if (folder / "model").is_dir():
+        return f"; it is a finished run: give {folder / 'model'}"
+    return "; it is an unfinished run: the command that began it goes on" if (folder / "checkpoints").is_dir() else ""
 
 
 def load_component(model_class, folder: Path, dtype: torch.dtype, **options):

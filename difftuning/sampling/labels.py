@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import numbers
 from typing import Sequence
 
@@ -11,6 +12,8 @@ from torch import Tensor
 from ..models.pretrained import Pretrained
 from ..support.names import one_form
 from ..support.surroundings import undisturbed
+
+NAMED = 12  # names of a model in a message
 
 
 @undisturbed
@@ -22,7 +25,7 @@ def label_rows(model: Pretrained, labels: Tensor | Sequence[int] | Sequence[str]
         names = [one_form(name) for name in model.label_names]
         unknown = [label for label in labels if isinstance(label, str) and one_form(label) not in names]
         if unknown:
-            raise ValueError(f"unknown label {unknown[0]!r}: this model's names are in label_names")
+            raise ValueError(f"unknown label {unknown[0]!r}: {_known(model.label_names, one_form(unknown[0]), names)}")
         labels = [names.index(one_form(label)) if isinstance(label, str) else label for label in labels]
     try:
         rows = torch.as_tensor(labels).cpu()
@@ -37,6 +40,14 @@ def label_rows(model: Pretrained, labels: Tensor | Sequence[int] | Sequence[str]
     if len(outside):
         raise ValueError(f"label {int(outside[0])} is outside 0..{model.null_label} (the null label)")
     return rows
+
+
+def _known(label_names: Sequence[str], given: str, names: Sequence[str]) -> str:
+    """What to say of a model's names to someone who asked for another: all of a few, and the nearest."""
+    near = difflib.get_close_matches(given, names, n=1)
+    hint = f"; did you mean {label_names[names.index(near[0])]!r}?" if near else ""
+    few, more = ", ".join(label_names[:NAMED]), len(label_names) - NAMED
+    return f"this model's {len(label_names)} names (label_names) are {few}{f' and {more} more' if more > 0 else ''}{hint}"
 
 
 def require_prompts(model: Pretrained, prompts: str | Sequence[str]) -> list[str]:

@@ -47,6 +47,7 @@ class EarlyStopping:
         self.objective = Objective([stream], pretrained.diffusion, config.seed)
         self.every, self.patience, self.batches = every, patience, batches
         self.device = pretrained.device
+        self.losses: dict[int, float] = {}  # step -> validation loss of each check of this run so far
 
     def __call__(self, state: TrainingState) -> None:
         if state.step % self.every:
@@ -58,6 +59,7 @@ class EarlyStopping:
         state.stop = len(losses) - 1 - best >= self.patience
         state.notes["validation_steps"] = torch.arange(1, len(losses) + 1) * self.every
         state.notes["validation_losses"] = torch.tensor(losses, dtype=torch.float64)
+        self.losses = validation_losses(state)
 
     @torch.no_grad()
     def loss(self, model: nn.Module) -> float:

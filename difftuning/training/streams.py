@@ -69,7 +69,10 @@ def timestep_sampling(config: DiffTuningConfig, num_timesteps: int, role: Role) 
     parameter = config.reconsolidation_power if rising else config.retention_power
     if config.weighted:
         weighting = weights.reconsolidation_weighting if rising else weights.retention_weighting
-        return weights.timestep_distribution(num_timesteps, 0), weighting(config.family, num_timesteps, parameter)
+        weight = weighting(config.family, num_timesteps, parameter)
+        if not weight.any():
+            raise ValueError(f"the {config.family} family at {parameter} gives {role} no weight anywhere, so nothing is learned from it")
+        return weights.timestep_distribution(num_timesteps, 0), weight
     distribution = weights.reconsolidation_distribution if rising else weights.retention_distribution
     return distribution(config.family, num_timesteps, parameter), None
 

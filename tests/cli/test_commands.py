@@ -68,10 +68,14 @@ def test_early_stopping_ends_a_run_as_the_function_does_on_pictures_of_its_own(c
     direct = dt.fine_tune(pretrained, dt.load_task(pictures), None, config, folder=tmp_path / "direct", callbacks=callbacks, progress=False)
     flags = ["--config", tmp_path / "run.toml", "--model", model, "--device", "cpu"]
     flags += ["--steps", 40, "--batch-size", 10, "--learning-rate", 0.1]
+    losses = callbacks[0].losses
+    best, seen = min(losses, key=losses.__getitem__), []
     for name, task, validation in (("own", pictures, tmp_path / "own.npz"), ("split", tmp_path / "split.npz", "validation")) * 2:
         code, out, err = run(capsys, "train", *flags, "--task", task, "--folder", tmp_path / name, "--early-stopping", validation)
         assert code == 0 and f"{len(direct.history)} steps" in out and len(direct.history) < 40, err
         assert dt.load_fine_tuned(tmp_path / name).model.fingerprint == direct.model.fingerprint
+        seen.append(f"stopped early; lowest validation loss {losses[best]:.4f} at step {best}: its weights are the result" in out)
+    assert seen == [True, True, False, False]  # a finished run has no checks to come
 
 
 def test_photographs_are_cropped_to_what_the_model_draws_or_to_the_size_asked_for(capsys, model, tmp_path):

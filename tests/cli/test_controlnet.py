@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -89,3 +90,9 @@ def test_a_controlnet_by_itself_draws_beside_its_base_after_captions_with_one_na
     expected = dt.sample_controlnet(tuned, prompts, dt.annotate("edge", chosen.images), steps=2, progress=False)
     drawn = dt.load_task(tmp_path / "drawn.npz").images
     torch.testing.assert_close(drawn, expected, atol=1 / 127, rtol=0)  # kept in eight bits
+
+    own = tmp_path / "own.npz"  # a set without splits
+    np.savez(own, images=np.repeat(np.arange(4, dtype=np.uint8)[:, None, None] * 60, 8, 1).repeat(8, 2), labels=np.arange(4) % 2)
+    flags = ["--device", "cpu", "--task", own, "--count", 2, "--steps", 1, "--out", tmp_path / "own", "--control", "edge"]
+    code, _, err = run(capsys, "sample", "--model", tmp_path / "run", *flags)
+    assert code == 0, err

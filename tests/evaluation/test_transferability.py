@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 
+import pytest
 import torch
 
 from difftuning import transferability
@@ -39,3 +40,14 @@ def test_on_its_own_pictures_a_model_transfers_exactly():
 def test_a_model_of_no_world_is_held_against_pictures_that_it_draws():
     found = transferability(small_pretrained(), small_task(size=4), pictures=4)
     assert found["own"].shape == (10,) and bool((found["own"] > 0).all())
+
+
+@pytest.mark.parametrize("given, error, message", [
+    ({"task": "digits"}, TypeError, "task must be a Task, not 'digits': pass load_task"),
+    ({"own": "digits"}, TypeError, "own must be a Task, not 'digits': pass load_task"),
+    ({"pretrained": "tiny"}, TypeError, "pretrained must be a Pretrained, not 'tiny'"),
+    ({"pictures": 0}, ValueError, "pictures must be at least 1, got 0"),
+])  # fmt: skip
+def test_what_cannot_be_measured_is_said_at_once(given, error, message):
+    with pytest.raises(error, match=message):
+        transferability(**{"pretrained": small_pretrained(), "task": small_task(size=4)} | given)

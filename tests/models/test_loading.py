@@ -209,6 +209,15 @@ def test_a_folder_that_is_no_bundle_is_named(tmp_path):
         load_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize(
+    "inside, advice", [("model", "it is a finished run: give .*model"), ("checkpoints", "the command that began it goes on")]
+)
+def test_the_folder_of_a_run_is_known(tmp_path, inside, advice):
+    (tmp_path / inside).mkdir()
+    with pytest.raises(FileNotFoundError, match=advice):
+        load_pretrained(tmp_path)
+
+
 @pytest.mark.parametrize("source", ["large", "/nowhere/model", "some/where/else"])
 def test_an_unknown_name_is_told_what_there_is(source):
     with pytest.raises(FileNotFoundError, match=f"no model '{source}': give 'tiny', an existing folder or a hub id"):

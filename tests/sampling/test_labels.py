@@ -33,7 +33,8 @@ def test_one_label_alone_is_one_picture(small_model):
 @pytest.mark.parametrize("labels, message", [
     ([0, -1], r"label -1 is outside 0..1000 \(the null label\)"),
     ([0, 1001], "label 1001 is outside 0..1000"),
-    (["ring", "cat"], "unknown label 'cat'"),
+    (["ring", "cat"], "unknown label 'cat': this model's 5 names .label_names. are ring, cross, bar, dot, hook$"),
+    (["cros"], "hook; did you mean 'cross'"),
     ([0.0], "labels are whole numbers or names, got 0.0"),
     ([True], "labels are whole numbers or names, got True"),
     (None, "labels are whole numbers or names, one for each picture, got None"),

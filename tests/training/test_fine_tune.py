@@ -161,8 +161,9 @@ def test_what_does_not_fit_together_leaves_no_folder(pretrained, bank, tmp_path,
 
 def test_the_paper_family_at_tau_zero_has_no_retention_but_trains_without_a_bank(pretrained, task, bank, tmp_path):
     options = {"family": "paper", "reconsolidation_power": 0.0, "retention_power": 0.0, "steps": 1}
-    with pytest.raises(ValueError, match="gives retention no weight anywhere"):
-        tune(pretrained, task, bank, tmp_path / "run", **options)
+    for weighted in (False, True):
+        with pytest.raises(ValueError, match="gives retention no weight anywhere"):
+            tune(pretrained, task, bank, tmp_path / "run", weighted=weighted, **options)
     paper = tune(pretrained, task, None, tmp_path / "paper", **options)
     assert torch.equal(
         weights(paper.model.denoiser), weights(tune(pretrained, task, None, tmp_path / "plain", steps=1, **PLAIN).model.denoiser)

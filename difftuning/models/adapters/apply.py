@@ -74,7 +74,9 @@ def merge_adapter(model: Model) -> Model:
         raise ValueError("the model has no adapter to merge")
     layers = list(wrappers(denoiser))
     if any(not hasattr(layer, "merge") for _, layer in layers):
-        raise ValueError(f"{adapters.name_of(denoiser.adapter)} is no change of weights that the model has: it cannot be merged")
+        raise ValueError(
+            f"{adapters.name_of(denoiser.adapter)} is no change of weights that the model has: it cannot be merged, as LoRA, BitFit and DiffFit can; load it beside the model instead"
+        )
     for name, layer in layers:
         layer.merge()
         replace_layer(denoiser, name, layer.base_layer)
