@@ -93,6 +93,6 @@ def test_a_controlnet_by_itself_draws_beside_its_base_after_captions_with_one_na
 
     own = tmp_path / "own.npz"  # a set without splits
     np.savez(own, images=np.repeat(np.arange(4, dtype=np.uint8)[:, None, None] * 60, 8, 1).repeat(8, 2), labels=np.arange(4) % 2)
-    flags = ["--device", "cpu", "--task", own, "--count", 2, "--steps", 1, "--out", tmp_path / "own", "--control", "edge"]
+    flags = ["--device", "cpu", "--task", own, "--count", 2, "--steps", 1, "--out", tmp_path / "of_own", "--control", "edge"]
     code, _, err = run(capsys, "sample", "--model", tmp_path / "run", *flags)
     assert code == 0, err
