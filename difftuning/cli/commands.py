@@ -44,6 +44,8 @@ def bank(given: dict[str, Any]) -> None:
 
     model, _ = _model(given.pop("model"), _device(given))
     if given.pop("repair", False):
+        if others := sorted(set(given) - {"folder"}):
+            raise ValueError(f"--repair samples as the bank's own record says: leave --{others[0].replace('_', '-')} out")
         repaired = repair_bank(given["folder"], model)
         print(f"{given['folder']}: {', '.join(repaired) or 'nothing'} sampled again")
         return
@@ -68,7 +70,7 @@ def train(given: dict[str, Any]) -> None:
         raise ValueError("--early-stopping scores a model told labels, --control trains one told prompts: give one of them")
     control = control_options(options)
     from ..data.tasks import load_task
-    from ..models.adapters.apply import parameter_share
+    from ..models.adapters.apply import adapter_of, parameter_share
     from ..support.world import data_folder
     from ..training.controlnet import fine_tune_controlnet
     from ..training.fine_tune import fine_tune
@@ -92,9 +94,13 @@ def train(given: dict[str, Any]) -> None:
     losses = ", ".join(f"{name} {result.history[name].iloc[-1]:.4f}" for name in result.history.dropna(axis=1) if name.endswith("_loss"))
     if callbacks and (checks := callbacks[0].losses):
         best = min(checks, key=checks.__getitem__)
-        stopped = "stopped early; " if result.history.step.iloc[-1] < config.steps else ""
+        stopped = "stopped early; " if len(result.history) < config.steps else ""
         print(f"{options['folder']}: {stopped}lowest validation loss {checks[best]:.4f} at step {best}: its weights are the result")
-    share = "" if adapter is None else f", {100 * parameter_share(result.model.denoiser):.2f} % of the weights trained"
+    share = (
+        ""
+        if adapter_of(result.model.denoiser) is None
+        else f", {100 * parameter_share(result.model.denoiser):.2f} % of the weights trained"
+    )
     print(f"{options['folder']}: {len(result.history)} steps, last {losses}{share}")
 
 

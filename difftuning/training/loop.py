@@ -94,6 +94,8 @@ def train(module: nn.Module, objective: Objective, config: TrainingConfig, *, ru
     in hand, save a checkpoint and raise KeyboardInterrupt; a second one does not wait.
     """
     _require_runnable(objective, config, device)
+    if callable(callbacks):
+        raise TypeError(f"callbacks must be a list, not {type(callbacks).__name__}: pass [{type(callbacks).__name__}(...)]")
     if run is not None:
         require_space(run.folder, _checkpoint_bytes(run, module, config))
     with processes.as_launched():

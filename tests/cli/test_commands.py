@@ -115,6 +115,8 @@ def test_a_bank_is_sampled_finished_and_repaired(capsys, model, tmp_path):
     recipe = bank.recipe
     assert (recipe.steps, recipe.sampler, recipe.guidance, recipe.seed, recipe.reencode) == (2, "dpm++", 1, 3, False)
     (tmp_path / "bank" / "shard-00001.safetensors").write_bytes(b"")
+    code, _, err = run(capsys, "bank", *options, "--repair", "--size", 6)
+    assert code == 2 and "--repair samples as the bank's own record says: leave --size out" in err
     code, out, _ = run(capsys, "bank", *options, "--repair")
     assert code == 0 and "shard-00001.safetensors sampled again" in out
     torch.testing.assert_close(dt.MemoryBank.load(tmp_path / "bank").latents, bank.latents, rtol=0, atol=0)

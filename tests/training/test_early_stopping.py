@@ -88,3 +88,9 @@ def test_a_run_that_was_stopped_stays_so(stopped, pretrained):
 def test_numbers_below_1_are_named(pretrained):
     with pytest.raises(ValueError, match="patience must be at least 1, got 0"):
         EarlyStopping(pretrained, small_task(), CONFIG, patience=0)
+
+
+def test_a_callback_that_is_in_no_list_is_refused_before_a_step(pretrained, tmp_path):
+    alone = EarlyStopping(pretrained, small_task(size=24, seed=9), CONFIG, draws=7)
+    with pytest.raises(TypeError, match=r"callbacks must be a list, not EarlyStopping: pass \[EarlyStopping"):
+        fine_tune(pretrained, small_task(size=8), None, CONFIG, folder=tmp_path / "run", callbacks=alone, progress=False)
