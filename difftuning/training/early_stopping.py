@@ -52,12 +52,13 @@ class EarlyStopping:
     def __call__(self, state: TrainingState) -> None:
         if state.step % self.every:
             return
-        losses = [*validation_losses(state).values(), self.loss(state.ema_model())]
+        earlier = validation_losses(state)
+        steps, losses = [*earlier, state.step], [*earlier.values(), self.loss(state.ema_model())]
         best = min(range(len(losses)), key=losses.__getitem__)
         if best == len(losses) - 1:
             state.chosen = {name: tensor.clone() for name, tensor in state.average.tensors.items()}
         state.stop = len(losses) - 1 - best >= self.patience
-        state.notes["validation_steps"] = torch.arange(1, len(losses) + 1) * self.every
+        state.notes["validation_steps"] = torch.tensor(steps)
         state.notes["validation_losses"] = torch.tensor(losses, dtype=torch.float64)
         self.losses = validation_losses(state)
 

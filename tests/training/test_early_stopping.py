@@ -94,3 +94,12 @@ def test_a_callback_that_is_in_no_list_is_refused_before_a_step(pretrained, tmp_
     alone = EarlyStopping(pretrained, small_task(size=24, seed=9), CONFIG, draws=7)
     with pytest.raises(TypeError, match=r"callbacks must be a list, not EarlyStopping: pass \[EarlyStopping"):
         fine_tune(pretrained, small_task(size=8), None, CONFIG, folder=tmp_path / "run", callbacks=alone, progress=False)
+
+
+def test_a_check_keeps_its_own_step_where_a_run_began_without_early_stopping(pretrained, tmp_path):
+    config = DiffTuningConfig(steps=4, batch_size=8, **PLAIN)
+    fine_tune(pretrained, small_task(size=8), None, config, folder=tmp_path / "run", progress=False)
+    longer = DiffTuningConfig(steps=7, batch_size=8, **PLAIN)
+    late = EarlyStopping(pretrained, small_task(size=24, seed=9), longer, every=3, draws=7)
+    fine_tune(pretrained, small_task(size=8), None, longer, folder=tmp_path / "run", callbacks=[late], progress=False)
+    assert list(late.losses) == [6]
