@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Sequence
@@ -84,7 +85,7 @@ def train(given: dict[str, Any]) -> None:
     bank = None if place is None else MemoryBank.load(data_folder() / shipped[1] if place == "tiny" else place)
     callbacks = []
     if "early_stopping" in options:
-        callbacks = [methods.early_stopping(model, task, config, options["early_stopping"], options["task"], stopping)]
+        callbacks = [methods.early_stopping(model, config, options["early_stopping"], options["task"], stopping)]
     if "control" in options:
         tune = partial(fine_tune_controlnet, **control)
     else:
@@ -119,6 +120,8 @@ def sample(given: dict[str, Any]) -> None:
     if "controlnet" in given:
         model = load_controlnet(model, given.pop("controlnet"))
     if "guide" in given:
+        if given.get("guidance") == 1:
+            raise ValueError("--guidance 1 is none: a --guide has no part in it")
         given["guide"] = _model(given["guide"], device)[0]
     if "control" in given:
         _sample_control(model, given)
@@ -182,9 +185,11 @@ def merge(given: dict[str, Any]) -> None:
 
     out = user_path(given["out"])
     is_ours(out)  # whatever is in it is not
-    model, _ = _model(given["model"], "cpu", given.get("adapter"))
+    model, rows = _model(given["model"], "cpu", given.get("adapter"))
     merge_adapter(model).save(out)
     print(f"{out}: {model.name}, its adapter merged")
+    if names := [model.label_names[row] for row in rows if model.label_names]:
+        print("its own classes:", shlex.join(["difftuning", "sample", "--model", str(out), "--labels", *names]))
 
 
 def evaluate(given: dict[str, Any]) -> None:
@@ -234,8 +239,7 @@ def _model(source: str, device: str, adapter: str | None = None) -> tuple[Pretra
 
     if adapter is not None:
         base, _ = _model(source, device)
-        inner = [user_path(adapter) / place for place in ("model/adapter", "adapter")]  # of a run, of a model saved with it
-        model = load_adapter(base, next((place for place in inner if place.is_dir()), adapter))
+        model = load_adapter(base, adapter)
         rows = list(range(len(model.label_names)))
         return model, rows[base.first_free_label :] or rows  # of the classes that came with it
     if (user_path(source) / RESULT).is_file():

@@ -11,7 +11,6 @@ from ..training import regularizers
 
 if TYPE_CHECKING:
     from ..config import DiffTuningConfig
-    from ..data.tasks import Task
     from ..models.pretrained import Pretrained
     from ..training.early_stopping import EarlyStopping
 
@@ -49,21 +48,15 @@ def chosen(role: str, options: dict[str, str], settings: dict[str, Any]) -> Any:
     return with_options(options[role], table, own)
 
 
-def early_stopping(model: Pretrained, task: Task, config: DiffTuningConfig, place: str, source: str, own: dict[str, int]) -> EarlyStopping:
+def early_stopping(model: Pretrained, config: DiffTuningConfig, place: str, source: str, own: dict[str, int]) -> EarlyStopping:
     """Early stopping on the pictures of `place`: the validation split of the task's `source`, or a set of the user's."""
     from ..data.sets import NoSplitError
     from ..data.tasks import load_task
     from ..training.early_stopping import EarlyStopping
 
-    if (every := own.get("every", int(STOPPING["every"].default))) > config.steps:
-        raise ValueError(f"a check every {every} steps never comes in {config.steps}: lower --early-stopping-every")
     try:
         source, split = (source, VALIDATION) if place == VALIDATION else (place, "train")
         pictures = load_task(source, split=split, size=model.image_size)
     except NoSplitError as error:
         raise ValueError(f"{source} has no {split} pictures: give --early-stopping a folder or npz file of others") from error
-    if pictures.class_names != task.class_names:
-        alone = sorted({*pictures.class_names} ^ {*task.class_names})
-        wrong = f"only one has {alone[0]!r}" if alone else "their order differs"
-        raise ValueError(f"--early-stopping {place} must have the classes of {task.name}: {wrong}")
     return EarlyStopping(model, pictures, config, **own)

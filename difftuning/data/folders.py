@@ -25,6 +25,7 @@ LEFTOVERS = {
     ".ds_store", "thumbs.db", "desktop.ini", ".directory", ".gitkeep", ".git", ".ipynb_checkpoints", "__macosx", "__pycache__",
     ".trashes", ".spotlight-v100", ".fseventsd", ".thumbnails", "@eadir", "$recycle.bin", "system volume information", ".cache",
 }  # fmt: skip
+TEXTS = {".txt", ".csv", ".tsv", ".json", ".jsonl", ".md", ".xml", ".yaml", ".yml"}  # captions and notes that lie beside pictures
 
 
 def find_folder_pictures(folder: Path, split: str, size: int | None) -> Pictures:
@@ -33,7 +34,7 @@ def find_folder_pictures(folder: Path, split: str, size: int | None) -> Pictures
     The headers of all files are checked first (nothing is decoded: about 10 s for 75,000
     files), so that a bad file is named before any work starts.  Class names are the folder names
     over all splits, sorted by their characters' numbers: a label means the same class in each.
-    A hidden folder or file, and what lies beside the class folders, is named in a warning.
+    A hidden folder or file, a text file, and what lies beside the class folders, is named in a warning.
 
     Raises ValueError where the folder has no such layout, a class folder has no pictures or
     an inner folder, two names look alike, or a file is no picture.
@@ -98,6 +99,10 @@ def _is_leftover(path: Path) -> bool:
     return path.name.lower() in LEFTOVERS or path.name.startswith("._")  # macOS keeps a file's colours and icon under the latter
 
 
+def _is_text(path: Path) -> bool:
+    return path.suffix.lower() in TEXTS and not _is_hidden(path)
+
+
 def _warn(folder: Path, names: Iterable[str], why: str) -> None:
     if names := list(names):
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
@@ -110,8 +115,9 @@ def _picture_files(folder: Path) -> list[Path]:
         raise ValueError(f"{folder} holds the folder {next(iter(inner))!r}; name the folder whose sub-folders are the classes")
     found = [path for path in in_order(folder.iterdir()) if not _is_leftover(path)]
     _warn(folder, [path.name for path in found if _is_hidden(path)], "hidden: rename it without its dot if it holds pictures")
+    _warn(folder, [path.name for path in found if _is_text(path)], "a text file")
     # A link that leads nowhere is kept, to be named by whoever opens it.
-    files = [path for path in found if not _is_hidden(path) and (path.is_file() or not path.exists())]
+    files = [path for path in found if not _is_hidden(path) and not _is_text(path) and (path.is_file() or not path.exists())]
     if not files:
         raise ValueError(f"{folder} has no pictures; add some or remove the folder")
     return files

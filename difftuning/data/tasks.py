@@ -28,6 +28,7 @@ from ..support.world import data_folder, world_file
 from .folders import find_folder_pictures
 from .hub import SAVED, load_hub_pictures, load_saved_pictures
 from .npz import npz_arrays, npz_pictures
+from .pictures import SUFFIXES
 from .sets import Pictures, digest, distinct_names
 
 READ_ALL_LIMIT = 8e9  # bytes of float32 that `Task.images` may fill
@@ -138,6 +139,9 @@ def load_task(source: str | os.PathLike, *, split: Literal["train", "validation"
         parquet = any(path.glob("*.parquet")) or any(path.glob("data/*.parquet"))
         pictures = load_hub_pictures(str(path), split, size) if parquet else find_folder_pictures(path, split, size)
         return _task(path.resolve().name, pictures)
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
+        beside = f", such as {other} beside it" if (other := path.with_suffix(".npz")).is_file() else ""
+        raise ValueError(f"{path} is one picture: give a folder whose sub-folders are the classes, or an npz file{beside}")
     if path.is_file():
         return _task(path.stem, npz_pictures(path, split, size))
     return _load_hub_task(source, split, size)

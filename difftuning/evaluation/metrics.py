@@ -57,6 +57,10 @@ def evaluate(images: Tensor | HasImages, reference: Tensor | HasImages, *, featu
     images, reference = (getattr(each, "images", each) for each in (images, reference))
     _check_images("images", images)
     _check_images("reference images", reference)
+    if min(len(images), len(reference)) <= NEIGHBOURS:
+        raise ValueError(
+            f"scores need {NEIGHBOURS + 1} images or more on either side, got {len(images)} and a reference of {len(reference)}"
+        )
     if images.shape[2:] != reference.shape[2:]:
         smaller = min(*images.shape[2:], *reference.shape[2:])
         raise ValueError(f"images are {_size(images)} but the reference is {_size(reference)}: load both with size={smaller}")

@@ -110,11 +110,12 @@ def _require_read_parts(folder: Path) -> None:
 
 @undisturbed
 def load_adapter(pretrained: Pretrained, folder: str | Path) -> Pretrained:
-    """A copy of `pretrained` with the adapter in `folder`: adapter/ in a saved model, or what `save_adapter` wrote.
+    """A copy of `pretrained` with the adapter in `folder`: what `save_adapter` wrote, a model saved with one, or a run's folder.
 
-    ValueError where it was trained on another model.
+    ValueError where it was trained on another model; FileNotFoundError where there is no adapter.
     """
     folder = user_path(folder)
+    folder = next((place for place in (folder / "model" / ADAPTER, folder / ADAPTER) if place.is_dir()), folder)
     card = read_card(folder)
     if card["base"] != pretrained.fingerprint:
         raise ValueError(

@@ -85,6 +85,7 @@ def _read_config(path: str | None, known: Sequence[str]) -> dict[str, Any]:
         values = tomllib.loads(read_text(user_path(path)))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no TOML file: {error}") from error
+    values = {name.replace("-", "_"): value for name, value in values.items()}  # as flags are written
     for name in values:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)

@@ -5,6 +5,8 @@ Scores and best weights are part of the run's checkpoints, so that an interrupte
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -28,7 +30,9 @@ class EarlyStopping:
 
     The validation loss is the training loss at uniform t on `draws` pictures of `validation` (a split that is neither trained
     nor tested on), with the same noise at each check, every `every` steps.  Pass it in `fine_tune(..., callbacks=[...])`,
-    built from the same model and settings; a new one for each run.
+    built from the same model and settings; a new one for each run.  It is part of what the run's folder belongs to.
+
+    ValueError for numbers below 1, a first check that would never come, and, in `fine_tune`, other classes than the task's.
     """
 
     @undisturbed
@@ -39,15 +43,28 @@ class EarlyStopping:
         require_kind("config", config, DiffTuningConfig)
         for name, value in (("every", every), ("patience", patience), ("draws", draws)):
             require_within(name, value, COUNT)
+        if every > config.steps:
+            raise ValueError(f"a check every {every} steps never comes in {config.steps}: check sooner, or train longer")
         rows = choose_rows(pretrained, len(validation.class_names), config.label_rows)
         latents = encode_latents(pretrained, validation)["latents"]
         batches = -(-draws // BATCH)
         law = timestep_distribution(pretrained.diffusion.num_timesteps, 0)
         stream = Stream("validation", latents, rows[validation.labels], -(-draws // batches), law, null_label=pretrained.null_label)
         self.objective = Objective([stream], pretrained.diffusion, config.seed)
-        self.every, self.patience, self.batches = every, patience, batches
+        self.validation, self.every, self.patience, self.batches = validation, every, patience, batches
         self.device = pretrained.device
         self.losses: dict[int, float] = {}  # step -> validation loss of each check of this run so far
+
+    def recorded(self, task: Task) -> dict[str, dict[str, Any]]:
+        """What of it decides a run on `task`, for the run's record; ValueError where the two have other classes."""
+        if self.validation.class_names != task.class_names:
+            alone = sorted({*self.validation.class_names} ^ {*task.class_names})
+            wrong = f"only one has {alone[0]!r}" if alone else "their order differs"
+            raise ValueError(f"the validation pictures, {self.validation.name}, must have the classes of {task.name}: {wrong}")
+        draws = self.batches * self.objective.streams[0].batch
+        return {
+            "early_stopping": {"validation": self.validation.fingerprint, "every": self.every, "patience": self.patience, "draws": draws}
+        }
 
     def __call__(self, state: TrainingState) -> None:
         if state.step % self.every:

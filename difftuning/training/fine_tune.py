@@ -24,7 +24,7 @@ from ..support.options import choose, describe
 from ..support.surroundings import undisturbed
 from .fine_tuned import FineTuned
 from .label_rows import add_rows, choose_rows, extended_names, require_open_rows
-from .loop import Callback, train
+from .loop import Callback, require_list, train
 from .memory_bank import MemoryBank, require_same_model
 from .objective import Objective
 from .penalties import Setting
@@ -52,11 +52,14 @@ def fine_tune(pretrained: Pretrained, task: Task, bank: MemoryBank | None = None
     `conditions` gives what the model is told beside the label: (images (n, 3, H, W), class names) -> {name: tensor (n, ...)},
     of target and bank pictures alike unless `bank_conditions` gives the latter's.  A bank picture's name is that of its class,
     or its prompt.  Where a label is dropped, `null_conditions` (each (...)) take the place of those that they name.
+    `callbacks` are called with the run's state after each step (training/loop.py); what one `recorded`(task) is part of what the
+    folder belongs to.
     """
     config = DiffTuningConfig(steps=1000) if config is None else config
     require_model("pretrained", pretrained)
     require_kind("task", task, Task, "load_task")
     require_kind("config", config, DiffTuningConfig)
+    require_list(callbacks)
     adapt, regularize = choose("adapter", adapter, ADAPTERS), choose("regularizer", regularizer, REGULARIZERS)
     if hasattr(regularize, "adjusted"):
         config = regularize.adjusted(config, bank)
@@ -65,10 +68,11 @@ def fine_tune(pretrained: Pretrained, task: Task, bank: MemoryBank | None = None
         require_same_model(bank.recipe, pretrained, bank.folder)
     _warn_of_empty_classes(task)
     rows = choose_rows(pretrained, len(task.class_names), config.label_rows)
+    names, first_free = extended_names(pretrained, task, rows)
     require_open_rows(bank, config, rows)
     batch = split_batch(config, bank, unused=regularize is not None)
     functions = {"adapter": adapt, "regularizer": regularize, "conditions": conditions, "bank_conditions": bank_conditions}
-    record = _record(pretrained, task, bank, config, **functions)
+    record = _record(pretrained, task, bank, config, callbacks, **functions)
     with Run(folder, record, device=pretrained.device, resume=resume, may_differ=config.may_differ) as run:  # before the long encoding
         # what does not fit together raises here
         streams = training_streams(pretrained, task, bank, config, rows, batch, conditions, bank_conditions, null_conditions)
@@ -77,12 +81,11 @@ def fine_tune(pretrained: Pretrained, task: Task, bank: MemoryBank | None = None
         if adapt is not None:
             put_on(denoiser, adapt, config.seed)
         add_rows(denoiser, pretrained, rows, config.seed)
-        penalties = [] if regularize is None else regularize(Setting(pretrained, denoiser, streams, config.seed, bank))
+        penalties = [] if regularize is None else regularize(Setting(pretrained, denoiser, streams, config.seed, bank, progress))
         objective = Objective(streams, pretrained.diffusion, config.seed, penalties)
         state, history = train(denoiser, objective, config, run=run, device=pretrained.device, callbacks=callbacks, progress=progress)
         if "bank_loss" not in history:
             history.insert(2, "bank_loss", float("nan"))
-        names, first_free = extended_names(pretrained, task, rows)
         tuned, name = state.result_model().to(pretrained.device), f"{pretrained.name} tuned on {task.name}"
         model = pretrained.with_denoiser(tuned, label_names=names, first_free_label=first_free, name=name)
         result = FineTuned(model, history, config, rows)
@@ -96,8 +99,10 @@ def _warn_of_empty_classes(task: Task) -> None:
         warnings.warn(f"{task.name} has no picture of {len(empty)} of its classes, {name!r} first: they will not be learned", stacklevel=4)
 
 
-def _record(pretrained: Pretrained, task: Task, bank: MemoryBank | None, config: DiffTuningConfig, **functions: Callable | None) -> dict:
+def _record(pretrained: Pretrained, task: Task, bank: MemoryBank | None, config: DiffTuningConfig, callbacks: Sequence[Callback],
+            **functions: Callable | None) -> dict:  # fmt: skip
     """What decides the result: the run's folder belongs to it."""
+    recorded = [callback.recorded(task) for callback in callbacks if hasattr(callback, "recorded")]
     return {
         "task": task.fingerprint,
         "flip": task.flip,
@@ -106,4 +111,5 @@ def _record(pretrained: Pretrained, task: Task, bank: MemoryBank | None, config:
         "bank": None if bank is None else bank.fingerprint,
         **{role: describe(function) for role, function in functions.items() if function},
         **asdict(config),
+        **{name: what for each in recorded for name, what in each.items()},
     }

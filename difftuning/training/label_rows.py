@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from typing import Literal
 
 import torch
@@ -54,7 +55,7 @@ def require_open_rows(bank: MemoryBank | None, config: DiffTuningConfig, rows: T
 
 
 def extended_names(pretrained: Pretrained, task: Task, rows: Tensor) -> tuple[list[str], int]:
-    """The tuned model's label names, each at its row and no two alike, and its first free row."""
+    """The tuned model's label names, each at its row and no two alike, and its first free row; a warning where a class of the task must be called otherwise."""
     if pretrained.denoiser.label_table is None:
         return pretrained.label_names, pretrained.first_free_label
     first, last = int(rows[0]), int(rows[-1]) + 1
@@ -66,6 +67,9 @@ def extended_names(pretrained: Pretrained, task: Task, rows: Tensor) -> tuple[li
         versions = itertools.chain([name, f"{name} ({task.name})"], (f"{name} ({task.name} {n})" for n in itertools.count(2)))
         names.append(next(version for version in versions if version not in taken))
         taken.add(names[-1])
+    if renamed := [(own, name) for own, name in zip(task.class_names, names) if own != name]:
+        (own, name), more = renamed[0], f" (and {len(renamed) - 1} more)" if len(renamed) > 1 else ""
+        warnings.warn(f"the model has a class {own!r} already, so that of {task.name} is called {name!r}{more}", stacklevel=4)
     return [*before, *names, *after], max(pretrained.first_free_label, last)
 
 

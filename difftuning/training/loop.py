@@ -82,6 +82,12 @@ class TrainingState:
 Callback = Callable[[TrainingState], None]
 
 
+def require_list(callbacks: object) -> None:
+    """TypeError where a callback is passed by itself."""
+    if callable(callbacks):
+        raise TypeError(f"callbacks must be a list, not {type(callbacks).__name__}: pass [{type(callbacks).__name__}(...)]")
+
+
 @undisturbed
 def train(module: nn.Module, objective: Objective, config: TrainingConfig, *, run: Run | None, device: torch.device,
           callbacks: Sequence[Callback] = (), progress: bool = True) -> tuple[TrainingState, pandas.DataFrame]:  # fmt: skip
@@ -94,8 +100,6 @@ def train(module: nn.Module, objective: Objective, config: TrainingConfig, *, ru
     in hand, save a checkpoint and raise KeyboardInterrupt; a second one does not wait.
     """
     _require_runnable(objective, config, device)
-    if callable(callbacks):
-        raise TypeError(f"callbacks must be a list, not {type(callbacks).__name__}: pass [{type(callbacks).__name__}(...)]")
     if run is not None:
         require_space(run.folder, _checkpoint_bytes(run, module, config))
     with processes.as_launched():

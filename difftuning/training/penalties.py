@@ -11,6 +11,7 @@ from ..diffusion.regularizers import diagonal_fisher, distillation, ewc, l2_sp
 from ..diffusion.timestep_weights import timestep_distribution
 from ..models.pretrained import Pretrained
 from ..sampling import sample_latents
+from ..support.progress import LONG, progress_bar
 from .checkpoints import trainable
 from .memory_bank import MemoryBank
 from .objective import Batch, Objective, Penalty, Stream
@@ -25,6 +26,7 @@ class Setting:
     streams: list[Stream]
     seed: int
     bank: MemoryBank | None = None  # at hand, whether or not it is a stream
+    progress: bool = True
 
 
 def distance_penalty(setting: Setting, weight: float) -> Penalty:
@@ -40,7 +42,8 @@ def fisher_penalty(setting: Setting, weight: float, *, samples: int, sampling_st
     x_0, labels = _source(setting, samples, sampling_steps)
     source = Stream("source", x_0, labels, 1, law, label_drop=0.1, null_label=model.null_label)
     objective = Objective([source], model.diffusion, setting.seed)
-    losses = (objective.losses(setting.denoiser, i, model.device)["source"] for i in range(samples))
+    places = progress_bar(range(samples), "Fisher information", shown=setting.progress, delay=LONG)
+    losses = (objective.losses(setting.denoiser, i, model.device)["source"] for i in places)
     fisher = dict(zip(start, diagonal_fisher(losses, list(trainable(setting.denoiser).values()))))
 
     def distance(module: nn.Module, batch: Batch) -> Tensor:
@@ -53,7 +56,7 @@ def _source(setting: Setting, samples: int, sampling_steps: int) -> tuple[Tensor
     if setting.bank is not None:
         return setting.bank.latents, setting.bank.labels
     labels = torch.arange(samples) % max(len(setting.pretrained.label_names), 1)
-    return sample_latents(setting.pretrained, labels, steps=sampling_steps, seed=setting.seed), labels
+    return sample_latents(setting.pretrained, labels, steps=sampling_steps, seed=setting.seed, progress=setting.progress), labels
 
 
 def distillation_penalty(setting: Setting, weight: float, *, on: str) -> Penalty:

@@ -22,7 +22,7 @@ from ..support.surroundings import undisturbed
 from . import checkpoints
 from .draw_ahead import StreamAhead
 from .label_rows import free_rows_as_null
-from .loop import Callback, train
+from .loop import Callback, require_list, train
 from .objective import Objective, Stream
 from .run import Run
 from .streams import task_stream
@@ -65,6 +65,7 @@ def train_from_nothing(model: Pretrained, stream: Stream, config: TrainingConfig
     if model.device.type != "cpu":  # there a step takes less time than its random numbers; the CPU is busy with the step itself
         stream = StreamAhead(stream, model.device)
     objective = Objective([stream], model.diffusion, config.seed)
+    require_list(callbacks)
     state, history = train(model.denoiser, objective, config, run=run, device=model.device, callbacks=callbacks, progress=progress)
     denoiser = state.ema_model()
     if denoiser.label_table is not None:

@@ -66,12 +66,14 @@ def training_streams(pretrained: Pretrained, task: Task, bank: MemoryBank | None
 def timestep_sampling(config: DiffTuningConfig, num_timesteps: int, role: Role) -> tuple[Tensor, Tensor | None]:
     """The distribution that t is drawn from and the weight on the loss (None for 1); float64 (T,)."""
     rising = role == "reconsolidation"
-    parameter = config.reconsolidation_power if rising else config.retention_power
+    parameter = getattr(config, f"{role}_power")
+    weighting = weights.reconsolidation_weighting if rising else weights.retention_weighting
+    weight = weighting(config.family, num_timesteps, parameter)
+    if not weight.any():
+        raise ValueError(
+            f"{role}_power={parameter:g} gives {role} no weight anywhere in family={config.family}: choose one above 0 and below 1"
+        )
     if config.weighted:
-        weighting = weights.reconsolidation_weighting if rising else weights.retention_weighting
-        weight = weighting(config.family, num_timesteps, parameter)
-        if not weight.any():
-            raise ValueError(f"the {config.family} family at {parameter} gives {role} no weight anywhere, so nothing is learned from it")
         return weights.timestep_distribution(num_timesteps, 0), weight
     distribution = weights.reconsolidation_distribution if rising else weights.retention_distribution
     return distribution(config.family, num_timesteps, parameter), None

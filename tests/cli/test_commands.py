@@ -61,7 +61,7 @@ def test_early_stopping_ends_a_run_as_the_function_does_on_pictures_of_its_own(c
         own = {name: held[f"test_{name}"] for name in ("images", "labels")}
         np.savez(tmp_path / "own.npz", **own, class_names=held["class_names"])
         np.savez(tmp_path / "split.npz", **held, **{f"validation_{name}": array for name, array in own.items()})
-    (tmp_path / "run.toml").write_text("early_stopping_every = 2\nearly_stopping_patience = 2\nearly_stopping_draws = 8")
+    (tmp_path / "run.toml").write_text("early_stopping_every = 2\nearly-stopping-patience = 2\nearly_stopping_draws = 8")
     config = dt.DiffTuningConfig(steps=40, batch_size=10, learning_rate=0.1)
     pretrained, stopping = dt.load_pretrained(model), {"every": 2, "patience": 2, "draws": 8}
     callbacks = [dt.EarlyStopping(pretrained, dt.load_task(tmp_path / "own.npz"), config, **stopping)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 import torch
 from diffusers import DiTPipeline
@@ -42,10 +44,10 @@ def test_an_adapter_is_drawn_from_alike_as_a_run_beside_its_base_and_merged(caps
     beside = drawn(capsys, tmp_path, "--model", model, "--adapter", folder)
     assert whole.labels.tolist() == beside.labels.tolist() == result.rows.tolist()
     assert torch.equal(whole.images, beside.images)
-    code, _, err = run(capsys, "merge", folder, "--out", merged)
+    code, out, err = run(capsys, "merge", folder, "--out", merged)
     if name in ("bitfit", "lora", "difffit"):
         assert code == 0, err
-        images = drawn(capsys, tmp_path, "--model", merged, "--labels", *whole.labels.tolist()).images
+        images = drawn(capsys, tmp_path, *shlex.split(out.partition("difftuning sample ")[2])).images
         torch.testing.assert_close(images, whole.images, atol=1 / 127, rtol=0)  # up to rounding, kept in eight bits
         stock = DiTPipeline.from_pretrained(merged).transformer.eval()
         x_t, t = torch.randn(2, 4, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([5, 700])

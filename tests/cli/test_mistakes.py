@@ -33,8 +33,8 @@ MISTAKES = {
     "train --task digits --folder {tmp}/x --steps 2 --early-stopping-patience 3": "--early-stopping-patience is an option of --early-stopping: give both",
     "train --task digits --folder {tmp}/x --steps 2 --early-stopping validation --control edge": "--early-stopping scores a model told labels",
     "train --model {model} --task {other} --folder {tmp}/x --steps 100 --early-stopping validation": "other.npz has no validation pictures: give --early-stopping a folder or npz file of others",
-    "train --model {model} --task {other} --folder {tmp}/x --steps 100 --early-stopping digits": "--early-stopping digits must have the classes of other: only one has '2'",
-    "train --model {model} --task {other} --folder {tmp}/x --steps 2 --early-stopping {wide}": "a check every 100 steps never comes in 2: lower --early-stopping-every",
+    "train --model {model} --task {other} --folder {tmp}/x --steps 100 --early-stopping digits": "the validation pictures, digits, must have the classes of other: only one has '2'",
+    "train --model {model} --task {other} --folder {tmp}/x --steps 2 --early-stopping {wide}": "a check every 100 steps never comes in 2: check sooner, or train longer",
     "train --model {model} --task {other} --folder {tmp}/x --steps 100 --early-stopping {wide} --early-stopping-patience 0": "patience must be at least 1, got 0",
     "train --config {tmp}/absent.toml": "absent.toml",
     "train --config {tmp}/broken.toml": "broken.toml is no TOML file",
@@ -47,6 +47,10 @@ MISTAKES = {
     "sample --model {model} --prompts x": "is told what to draw by labels, not by prompts: give --labels",
     "sample --model {text} --labels 3 --prompts x": "--prompts and --labels both say what to draw: give one of them",
     "sample --model {model} --labels 99 --steps 2": "label 99 is outside",
+    "sample --model {model} --guidance 1 --guide {model}": "--guidance 1 is none: a --guide has no part in it",
+    "evaluate --images {tmp}/one.png --reference digits": "one.png is one picture: give a folder whose sub-folders are the classes, or an npz file",
+    "train --model {model} --task {other} --folder {tmp}/x --steps 2 --adapter lora --rank 999": "--rank 999 is above the smallest side, ",
+    "train --model {model} --task {other} --folder {tmp}/x --steps 2 --family threshold": "--reconsolidation-power 1 gives reconsolidation no weight anywhere in --family threshold: choose one above 0 and below 1",
     "sample --model {model} --count 0": "--count must be between 1 and 1,000,000, got 0",
     "sample --model {model} --control edge": "--control and --task go together",
     "sample --model {model} --control edge --task {tmp} --labels 3": "--control goes with --prompts",
@@ -112,6 +116,7 @@ def test_a_mistake_is_answered_in_one_line(capsys, line, model, text_model, tune
         "flag": 'steps = 2\nema_warmup = 1\ntask = "a"\nfolder = "b"', "nested": "a = " + "[" * 10**5,
     }.items():  # fmt: skip
         (tmp_path / f"{name}.toml").write_text(text)
+    (tmp_path / "one.png").touch()
     places = {"tmp": tmp_path, "model": model, "text": text_model, "wide": wide, "other": other, "bank": tuned.parent / "bank"}
     code, out, err = run(capsys, *line.format(**places, textbank=text_model.parent / "bank").split())
     assert code == 2 and out == ""

@@ -82,7 +82,8 @@ SPOILS = {
     "no class folders": (spoil_flat, "flowers has no class folders"),
     "an empty class": (lambda f: (f / "lily").mkdir(), "lily has no pictures"),
     "nested folders": (lambda f: (f / "rose" / "red").mkdir(), "rose holds the folder 'red'"),
-    "a text file": (lambda f: (f / "rose" / "notes.txt").write_text("x"), "rose/notes.txt is no picture"),
+    "a text that is called a picture": (lambda f: (f / "rose" / "notes.png").write_text("x"), "rose/notes.png is no picture"),
+    "a class of texts alone": (lambda f: [(f / "lily").mkdir(), (f / "lily" / "a.txt").write_text("x")], "lily has no pictures"),
     "a link that leads nowhere": (lambda f: (f / "rose" / "x.png").symlink_to(f / "gone.png"), "rose/x.png is no picture"),
     "an empty file": (lambda f: (f / "rose" / "0.png").write_bytes(b""), "rose/0.png is no picture"),
     "16 bits": (lambda f: save(f / "rose" / "0.png", np.zeros((8, 8), np.uint16)), "rose/0.png has mode I;16"),
@@ -97,6 +98,15 @@ def test_a_folder_that_is_no_set_of_classes_is_refused(flowers, case):
     with pytest.raises(ValueError, match=message) as error:
         load_task(flowers)
     one_line(error)
+
+
+def test_a_text_file_beside_pictures_is_left_out_with_a_warning(flowers):
+    before = load_task(flowers, size=8)
+    for name in ("a.txt", "metadata.csv"):
+        (flowers / "rose" / name).write_text("x")
+    with pytest.warns(UserWarning, match=r"rose: 'a.txt' and 1 more is left out \(a text file\)"):
+        after = load_task(flowers, size=8)
+    assert after.fingerprint == before.fingerprint and len(after) == len(before)
 
 
 def fingerprint(folder) -> str:

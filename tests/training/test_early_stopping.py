@@ -50,7 +50,7 @@ def test_the_run_ends_after_patience_and_results_in_the_best_average(stopped, pr
 
 
 def test_the_validation_loss_is_the_mean_over_fixed_draws(pretrained):
-    stopping = EarlyStopping(pretrained, small_task(size=24, seed=9), CONFIG, draws=70)
+    stopping = EarlyStopping(pretrained, small_task(size=24, seed=9), CONFIG, every=3, draws=70)
     (stream,) = stopping.objective.streams
     total = 0.0
     for i in range(2):  # 70 draws as two batches of 35
@@ -87,19 +87,32 @@ def test_a_run_that_was_stopped_stays_so(stopped, pretrained):
 
 def test_numbers_below_1_are_named(pretrained):
     with pytest.raises(ValueError, match="patience must be at least 1, got 0"):
-        EarlyStopping(pretrained, small_task(), CONFIG, patience=0)
+        EarlyStopping(pretrained, small_task(), CONFIG, every=3, patience=0)
 
 
 def test_a_callback_that_is_in_no_list_is_refused_before_a_step(pretrained, tmp_path):
-    alone = EarlyStopping(pretrained, small_task(size=24, seed=9), CONFIG, draws=7)
+    alone = EarlyStopping(pretrained, small_task(size=24, seed=9), CONFIG, every=3, draws=7)
     with pytest.raises(TypeError, match=r"callbacks must be a list, not EarlyStopping: pass \[EarlyStopping"):
         fine_tune(pretrained, small_task(size=8), None, CONFIG, folder=tmp_path / "run", callbacks=alone, progress=False)
 
 
-def test_a_check_keeps_its_own_step_where_a_run_began_without_early_stopping(pretrained, tmp_path):
-    config = DiffTuningConfig(steps=4, batch_size=8, **PLAIN)
-    fine_tune(pretrained, small_task(size=8), None, config, folder=tmp_path / "run", progress=False)
-    longer = DiffTuningConfig(steps=7, batch_size=8, **PLAIN)
-    late = EarlyStopping(pretrained, small_task(size=24, seed=9), longer, every=3, draws=7)
-    fine_tune(pretrained, small_task(size=8), None, longer, folder=tmp_path / "run", callbacks=[late], progress=False)
-    assert list(late.losses) == [6]
+def test_a_runs_folder_belongs_to_its_early_stopping(stopped, pretrained):
+    """Without it, with other patience, on other pictures: the result would be another."""
+    folder, *_ = stopped
+    others = [
+        [],
+        [EarlyStopping(pretrained, small_task(size=24, seed=9), CONFIG, every=3, patience=5, draws=70)],
+        [EarlyStopping(pretrained, small_task(size=24, seed=8), CONFIG, every=3, patience=4, draws=70)],
+    ]
+    for callbacks in others:
+        with pytest.raises(ValueError, match="another configuration .early_stopping was .*'patience': 4.* choose another folder"):
+            fine_tune(pretrained, small_task(size=8), None, CONFIG, folder=folder, callbacks=callbacks, progress=False)
+
+
+def test_what_cannot_be_checked_is_refused_before_a_step(pretrained, tmp_path):
+    with pytest.raises(ValueError, match="a check every 100 steps never comes in 60"):
+        EarlyStopping(pretrained, small_task(), CONFIG)
+    fewer = EarlyStopping(pretrained, small_task(classes=2, size=24, seed=9), CONFIG, every=3, draws=7)
+    with pytest.raises(ValueError, match="must have the classes of shapes: only one has"):
+        fine_tune(pretrained, small_task(size=8), None, CONFIG, folder=tmp_path / "run", callbacks=[fewer], progress=False)
+    assert not (tmp_path / "run").exists()

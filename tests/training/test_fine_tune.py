@@ -162,7 +162,7 @@ def test_what_does_not_fit_together_leaves_no_folder(pretrained, bank, tmp_path,
 def test_the_paper_family_at_tau_zero_has_no_retention_but_trains_without_a_bank(pretrained, task, bank, tmp_path):
     options = {"family": "paper", "reconsolidation_power": 0.0, "retention_power": 0.0, "steps": 1}
     for weighted in (False, True):
-        with pytest.raises(ValueError, match="gives retention no weight anywhere"):
+        with pytest.raises(ValueError, match="retention_power=0 gives retention no weight anywhere in family=paper"):
             tune(pretrained, task, bank, tmp_path / "run", weighted=weighted, **options)
     paper = tune(pretrained, task, None, tmp_path / "paper", **options)
     assert torch.equal(

@@ -82,7 +82,8 @@ def test_fine_tuning_goes_on_from_a_fine_tuned_model(pretrained, task, bank, tun
 def test_a_class_named_as_one_of_the_source_has_a_name_of_its_own_that_draws_it(pretrained, task, tmp_path):
     """Of the source are "ring" and "cross"; the task's "ring" is another."""
     named = replace(task, class_names=["ring", "shape 1", "cross"])
-    tuned = tune(pretrained, named, None, tmp_path, steps=1)
+    with pytest.warns(UserWarning, match=r"has a class 'ring' already, so that of shapes is called 'ring \(shapes\)' \(and 1 more\)"):
+        tuned = tune(pretrained, named, None, tmp_path, steps=1)
     assert tuned.model.label_names == [*SOURCE_NAMES, "ring (shapes)", "shape 1", "cross (shapes)"]
     rows = {"ring (shapes)": 5, "shape 1": 6, "cross (shapes)": 7, "ring": 0, "cross": 1}
     for name, row in rows.items():

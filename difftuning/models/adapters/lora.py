@@ -18,11 +18,17 @@ _OURS, _PEFTS = ("transformer.", ".default.weight"), ("base_model.model.", ".wei
 
 
 def add_lora(denoiser: nn.Module, rank: int, alpha: float, targets: str) -> None:
-    """Put peft's low-rank updates on the targeted linear layers, in place."""
+    """Put peft's low-rank updates on the targeted linear layers, in place; ValueError for a rank that no update of one has."""
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
         raise ImportError("LoRA needs peft: pip install peft") from error
+    ends = tuple(TARGETS[targets])
+    smallest = min(min(layer.weight.shape) for name, layer in denoiser.transformer.named_modules() if name.endswith(ends))
+    if rank > smallest:
+        raise ValueError(
+            f"rank={rank} is above the smallest side, {smallest}, of the layers that LoRA goes into: no update has a higher rank"
+        )
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=TARGETS[targets]), denoiser.transformer)
 
 
