@@ -1,6 +1,6 @@
 """The ControlNet study as text: who obeys earlier on which condition, at what price, and how its settings were chosen.
 
-python -m difftuning.studies.control_report     # writes controlnet.md in data/results, from the tables beside it, and the README's table
+python -m difftuning.studies.control_report     # writes controlnet.md in data/results, from the tables beside it
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..support.world import data_folder
 from .control_cells import MAIN, ControlCell
 from .control_gains import STEEPEST, distance_lower, steps_by, steps_saved
 from .gains import Estimate, read_table
-from .report import markdown, renew_table
+from .report import markdown
 
 if TYPE_CHECKING:
     import pandas
@@ -131,5 +131,3 @@ def control_report(folder: Path) -> str:
 if __name__ == "__main__":
     results = data_folder() / "results"
     write_text(results / "controlnet.md", control_report(results))
-    table = convergence_table(read_table("controlnet", results), read_table("controlnet_agreement", results))
-    renew_table(results.parent.parent / "README.md", table)

@@ -91,6 +91,11 @@ def mean_gain_table(table: pandas.DataFrame, guidance: str, step: int, score: st
     return markdown(["method", "mean of the gains", "gain of the means"], rows)
 
 
+def by_set(table: pandas.DataFrame) -> list[tuple[str, pandas.DataFrame]]:
+    """Each set's name and rows: by task, and of one task the smaller sets first."""
+    return sorted(table.groupby("set", sort=False), key=lambda each: (each[0].partition(",")[0], len(each[0]), each[0]))
+
+
 def _rivals(table: pandas.DataFrame) -> list[str]:
     return [name for name in table.method.unique() if name != BASELINE]
 
@@ -180,7 +185,7 @@ def summary_table(table: pandas.DataFrame, losses: pandas.DataFrame) -> list[str
     """Markdown: the main findings, a row for each set and method."""
     last, rows = int(table.step.max()), []
     rivals = _rivals(table)
-    for name, mine in table.groupby("set", sort=False):
+    for name, mine in by_set(table):
         copied = mine[(mine.step == last) & (mine.guidance == SUMMED_UP_AT)].groupby("method").copied.mean()
         of_set = losses[losses.set == name]
         for method in [rival for rival in rivals if rival in set(mine.method)]:
@@ -197,7 +202,7 @@ def summary_table(table: pandas.DataFrame, losses: pandas.DataFrame) -> list[str
 def readme_table(table: pandas.DataFrame, losses: pandas.DataFrame, method: str = "Diff-Tuning") -> list[str]:
     """Markdown, a row for each set: by how much the method is better than plain fine-tuning after the last step, and each at its own best."""
     last, rows = int(table.step.max()), []
-    for name, mine in table.groupby("set", sort=False):
+    for name, mine in by_set(table):
         samples = [paired_gain(mine, method, SUMMED_UP_AT, last), gain_at_own_best(mine, method)]
         loss = [loss_gain(losses[losses.set == name], method, data, last) for data in ("target", "source")]
         rows.append([name, str(samples[0].seeds), *(each.percent for each in (*samples, *loss))])
@@ -228,7 +233,7 @@ def _head(title: str, table: pandas.DataFrame) -> list[str]:
 
 def _sets(table: pandas.DataFrame, losses: pandas.DataFrame, floors: pandas.DataFrame) -> list[str]:
     lines, last = [], int(table.step.max())
-    for name, rows in table.groupby("set", sort=False):
+    for name, rows in by_set(table):
         plain = best_setting(rows, BASELINE)
         lines += [
             "",

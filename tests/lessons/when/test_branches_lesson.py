@@ -8,7 +8,7 @@ from difftuning.lessons.when import branches
 from difftuning.lessons.when.expected import of_branches
 from difftuning.studies.branches import NONE, UNTOUCHED
 from difftuning.studies.tables import write_rows
-from difftuning.support.world import data_folder, world_version
+from difftuning.support.world import world_version
 
 DISTANCES = {  # under the labels, under the null label -> distance
     ("plain", "plain"): 2.0, ("Diff-Tuning", "plain"): 1.9, ("plain", "Diff-Tuning"): 1.0, ("Diff-Tuning", "Diff-Tuning"): 2.5,
@@ -90,17 +90,3 @@ def test_what_was_expected_of_a_model_without_a_bank_stands_beside_what_came():
         "Diff-Tuning's 11 % higher, that without a bank 26 % lower",
     ]
     assert not of_branches([shoes._replace(null_without_bank=branches.Estimate(float("nan"), float("nan"), 0))])
-
-
-def test_the_readme_says_what_the_shipped_table_says():
-    readme = " ".join((data_folder().parent / "README.md").read_text(encoding="utf-8").split())
-    shoes = branches.branches_table().xs("footwear, 2,000 pictures")
-    best, ours, plain = (
-        shoes.min().min(),
-        shoes.loc["labels: Diff-Tuning", "Diff-Tuning"],
-        shoes.loc["labels: plain tuning", "plain tuning"],
-    )
-    assert f"a Frechet distance of {best:.2f}, for Diff-Tuning's {ours:.2f} and plain fine-tuning's {plain:.2f}" in readme
-    assert shoes.loc["labels: reconsolidation only", "Diff-Tuning"] == best
-    few = branches.branches_table().xs("digits, 200 pictures")
-    assert (few.idxmin(axis=1) == "nobody").all() and "On 200 digits guidance helps none of them" in readme
