@@ -14,7 +14,7 @@ from ..support.names import one_form, user_path
 from ..support.options import require_choice
 from ..support.settings import gather, typed
 from . import methods
-from .control import chosen_captions, control_options, require_control_flags
+from .control import chosen_captions, control_options, require_control_flags, require_trained_kind
 from .parser import PRETRAIN_OPTIONS, PRETRAIN_SETTINGS, TRAIN_OPTIONS, TRAIN_SETTINGS
 
 if TYPE_CHECKING:
@@ -115,6 +115,8 @@ def sample(given: dict[str, Any]) -> None:
     require_control_flags(given)
     if "control" in given:
         given["captions"] = chosen_captions(given)  # before a model is loaded
+        if "model" in given and "controlnet" not in given:
+            require_trained_kind(given["model"], given["control"])
     device = _device(given)
     model, rows = _model(given.pop("model", "tiny-text-to-image" if "control" in given else "tiny"), device, given.pop("adapter", None))
     if "controlnet" in given:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Callable
 
+from ..support.files import read_json
+from ..support.names import user_path
 from ..support.options import require_choice
 from ..support.settings import typed
 from .parser import CONTROL_OPTIONS, CONTROLNET_OPTIONS
@@ -33,6 +35,17 @@ def require_control_flags(given: dict[str, Any]) -> None:
         raise ValueError("--prompts takes the captions' place: leave --captions and --called out")
     if "control" in given and {"guide", "labels"} & given.keys():
         raise ValueError("--control goes with --prompts, not with --guide or --labels")
+
+
+def require_trained_kind(model: str, kind: str) -> None:
+    """ValueError where `model` is the folder of a run that trained its ControlNet for another kind of condition."""
+    from ..data.conditions import KINDS
+    from ..training.run import RECORD
+
+    record = user_path(model) / RECORD
+    trained = read_json(record).get("conditions", "").partition(" ")[0] if record.is_file() else kind
+    if trained in KINDS and trained != kind:
+        raise ValueError(f"the ControlNet in {model} was trained for {trained}: give --control {trained}, not {kind}")
 
 
 def chosen_captions(options: dict[str, Any]) -> Callable:

@@ -27,6 +27,9 @@ def test_a_controlnet_is_trained_with_its_bank_and_drawn_from(capsys, text_model
     task = dt.load_task(str(pictures), split="test")
     found = dt.annotate(kind, task.subset(spread_evenly(len(task), 3)).images)
     torch.testing.assert_close((dt.load_task(tmp_path / "drawn_conditions.npz").images + 1) / 2, found, atol=1 / 254, rtol=0)
+    other = next(name for name in KINDS if name != kind)
+    code, _, err = run(capsys, "sample", "--control", other, "--task", pictures, *drawing)
+    assert code == 2 and f"run was trained for {kind}: give --control {kind}, not {other}" in err
 
 
 def test_a_controlnets_settings_are_the_functions_where_none_are_given_and_the_users_where_they_are(capsys, text_model, pictures, tmp_path):
