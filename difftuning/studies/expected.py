@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Iterable, Mapping
 
 import numpy as np
 
-from .gains import BASELINE, at_mark, by_seed, gain_at_own_best, loss_gain, lower_or_higher, paired_gain
+from .gains import BASELINE, at_mark, by_seed, gain_at_own_best, loss_gain, lower_or_higher, mean_lower, paired_gain
 from .grid import FEW, SETS
 from .premise import criterion_ratios, unmet
 
@@ -31,9 +31,9 @@ def pilot_found(table: pandas.DataFrame, losses: pandas.DataFrame, parts: pandas
     """`table`, `losses`: the pilot; `parts`: scores of the study of that name, which has the controls."""
     last = 1600  # the last step that all sets are scored at
     sets = {name: (table[table.set == name], losses[losses.set == name]) for name in [*LARGE, *SMALL]}
-    guided, free = ({name: 100 * paired_gain(mine, OURS, way, last).mean for name, (mine, _) in sets.items()} for way in (GUIDED, "1"))
-    own_best = {name: 100 * gain_at_own_best(mine, OURS).mean for name, (mine, _) in sets.items()}
-    source = {name: 100 * loss_gain(of_losses, OURS, "source", last).mean for name, (_, of_losses) in sets.items()}
+    guided, free = ({name: 100 * paired_gain(mine, OURS, way, last).lower for name, (mine, _) in sets.items()} for way in (GUIDED, "1"))
+    own_best = {name: 100 * gain_at_own_best(mine, OURS).lower for name, (mine, _) in sets.items()}
+    source = {name: 100 * loss_gain(of_losses, OURS, "source", last).lower for name, (_, of_losses) in sets.items()}
     few = {name: _worst_at_the_data_end(losses[losses.set == name], last) for name in SMALL}
     copied = {name: _copied(table[table.set == name], last) for name in SMALL}
     missed = unmet(criterion_ratios(losses))
@@ -82,7 +82,7 @@ def _copied(table: pandas.DataFrame, step: int) -> tuple[float, float]:
 
 def _guided(sets, method: str, step: int) -> dict[str, float]:
     """A method's gain at guidance 1.5 in per cent, on the sets on which it was run."""
-    gains = {name: 100 * paired_gain(mine, method, GUIDED, step).mean for name, (mine, _) in sets.items()}
+    gains = {name: 100 * paired_gain(mine, method, GUIDED, step).lower for name, (mine, _) in sets.items()}
     return {name: gain for name, gain in gains.items() if not math.isnan(gain)}
 
 
@@ -96,8 +96,8 @@ def _retention(sets, step: int) -> tuple[bool | None, str]:
     found = {}
     for name, (mine, losses) in sets.items():
         if RETENTION in set(mine.method):
-            source = [100 * loss_gain(losses, method, "source", step).mean for method in (RETENTION, OURS)]
-            found[name] = *source, 100 * paired_gain(mine, RETENTION, GUIDED, step).mean
+            source = [100 * loss_gain(losses, method, "source", step).lower for method in (RETENTION, OURS)]
+            found[name] = *source, 100 * paired_gain(mine, RETENTION, GUIDED, step).lower
     right = all(abs(alone - ours) < 5 and distance < 5 for alone, ours, distance in found.values())
     told = (
         f"old {alone:.0f} for {ours:.0f} %, distance {distance:.0f} % ({_short(name)})" for name, (alone, ours, distance) in found.items()
@@ -124,7 +124,7 @@ def _domain(sets, step: int) -> tuple[bool, str]:
 
 def _controls(parts: pandas.DataFrame) -> tuple[bool, str]:
     found = {
-        f"{method}, {name}, guidance {way}": 100 * paired_gain(parts[parts.set == name], method, way, 800).mean
+        f"{method}, {name}, guidance {way}": 100 * paired_gain(parts[parts.set == name], method, way, 800).lower
         for method in ("weightings swapped", "bank of noise")
         for name in parts.set.unique()
         for way in ("1", GUIDED)
@@ -138,10 +138,10 @@ def baselines_found(table: pandas.DataFrame, losses: pandas.DataFrame) -> Found:
     step, names = 800, list(table.set.unique())
 
     def score(method: str, sets=names) -> float:
-        return float(np.mean([paired_gain(table[table.set == name], method, GUIDED, step).mean for name in sets]))
+        return mean_lower(paired_gain(table[table.set == name], method, GUIDED, step) for name in sets)
 
     def loss(method: str, data: str, sets=names) -> float:
-        return float(np.mean([loss_gain(losses[losses.set == name], method, data, step).mean for name in sets]))
+        return mean_lower(loss_gain(losses[losses.set == name], method, data, step) for name in sets)
 
     def told(*methods: str, what=score, **how) -> str:
         return ", ".join(f"{method} {lower_or_higher(what(method, **how))}" for method in methods)

@@ -1,13 +1,13 @@
 """Result tables read, and what they say: means over seeds, paired gains over plain fine-tuning, trends, intervals.
 
 Runs of one seed share sampling noise, pictures to learn from and starting weights, so methods are compared
-seed by seed: the gain of a seed is (plain - ours) / plain, and its mean over seeds has a 95 % interval.
+seed by seed: the gain of a seed is log(plain / ours), and its mean over seeds has a 95 % interval.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Iterable, NamedTuple
 
 import numpy as np
 
@@ -37,6 +37,7 @@ BUILT_BY = {name: f"difftuning study {name} --results data/results/{name}.csv" f
 }
 
 
+SAYS_NOTHING = ("not measured", "one seed decides nothing", "two seeds decide nothing")  # of as many seeds
 LEAST_SEEDS = 3  # for an interval to be shown: that of two is wider than anything that it could be held against
 
 
@@ -62,10 +63,35 @@ class Estimate(NamedTuple):
     @property
     def percent(self) -> str:
         """As percentages, with as many digits as the interval needs."""
-        digits = 0
-        if self.has_interval and self.half_width < 0.005:  # "± 0" would claim too much
-            digits = 1 if self.half_width >= 0.0005 else 2
-        return Estimate(100 * self.mean, 100 * self.half_width, self.seeds).text(digits, " %")
+        return Estimate(100 * self.mean, 100 * self.half_width, self.seeds).text(self._digits, " %")
+
+    @property
+    def _digits(self) -> int:
+        """Of a percentage: "± 0" would claim too much."""
+        return 0 if not self.has_interval or self.half_width >= 0.005 else 1 if self.half_width >= 0.0005 else 2
+
+
+class Gain(Estimate):
+    """log(plain fine-tuning's number / a method's), over seeds: above 0 the method's is lower, and half as much weighs as twice as much."""
+
+    @property
+    def lower(self) -> float:
+        """By which share the method's number is lower than plain fine-tuning's; below 0 it is higher."""
+        return float(1 - np.exp(-self.mean))
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """The interval's two ends as such shares."""
+        low, high = (float(1 - np.exp(-(self.mean + sign * self.half_width))) for sign in (-1, 1))
+        return low, high
+
+    @property
+    def percent(self) -> str:
+        """ "32 % (-17 to 62)": by how much lower, and between which ends of the interval."""
+        if not self.seeds:
+            return "–"
+        shown = [f"{100 * share:z.{self._digits}f}" for share in (self.lower, *self.ends)]
+        return f"{shown[0]} %" + (f" ({shown[1]} to {shown[2]})" if self.has_interval else "")
 
 
 def estimate(values: np.ndarray) -> Estimate:
@@ -98,6 +124,16 @@ def read_table(name: str, folder: Path | None = None) -> pandas.DataFrame:
     return mine
 
 
+def gain_over(plain: pandas.Series, ours: pandas.Series) -> Gain:
+    """The gain of the seeds that both have."""
+    return Gain(*estimate(np.log(plain / ours).dropna().to_numpy()))
+
+
+def mean_lower(gains: Iterable[Gain]) -> float:
+    """`lower` of the mean of several gains."""
+    return Gain(float(np.mean([gain.mean for gain in gains])), float("nan"), 1).lower
+
+
 def by_seed(table: pandas.DataFrame, method: str, score: str = "fid", split: str = "test") -> pandas.DataFrame:
     """One method's scores against a split, of one set's rows: a row for each seed, a column for each (guidance, step)."""
     mine = table[(table.method == method) & (table.split == split)]
@@ -109,10 +145,9 @@ def at_mark(scores: pandas.DataFrame, guidance: str, step: int) -> pandas.Series
     return scores[guidance, step].dropna() if (guidance, step) in scores else scores.iloc[:0].sum(axis=1)
 
 
-def paired_gain(table: pandas.DataFrame, method: str, guidance: str, step: int, score: str = "fid") -> Estimate:
+def paired_gain(table: pandas.DataFrame, method: str, guidance: str, step: int, score: str = "fid") -> Gain:
     """Gain over plain fine-tuning at the same guidance and step, of one set's rows."""
-    ours, plain = (at_mark(by_seed(table, name, score), guidance, step) for name in (method, BASELINE))
-    return estimate(((plain - ours) / plain).dropna().to_numpy())
+    return gain_over(*(at_mark(by_seed(table, name, score), guidance, step) for name in (BASELINE, method)))
 
 
 def best_setting(table: pandas.DataFrame, method: str, score: str = "fid") -> tuple[str, int]:
@@ -130,10 +165,9 @@ def settings(table: pandas.DataFrame, method: str, score: str = "fid") -> pandas
     return scores.loc[:, scores.count() == scores.count().max()].mean()
 
 
-def gain_at_own_best(table: pandas.DataFrame, method: str, score: str = "fid") -> Estimate:
+def gain_at_own_best(table: pandas.DataFrame, method: str, score: str = "fid") -> Gain:
     """Gain over plain fine-tuning on the test split, each at the guidance and step that suit it best on the validation split."""
-    ours, plain = (at_mark(by_seed(table, name, score), *best_setting(table, name, score)) for name in (method, BASELINE))
-    return estimate(((plain - ours) / plain).dropna().to_numpy())
+    return gain_over(*(at_mark(by_seed(table, name, score), *best_setting(table, name, score)) for name in (BASELINE, method)))
 
 
 def gain_at_the_data_end(replacement: pandas.DataFrame, method: str, score: str = "fid", *, beyond_null: bool = False) -> Estimate:
@@ -164,32 +198,31 @@ def _best_by_others(scores: pandas.DataFrame) -> pandas.Series:
     return found
 
 
-def loss_gain(losses: pandas.DataFrame, method: str, data: str, step: int) -> Estimate:
-    """How much lower than plain fine-tuning's a method's loss is on held-out "target" or "source" pictures, of one set's rows.
+def loss_gain(losses: pandas.DataFrame, method: str, data: str, step: int) -> Gain:
+    """Gain over plain fine-tuning in the loss on held-out "target" or "source" pictures, of one set's rows.
 
-    The geometric mean over the tenths of the chain, seed by seed.  Unlike a distance between sets of pictures it cannot
+    The loss is the geometric mean over the tenths of the chain.  Unlike a distance between sets of pictures it cannot
     be lowered by repeating training pictures.
     """
     here = losses[(losses.data == data) & (losses.step == step)].assign(log=lambda rows: np.log(rows.after))
-    ours, plain = (here[here.method == name].groupby("seed").log.mean() for name in (method, BASELINE))
-    return estimate((1 - np.exp(ours - plain)).dropna().to_numpy())
+    return gain_over(*(np.exp(here[here.method == name].groupby("seed").log.mean()) for name in (BASELINE, method)))
 
 
-def verdict(gain: Estimate) -> str:
+def verdict(gain: Gain) -> str:
     """In words, what a gain with its interval allows to say."""
     if not gain.has_interval:
-        return ("not measured", "one seed decides nothing", "two seeds decide nothing")[gain.seeds]
+        return SAYS_NOTHING[gain.seeds]
     if gain.mean - gain.half_width > 0:
-        return f"better than plain, by {AIM:.0%} or more" if gain.mean >= AIM else f"better than plain, by less than {AIM:.0%}"
+        return f"better than plain, by {AIM:.0%} or more" if gain.lower >= AIM else f"better than plain, by less than {AIM:.0%}"
     return "worse than plain" if gain.mean + gain.half_width < 0 else "undecided: the interval holds 0"
 
 
-def lower_or_higher(gain: float) -> str:
-    """ "12 % lower", "3 % higher", "unchanged", or from twice plain fine-tuning's on "2.9 times plain's"."""
-    if gain <= -1:
-        return f"{1 - gain:.2g} times plain's"
-    percent = f"{abs(100 * gain):.0f} %"
-    return "unchanged" if percent == "0 %" else f"{percent} {'lower' if gain > 0 else 'higher'}"
+def lower_or_higher(share: float) -> str:
+    """Of a share by which something is lower: "12 % lower", "3 % higher", "unchanged", or from twice plain fine-tuning's on "2.9 times plain's"."""
+    if share <= -1:
+        return f"{1 - share:.2g} times plain's"
+    percent = f"{abs(100 * share):.0f} %"
+    return "unchanged" if percent == "0 %" else f"{percent} {'lower' if share > 0 else 'higher'}"
 
 
 class Trend(Estimate):
@@ -198,7 +231,7 @@ class Trend(Estimate):
     @property
     def verdict(self) -> str:
         if not self.has_interval:
-            return verdict(self)
+            return SAYS_NOTHING[self.seeds]
         if self.mean - self.half_width > 0:
             return "rises"
         return "falls" if self.mean + self.half_width < 0 else "no trend"

@@ -8,6 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Sequence
 
+import numpy as np
+
 from ..data.latents import encode_latents
 from ..data.tasks import load_task
 from ..evaluation.metrics import evaluate
@@ -17,11 +19,13 @@ from ..support.world import data_folder, world_version
 from .expected import RIGHT, Found, pilot_found
 from .gains import (
     BASELINE,
+    Gain,
     at_mark,
     best_setting,
     by_seed,
     estimate,
     gain_at_own_best,
+    gain_over,
     loss_gain,
     paired_gain,
     read_table,
@@ -85,8 +89,8 @@ def mean_gain_table(table: pandas.DataFrame, guidance: str, step: int, score: st
         ours, plain = ours[sets].dropna(), plain[sets].dropna()
         seeds = ours.index.intersection(plain.index)
         ours, plain = ours.loc[seeds], plain.loc[seeds]
-        of_gains = estimate(((plain - ours) / plain).mean(axis=1).to_numpy())
-        of_means = estimate(1 - (ours.mean(axis=1) / plain.mean(axis=1)).to_numpy())
+        of_gains = Gain(*estimate(np.log(plain / ours).mean(axis=1).to_numpy()))
+        of_means = gain_over(plain.mean(axis=1), ours.mean(axis=1))
         rows.append([method, of_gains.percent, of_means.percent])
     return markdown(["method", "mean of the gains", "gain of the means"], rows)
 
@@ -226,8 +230,8 @@ def _head(title: str, table: pandas.DataFrame) -> list[str]:
         f"# {title}", "",
         f"World {table.world.iloc[0]}; test splits; seeds of each method (by set, where they differ): {counts}; {table.samples.max()} samples a score,",
         f"drawn by {table.sampler.iloc[0]} in {table.sampling_steps.max()} steps. Distances in our feature space, lower is better; mean over seeds and 95 % interval.",
-        "Gains are (plain - ours) / plain, seed by seed. \"Each at its own best\": guidance and steps are chosen on the validation split, for",
-        "either method, Domain Guidance aside. Written by `python -m difftuning.studies.report`.",
+        "Gains say by how much a method's number is lower than plain fine-tuning's: the mean of log(plain / ours) over seeds as a percentage, and in brackets the ends of its 95 % interval.",
+        "\"Each at its own best\": guidance and steps are chosen on the validation split, for either method, Domain Guidance aside. Written by `python -m difftuning.studies.report`.",
     ]  # fmt: skip
 
 

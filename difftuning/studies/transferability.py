@@ -8,7 +8,7 @@ from ..data.tasks import load_task
 from ..evaluation.transferability import transferability
 from ..models.loading import load_pretrained
 from ..support.world import world_version
-from .gains import Estimate, paired_gain
+from .gains import Gain, paired_gain
 
 if TYPE_CHECKING:
     import pandas
@@ -28,7 +28,7 @@ def index_table(sets: Sequence[tuple[str, int]]) -> pandas.DataFrame:
 
 def index_against_gain(
     indices: pandas.DataFrame, table: pandas.DataFrame, method: str, guidance: str, step: int
-) -> tuple[list[tuple[str, float, Estimate]], float]:
+) -> tuple[list[tuple[str, float, Gain]], float]:
     """(set, index, gain over plain fine-tuning) for each set that was measured, and Spearman's rank correlation of the two; nan below three sets."""
     from scipy.stats import spearmanr
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from difftuning.studies.gains import (
     Estimate,
+    Gain,
     best_setting,
     estimate,
     gain_at_own_best,
     gain_at_the_data_end,
+    gain_over,
     loss_gain,
     paired_gain,
     read_table,
@@ -25,9 +29,22 @@ from tests.studies.helpers import table
 
 
 def test_a_gain_is_paired_seed_by_seed():
-    """(10 - 5) / 10 = 0.5 and (20 - 15) / 20 = 0.25: mean 0.375, half-width 12.706 * 0.125."""
+    """5 of 10 and 15 of 20: the geometric mean of 1/2 and 3/4 is left, and the logarithms log 2 and log 4/3 are log 3/2 apart."""
     gain = paired_gain(table(), "ours", "1", 100)
-    assert gain.mean == pytest.approx(0.375) and gain.half_width == pytest.approx(12.7062 * 0.125, rel=1e-4) and gain.seeds == 2
+    assert gain.lower == pytest.approx(1 - (1 / 2 * 3 / 4) ** 0.5) and gain.seeds == 2
+    assert gain.half_width == pytest.approx(12.7062 * math.log(3 / 2) / 2, rel=1e-4)
+
+
+def test_a_half_weighs_as_much_as_a_double():
+    assert gain_over(pd.Series([2.0, 2.0]), pd.Series([1.0, 4.0])).lower == pytest.approx(0)
+
+
+def test_a_gains_interval_is_said_by_its_ends():
+    """Half as much, from as much to a quarter; twice as much, from as much to four times; 1 % and narrow."""
+    assert Gain(math.log(2), math.log(2), 3).percent == "50 % (0 to 75)"
+    assert Gain(-math.log(2), math.log(2), 3).percent == "-100 % (-300 to 0)"
+    assert Gain(-math.log(0.99), 0.002, 3).percent == "1.0 % (0.8 to 1.2)"
+    assert Gain(math.log(2), 1.0, 2).percent == "50 %" and Gain(float("nan"), float("nan"), 0).percent == "–"
 
 
 def test_domain_guidance_does_not_compete_for_the_best_setting():
@@ -48,7 +65,7 @@ def test_each_methods_best_setting_is_by_its_mean_over_seeds_on_the_validation_s
 def test_a_gain_at_its_own_best_is_of_settings_that_the_validation_split_chose_and_of_scores_on_the_test_split():
     """On the test split ours would be best after 200 steps (6 and 2); the validation split chose 100 (5 and 15).  plain: 8 and 8."""
     gain = gain_at_own_best(table(), "ours")
-    assert gain.mean == pytest.approx(((8 - 5) / 8 + (8 - 15) / 8) / 2) and gain.seeds == 2
+    assert gain.lower == pytest.approx(1 - (5 / 8 * 15 / 8) ** 0.5) and gain.seeds == 2
 
 
 def test_the_gain_at_the_data_end_is_of_the_fraction_that_the_other_seeds_chose():
@@ -83,7 +100,7 @@ def test_a_gain_in_loss_is_a_geometric_mean_over_the_chain():
         for tenth, after in enumerate(losses, 1)
         for data in ("target", "source")
     ]
-    assert loss_gain(pd.DataFrame(rows), "ours", "target", 10).mean == pytest.approx(1 - (1 / 3) ** 0.5)
+    assert loss_gain(pd.DataFrame(rows), "ours", "target", 10).lower == pytest.approx(1 - (1 / 3) ** 0.5)
     assert loss_gain_table(pd.DataFrame(rows))[2:] == ["| ours | target | 42 % |", "| ours | source | 42 % |"]
 
 
@@ -101,7 +118,7 @@ def test_a_narrow_interval_is_not_rounded_to_none():
     [((0.3, 0.1, 5), "by 20% or more"), ((0.1, 0.05, 5), "by less than 20%"), ((0.1, 0.2, 5), "undecided"), ((-0.3, 0.1, 5), "worse"), ((0.3, 0, 1), "one seed"), ((0.0, 0.0, 5), "undecided"), ((0.0, 0.0, 0), "not measured")],
 )  # fmt: skip
 def test_words_follow_from_the_interval(gain, words):
-    assert words in verdict(Estimate(*gain))
+    assert words in verdict(Gain(*gain))
 
 
 def test_a_table_that_is_not_there_or_of_another_world_says_how_to_build_it(tmp_path):

@@ -124,8 +124,9 @@ def gains_figure(gains: pandas.DataFrame) -> Figure:
             gain, height = row.gain, sets.index(row.set)
             if not gain.seeds:
                 continue
+            beside = [[100 * (gain.lower - gain.ends[0])], [100 * (gain.ends[1] - gain.lower)]] if gain.has_interval else None
             axis.errorbar(
-                100 * gain.mean, height, xerr=100 * gain.half_width if gain.has_interval else None, color=COLOURS["Diff-Tuning"], marker="o",
+                100 * gain.lower, height, xerr=beside, color=COLOURS["Diff-Tuning"], marker="o",
                 markersize=8, markerfacecolor=COLOURS["Diff-Tuning"] if gain.has_interval else "white", capsize=4, linewidth=2,
             )  # fmt: skip
             seen.append(f"{row.set}, {protocol}: {gain.percent} ({verdict(gain)})")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Sequence
 
-from ...studies.gains import Estimate, gain_at_own_best, loss_gain, paired_gain
+from ...studies.gains import Gain, gain_at_own_best, loss_gain, paired_gain
 from ..numerals import numeral, out_of
 from ..parts import ALIKE, BETTER, SAME, WORSE, in_a_word
 
@@ -21,7 +21,7 @@ WHERE = {PAPER: "Under the paper's protocol the samples of Diff-Tuning are", OWN
 
 
 def protocol_gains(table: pandas.DataFrame, method: str = OURS) -> pandas.DataFrame:
-    """A row for each training set and protocol: set, pictures, protocol, gain (an Estimate: lower Frechet distance is a gain)."""
+    """A row for each training set and protocol: set, pictures, protocol, gain (a Gain: above 0 Diff-Tuning's Frechet distance is lower)."""
     import pandas
 
     rows = []
@@ -42,7 +42,7 @@ def in_words(gains: pandas.DataFrame, losses: pandas.DataFrame) -> str:
     """Markdown: on how many training sets Diff-Tuning's samples are better than plain's, a line for each protocol, and its loss on old pictures."""
     lines = [f"- {WHERE[protocol]} {_samples(list(rows.gain))}." for protocol, rows in gains.groupby("protocol", sort=False)]
     kept = [loss_gain(losses[losses.set == name], OURS, "source", losses[losses.set == name].step.max()) for name in gains.set.unique()]
-    kept = [round(100 * gain.mean) for gain in kept if gain.seeds]
+    kept = [round(100 * gain.lower) for gain in kept if gain.seeds]
     lower = [percent for percent in kept if percent > 0]
     if lower:
         by = f"by {min(lower)} to {max(lower)} %" if min(lower) < max(lower) else f"by {lower[0]} %"
@@ -51,7 +51,7 @@ def in_words(gains: pandas.DataFrame, losses: pandas.DataFrame) -> str:
     return "\n".join(lines) + f"\n\n(*Clearly* is by more than {100 * ALIKE:.0f} %{beyond}.)"
 
 
-def _samples(gains: Sequence[Estimate]) -> str:
+def _samples(gains: Sequence[Gain]) -> str:
     """Of the sets that were measured, on how many the samples are better, worse, and neither."""
     found = [in_a_word([gain], ALIKE) for gain in gains if gain.seeds]
     said = {BETTER: "clearly better", WORSE: "clearly worse", SAME: "not clearly different"}

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Iterable, Sequence
 
-import numpy as np
-
-from ...studies.gains import loss_gain, lower_or_higher, paired_gain, read_table
+from ...studies.gains import loss_gain, lower_or_higher, mean_lower, paired_gain, read_table
 from ..parts import ALIKE, BETTER, GUIDANCES, KEPT, RUNS, SAME, WORSE, Parts, distance_saved, in_a_word, rise_avoided
 from ..seeds import runs
 from .plane import (
@@ -109,10 +107,10 @@ def terms_on_all_sets() -> str:
     table, losses = (rows[rows.seed.isin(seeds)] for rows in (table, losses))
     lines = []
     for method in TERMS[1:]:
-        samples = [paired_gain(mine, method, SHOWN, last).mean for _, mine in table.groupby("set")]
-        old = [loss_gain(mine, method, "source", last).mean for _, mine in losses.groupby("set")]
+        samples = [paired_gain(mine, method, SHOWN, last) for _, mine in table.groupby("set")]
+        old = [loss_gain(mine, method, "source", last) for _, mine in losses.groupby("set")]
         lines.append(
-            f"- *{method}*: Frechet distance {lower_or_higher(np.mean(samples))}; loss on old pictures {lower_or_higher(np.mean(old))}"
+            f"- *{method}*: Frechet distance {lower_or_higher(mean_lower(samples))}; loss on old pictures {lower_or_higher(mean_lower(old))}"
         )
     return f"Mean over {len(samples)} sets, {last:,} steps, {runs([len(seeds)])}, beside plain fine-tuning:\n\n" + "\n".join(lines)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Iterable, NamedTuple, Sequence
 
 import numpy as np
 
-from ...studies.gains import BASELINE, Estimate, estimate, read_table
+from ...studies.gains import BASELINE, Estimate, Gain, estimate, read_table
 from ..numerals import numeral
 from ..parts import ALIKE, SPLIT, STEPS, in_a_word
 from ..seeds import runs, seeds_note, trust
@@ -115,7 +115,7 @@ def called(found: Estimate, measure: str) -> str:
 
 def lower(found: Estimate) -> float:
     """By how many per cent Diff-Tuning's number is lower than plain fine-tuning's; below 0 it is higher."""
-    return float(100 * (1 - np.exp(-found.mean)))
+    return 100 * Gain(*found).lower
 
 
 def what_was_run(gains: pandas.DataFrame) -> str:

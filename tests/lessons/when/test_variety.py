@@ -6,7 +6,7 @@ import pytest
 
 from difftuning.lessons.when.variety import variety, variety_in_words
 from difftuning.studies.tables import write_rows
-from difftuning.support.world import data_folder, world_version
+from difftuning.support.world import world_version
 
 
 def test_precision_and_recall_are_compared_seed_by_seed_at_the_last_step(tmp_path):
@@ -31,9 +31,3 @@ def test_precision_and_recall_are_compared_seed_by_seed_at_the_last_step(tmp_pat
         "**At guidance 1.5 Diff-Tuning's samples are more precise than plain fine-tuning's on one of the two sets, and less varied on one; "
         "without guidance they are more precise on none, and less varied on one.**"
     )
-
-
-def test_the_readme_says_what_the_shipped_table_says():
-    readme = (data_folder().parent / "README.md").read_text(encoding="utf-8")
-    assert "Under guidance Diff-Tuning's samples are more precise and less varied, on all five" in readme
-    assert "more precise than plain fine-tuning's on all five sets, and less varied on all five;" in variety_in_words()
