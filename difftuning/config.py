@@ -46,7 +46,7 @@ class TrainingConfig:
 
     @property
     def may_differ(self) -> tuple[str, ...]:
-        """Fields that a resumed run may have otherwise; a cool-down is planned towards its last step.
+        """Fields that may change when a run is resumed; `steps` may not with a cool-down, which counts from the end.
 
         `accumulation` is what one raises when memory ran out.  It gives the same gradients up to rounding: the bits are those
         of an undisturbed run only where it stays.
@@ -65,7 +65,9 @@ class DiffTuningConfig(TrainingConfig):
     """The method's settings; the defaults are the published code's (paper: Algorithm 1).
 
     `reconsolidation_power` and `retention_power` are the parameter of `family`: the power
-    (official), tau (paper) or the threshold (threshold, sigmoid).
+    (official), tau (paper) or the threshold (threshold, sigmoid).  Where t is sampled, each term's weights are scaled to
+    mean 1, in all families.  `weighted` leaves those of paper, threshold and sigmoid as they are, so that the
+    balance of the two terms is another at any tau but 1: the paper's formulas are family="paper", weighted=True, bank_weight=1.
     """
 
     bank_share: float = setting(0.2, "of the global batch, rounded down: 6 of 32; 0: the bank is there for a regularizer alone", SHARE)
@@ -73,7 +75,7 @@ class DiffTuningConfig(TrainingConfig):
     reconsolidation_power: float = setting(1.0, within=AMOUNT)
     retention_power: float = setting(1.0, within=AMOUNT)
     family: Family = "official"
-    weighted: bool = setting(False, "uniform t and loss weights in place of sampling t")
+    weighted: bool = setting(False, "uniform t and loss weights in place of sampling t, as the paper writes it; see the class")
     loss_weighting: LossWeighting = "none"
     label_drop: float = setting(0.1, within=SHARE)
     bank_labels: BankLabels = "null"

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from ..support.files import one_line
 from .annotators import normals
+from .pictures import to_pixels
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,7 +25,7 @@ RELIEF = 0.25  # of the side: how high the nearest point of an estimated depth s
 def annotate_with_model(kind: str, images: Tensor, annotator: str) -> list[np.ndarray]:
     """Conditions in [0, 1], each (H, W) or (H, W, 3), of images (N, 3, H, W) in [-1, 1]."""
     model = _load(MODEL_KINDS[kind], annotator, images.device)
-    pixels = ((images.detach() + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()  # (N, H, W, 3)
+    pixels = to_pixels(images).permute(0, 2, 3, 1).cpu().numpy()  # (N, H, W, 3)
     pictures = _pictures(pixels)
     if kind == "segmentation":
         return [_regions(model, picture) for picture in pictures]

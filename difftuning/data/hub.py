@@ -40,7 +40,8 @@ def load_hub_pictures(name: str, split: str, size: int | None) -> Pictures:
     found = find_split(split, splits, name)
     with _hub_errors(name):
         dataset = datasets.load_dataset(name, split=found)
-    return find_dataset_pictures(dataset, name, size, _contents(Path(name)))
+    contents = _contents(Path(name))  # of all splits
+    return find_dataset_pictures(dataset, name, size, contents and [found, *contents])
 
 
 def load_saved_pictures(folder: Path, split: str, size: int | None) -> Pictures:

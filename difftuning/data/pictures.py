@@ -86,7 +86,7 @@ def write_pictures(out: str | Path, images: Tensor, labels: Sequence[int]) -> tu
     from PIL.PngImagePlugin import PngInfo
 
     png, npz = picture_files(out)
-    pixels = ((images + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()  # (N, H, W, 3)
+    pixels = to_pixels(images).permute(0, 2, 3, 1).cpu().numpy()  # (N, H, W, 3)
     shown = pixels[:GRID_LIMIT]
     columns = min(len(shown), max(8, round(len(shown) ** 0.5)))
     height, width = pixels.shape[1] + 2, pixels.shape[2] + 2
@@ -112,6 +112,11 @@ def fit(image: Image, size: int) -> Image:
     image = image.resize((round(image.width * scale), round(image.height * scale)), pillow.Resampling.BICUBIC)
     left, top = (image.width - size) // 2, (image.height - size) // 2
     return image.crop((left, top, left + size, top + size))
+
+
+def to_pixels(images: Tensor) -> Tensor:
+    """Images in [-1, 1] as uint8 in the same shape; what lies outside is clamped."""
+    return ((images.detach() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def to_images(pictures: np.ndarray) -> Tensor:

@@ -22,15 +22,24 @@ def ideal_denoiser(x_t: Tensor, t: int | Tensor, data: Tensor, alphas_cumprod: T
 
 def posterior_weights(x_t: Tensor, t: int | Tensor, data: Tensor, alphas_cumprod: Tensor) -> Tensor:
     """p(x_0 = data[i] | x_t): a softmax over -||x_t - sqrt(a_t) data[i]||^2 / (2 (1 - a_t)); float64 (N, M)."""
+    return _weights(x_t, _signal(x_t, t, data, alphas_cumprod), data)
+
+
+def _signal(x_t: Tensor, t: int | Tensor, data: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    """a_t of each x_t, (N, 1) or (1, 1), once all arguments were found right."""
     if x_t.shape[1:] != data.shape[1:] or len(data) == 0:
         raise ValueError(f"data must be (M, {', '.join(map(str, x_t.shape[1:]))}) with M > 0, got {tuple(data.shape)}")
     require_finite("x_t", x_t)
     require_finite("data", data)
     times, alphas_cumprod = as_tensor(t), as_tensor(alphas_cumprod).cpu()
+    if len(x_t):
+        require_timesteps(times, len(alphas_cumprod))
+    return alphas_cumprod[times.cpu().long()].to(precise(x_t.device)).to(x_t.device).reshape(-1, 1)
+
+
+def _weights(x_t: Tensor, a: Tensor, data: Tensor) -> Tensor:
     if len(x_t) == 0:
         return torch.empty(0, len(data), dtype=precise(x_t.device), device=x_t.device)
-    require_timesteps(times, len(alphas_cumprod))
-    a = alphas_cumprod[times.cpu()].to(precise(x_t.device)).to(x_t.device).reshape(-1, 1)
     points, queries = _rows(data, x_t.device), _rows(x_t, x_t.device)  # (M, D), (N, D)
     # Expanded square without ||x_t||^2, which every member shares.
     exponent = (2 * a.sqrt() * (queries @ points.T) - a * points.square().sum(1)) / (2 * (1 - a).clamp(min=NO_NOISE))  # (N, M)
@@ -51,10 +60,10 @@ def patch_denoiser(x_t: Tensor, t: int | Tensor, data: Tensor, alphas_cumprod: T
     """
     if size < 1 or size % 2 == 0:
         raise ValueError(f"a window has a middle, so its size is odd and at least 1, got {size}")
-    denoised = torch.empty_like(x_t)
+    a, denoised = _signal(x_t, t, data, alphas_cumprod), torch.empty_like(x_t)
     for row in range(x_t.shape[2]):
         for column in range(x_t.shape[3]):
             window = (..., *(slice(max(0, place - size // 2), place + size // 2 + 1) for place in (row, column)))
-            weights = posterior_weights(x_t[window], t, data[window], alphas_cumprod)
+            weights = _weights(x_t[window], a, data[window])
             denoised[..., row, column] = (weights @ data[..., row, column].to(weights.dtype).to(x_t.device)).to(x_t.dtype)
     return denoised

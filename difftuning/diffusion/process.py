@@ -115,7 +115,7 @@ def scale_snr(betas: Tensor, factor: float) -> Tensor:
 
 
 def require_timesteps(t: Tensor, num_timesteps: int) -> None:
-    """ValueError where timesteps are no whole numbers or outside the chain, whose last places a negative one would name."""
+    """ValueError unless all timesteps are whole numbers in 0..T-1; negative ones would count from the end."""
     if t.is_floating_point() or (t.numel() and not 0 <= int(t.min()) <= int(t.max()) < num_timesteps):
         raise ValueError(f"timesteps must be whole numbers in 0..{num_timesteps - 1}, got {t.flatten()[:8].tolist()}")
 

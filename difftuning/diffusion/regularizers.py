@@ -9,7 +9,11 @@ from torch import Tensor
 
 
 def l2_sp(weights: Iterable[Tensor], start: Iterable[Tensor]) -> Tensor:
-    """1/2 sum_i (theta_i - theta_i^0)^2: half the squared distance from the pre-trained weights (Li et al., ICML 2018, eq. 2)."""
+    """1/2 sum_i (theta_i - theta_i^0)^2: half the squared distance from the starting weights.
+
+    The first term of Li et al., ICML 2018, eq. 2.  Their second pulls new weights to 0; here new ones (label rows, an adapter's)
+    are pulled to where they start, as all others are.
+    """
     return 0.5 * torch.stack([(own - first).square().sum() for own, first in zip(weights, start)]).sum()
 
 

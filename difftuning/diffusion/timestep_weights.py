@@ -55,7 +55,7 @@ def reconsolidation_sigmoid(t: Tensor, num_timesteps: int, threshold: float) -> 
 
 
 def retention_sigmoid(t: Tensor, num_timesteps: int, threshold: float) -> Tensor:
-    """The same step down: the two sum to 1."""
+    """A soft step down at t/T = threshold; with the step up it sums to 1; float32, in the shape of t."""
     return (1 - torch.sigmoid((_fraction(t, num_timesteps, threshold) - threshold) / SIGMOID_WIDTH)).float()
 
 
@@ -104,7 +104,7 @@ def reconsolidation_weighting(family: Family, num_timesteps: int, parameter: flo
 
 
 def retention_weighting(family: Family, num_timesteps: int, parameter: float) -> Tensor:
-    """The same of xi."""
+    """A family's xi as a weight on the loss at every timestep; float64 (T,).  A distribution p stands as T p, of mean 1."""
     _, xi, stated_as = _family(family)
     return loss_weights(xi(num_timesteps, parameter)) if stated_as == "distribution" else xi(num_timesteps, parameter)
 

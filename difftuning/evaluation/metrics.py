@@ -18,7 +18,7 @@ from typing import Callable, Iterator, Protocol
 import torch
 from torch import Tensor
 
-from ..data.pictures import require_pictures, require_range
+from ..data.pictures import require_pictures, require_range, to_pixels
 from ..diffusion.process import require_finite
 from ..support.names import user_path
 from ..support.surroundings import undisturbed
@@ -201,7 +201,7 @@ def _inception(weights: str | None, device: torch.device) -> Callable[[Tensor], 
         raise ImportError('features="inception" needs torch-fidelity: pip install "difftuning[paper]"') from error
     net = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=weights).to(device)
     # it takes 8-bit images of any size and resizes them to 299 itself
-    return lambda images: net(((images + 1) * 127.5).round().clamp(0, 255).to(torch.uint8))[0]
+    return lambda images: net(to_pixels(images))[0]
 
 
 _references: OrderedDict[tuple[str, str], Tensor] = OrderedDict()

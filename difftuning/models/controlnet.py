@@ -12,10 +12,10 @@ import copy
 from dataclasses import dataclass
 from typing import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from ..data.pictures import require_pictures
+from ..support.random import initialised_by
 from .pretrained import Pretrained
 
 EMBEDDING_CHANNELS = (16, 32, 96, 256)  # of the condition's embedding; each further one halves the picture
@@ -37,8 +37,7 @@ class ControlNetAdapter:
 
         denoiser.requires_grad_(False)
         if denoiser.controlnet is None:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(self.seed)
+            with initialised_by(self.seed):
                 denoiser.controlnet = ControlNetModel.from_unet(
                     denoiser.unet, conditioning_embedding_out_channels=self.embedding_channels
                 )  # fmt: skip

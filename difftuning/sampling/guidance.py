@@ -40,7 +40,7 @@ class Guidance:
             raise ValueError(f"switch_at must be between 0 and {self.model.diffusion.num_timesteps}, got {self.switch_at}")
 
     def predict(self, x_t: Tensor, t: int, labels: Tensor, conditions: dict[str, Tensor], nulls: dict[str, Tensor]) -> Tensor:
-        """The noise (n, C, h, w) that x_t holds, and the variance where it is learned, after the labels (n,) and conditions (n, ...).
+        """The guided noise, then the unguided variance where it is learned: (n, C or 2C, h, w), of labels (n,) and conditions (n, ...).
 
         The branch that guides gets `nulls` (each (...)) in place of the conditions that they name.
         """

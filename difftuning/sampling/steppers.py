@@ -13,7 +13,7 @@ Step = Callable[[Tensor, int, Tensor], Tensor]  # (the model's output, place amo
 
 
 def reverse_timesteps(num_timesteps: int, steps: int, start: int | None = None, offset: int = 0) -> list[int]:
-    """Descending timesteps, T // steps apart and ending at 0; from pure noise they are diffusers' "leading" ones.
+    """Descending timesteps, T // steps apart, the last below that; from pure noise they are diffusers' "leading" ones, which end at 0.
 
     `offset` is diffusers' `steps_offset`: from pure noise all are later by so much (1 in Stable Diffusion), where T allows it.
     """

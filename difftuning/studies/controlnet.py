@@ -105,7 +105,7 @@ def run_cell(cell: ControlCell, folder: Path, results: Path) -> None:
         table = with_suffix(results, suffix)
         there = _runs(table)
         append_rows(table, [row | {"code": code_version()} for row in rows if _run_of(row) not in there])
-    shutil.rmtree(run)
+    shutil.rmtree(run, ignore_errors=True)  # not there where it diverged before its first checkpoint
 
 
 @undisturbed

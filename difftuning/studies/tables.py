@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from .. import __version__
+from ..data.pictures import to_pixels
 from ..support.files import atomic_path, sha256
 from ..support.lock import FolderLock
 from ..support.world import world_version
@@ -121,7 +121,7 @@ def samples_file(file_name: str, folder: Path) -> Path:
 
 def grey(images: Tensor) -> Tensor:
     """Images (N, 3, H, W) in [-1, 1] as grey 8-bit pictures, uint8 (N, H, W)."""
-    return ((images.mean(1) + 1) * 127.5).round().to(torch.uint8)
+    return to_pixels(images.mean(1))
 
 
 def save_array(path: Path, images: np.ndarray) -> None:

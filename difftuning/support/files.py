@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SCRATCH = re.compile(r"\.difftuning-(\d+)@(.+)-\w+")  # what is being written: by which process, on which machine
+OLD = ".old"  # ends the name of a folder that is being replaced
 FORGOTTEN = 24 * 3600  # seconds after which scratch is nobody's, where its process cannot be asked
 SEAL = "sha256_of_the_rest"
 
@@ -88,7 +89,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
     """Write to the yielded path; it replaces `path` only when the block ends well.
 
     A process killed inside the block leaves the old file (or folder) as it was, and scratch that the next write
-    beside it sweeps away.  Only where a folder replaces another is there an instant, between two renames, without either.
+    beside it sweeps away.  Only where a folder replaces another is there an instant, between two renames, without either: after
+    an error there the old one is put back at once, after a kill by the next write.
     """
     from safetensors import SafetensorError
 
@@ -96,13 +98,17 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     sweep(path.parent)
     scratch = Path(tempfile.mkdtemp(prefix=f".difftuning-{os.getpid()}@{socket.gethostname()}-", dir=path.parent))
-    target = scratch / path.name
+    target, old = scratch / path.name, scratch / f"{path.name}{OLD}"
     try:
         yield target
         _flush(target)
-        if path.is_dir() and target.is_dir():
-            path.rename(scratch / "old")  # a folder cannot replace a non-empty one
-        os.replace(target, path)
+        try:
+            if path.is_dir() and target.is_dir():
+                path.rename(old)  # a folder cannot replace a non-empty one
+            os.replace(target, path)
+        except BaseException:
+            _put_back(old, path)
+            raise
         _flush_folder(path.parent)
     except (SafetensorError, OSError) as error:  # a full disk, a quota, a limit on files: safetensors wraps them all
         if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
@@ -141,7 +147,15 @@ def sweep(folder: Path) -> None:
     for path in folder.glob(".difftuning-*"):
         found = SCRATCH.fullmatch(path.name)
         if found and _is_forgotten(path, int(found[1]), found[2]):
+            for old in path.glob(f"*{OLD}"):
+                _put_back(old, folder / old.name.removesuffix(OLD))
             shutil.rmtree(path, ignore_errors=True)
+
+
+def _put_back(old: Path, path: Path) -> None:
+    if old.exists() and not path.exists():
+        with suppress(OSError):
+            old.rename(path)
 
 
 def _is_forgotten(scratch: Path, process: int, machine: str) -> bool:

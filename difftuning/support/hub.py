@@ -25,9 +25,8 @@ def require_on_hub(name: str, kind: Literal["model", "dataset"]) -> None:
     try:
         HfApi().repo_info(name, repo_type=kind, timeout=PATIENCE)
     except Exception as error:  # which HTTP library raises what depends on the version
-        reason = " ".join(str(error).split())[:150] or type(error).__name__
         raise FileNotFoundError(
-            f"the hub gave no {kind} {name!r} ({reason}); without a network, HF_HUB_OFFLINE=1 takes what was downloaded before"
+            f"the hub gave no {kind} {name!r} ({one_line(error)}); without a network, HF_HUB_OFFLINE=1 takes what was downloaded before"
         ) from error
 
 

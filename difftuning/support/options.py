@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import fields, replace
 from typing import Any, Callable, Iterable, Mapping
 
@@ -33,8 +34,11 @@ def with_options(name: str, table: Mapping[str, Any], options: Mapping[str, Any]
 
 
 def describe(given: str | Callable) -> str:
-    """How a run's record names the choice: an object by what it says of itself, a function by its name."""
+    """How a run's record names the choice: an object by what it says of itself, a function by its name.
+
+    Nothing in it may depend on where in memory something lies, or no later process would find its run again.
+    """
     if isinstance(given, str):
         return given
     name = getattr(given, "__qualname__", None)
-    return repr(given) if name is None else f"{given.__module__}.{name}"
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", repr(given)) if name is None else f"{given.__module__}.{name}"

@@ -16,6 +16,14 @@ def seeded_generator(seed: int, purpose: str, index: int) -> torch.Generator:
 
 
 @contextmanager
+def initialised_by(seed: int) -> Iterator[None]:
+    """New modules' weights depend on the seed alone inside; outside nothing changes, on GPUs neither (`torch.manual_seed` seeds them, too)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+@contextmanager
 def seeded_cpu(seed: int, purpose: str) -> Iterator[None]:
     """torch's own draws on the CPU, as initialisers make them, depend on these alone inside; outside nothing changes."""
     with torch.random.fork_rng(devices=[]):

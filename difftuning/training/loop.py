@@ -101,7 +101,7 @@ def train(module: nn.Module, objective: Objective, config: TrainingConfig, *, ru
     """
     _require_runnable(objective, config, device)
     if run is not None:
-        require_space(run.folder, _checkpoint_bytes(run, module, config))
+        require_space(run.folder, _checkpoint_bytes(run, module, config, chosen=bool(callbacks)))
     with processes.as_launched():
         accelerator = _accelerator(config, device)
         module.to(accelerator.device).train()
@@ -238,9 +238,11 @@ def _save(run: Run, state: TrainingState, optimizer, scaler, history: pandas.Dat
     run.save(state.step, tensors, history.to_csv(index=False, lineterminator="\n"), keep=keep)
 
 
-def _checkpoint_bytes(run: Run, module: nn.Module, config: TrainingConfig) -> int:
-    """What the checkpoints of the steps that are left will take, beyond those that are there."""
-    if run.steps_done >= config.steps:
+def _checkpoint_bytes(run: Run, module: nn.Module, config: TrainingConfig, *, chosen: bool) -> int:
+    """What the checkpoints of the steps that are left will take, beyond those that are there; `chosen`: callbacks may choose weights."""
+    done, every = run.steps_done, config.checkpoint_every
+    if done >= config.steps:
         return 0
     weights = sum(parameter.nbytes for parameter in checkpoints.trainable(module).values())
-    return 4 * weights * run.checkpoints_to_come(config.keep_checkpoints)  # weights, their average and AdamW's two moments
+    writes = -(-config.steps // every) - done // every
+    return (4 + chosen) * weights * min(writes, run.checkpoints_to_come(config.keep_checkpoints))  # weights, average, AdamW's two moments

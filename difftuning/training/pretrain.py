@@ -18,6 +18,7 @@ from ..models.pretrained import Pretrained, checked_device, require_model
 from ..support import processes
 from ..support.files import write_text
 from ..support.kinds import require_kind
+from ..support.random import initialised_by
 from ..support.surroundings import undisturbed
 from . import checkpoints
 from .draw_ahead import StreamAhead
@@ -99,8 +100,7 @@ def untrained(source: Task, autoencoder: AutoencoderKL, config: PretrainingConfi
         fitting = max(1, size // (2 * factor)) * 2 * factor
         raise ValueError(f"{source.name} has pictures of {size} pixels, no multiple of {2 * factor}: load them with size={fitting}")
     side = size // factor
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with initialised_by(config.seed):
         denoiser = build_dit(
             width=config.width, num_heads=config.num_heads, num_layers=config.num_layers,
             latent_shape=(autoencoder.config.latent_channels, side, side), num_labels=config.num_labels,

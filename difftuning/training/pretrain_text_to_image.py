@@ -15,6 +15,7 @@ from ..diffusion.timestep_weights import timestep_distribution
 from ..models.pretrained import Pretrained, checked_device
 from ..models.text_to_image import build_text_to_image, matched_scheduler
 from ..support.kinds import require_kind
+from ..support.random import initialised_by
 from ..support.surroundings import undisturbed
 from .loop import Callback
 from .objective import Stream
@@ -60,8 +61,7 @@ def captioned_stream(model: Pretrained, source: Task, config: TextToImageConfig)
 def untrained_text_to_image(source: Task, autoencoder: AutoencoderKL, config: TextToImageConfig, *, name: str) -> Pretrained:
     """The model before its first step, seeded by the configuration; its vocabulary is that of the source's captions."""
     side = source.image_size // 2 ** (len(autoencoder.config.block_out_channels) - 1)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with initialised_by(config.seed):
         denoiser = build_text_to_image(
             vocabulary_captions(source.class_names), widths=(config.width, 2 * config.width), num_heads=config.num_heads,
             text_width=config.text_width, text_layers=config.text_layers, max_tokens=config.max_tokens,

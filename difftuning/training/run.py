@@ -21,8 +21,7 @@ class Run:
     """The folder of one training run, described by `record`, for as long as a `with` block lasts.
 
     In the block the folder is locked: a second process is told so at once.  Of several processes of one run the main one does
-    this for all.  The record claims the folder together with the first checkpoint, so that a run which took no step, or was killed
-    before a step was kept, is in nobody's way: what it has made is removed, and what it has left counts for nothing.
+    this for all.  The record is written with the first checkpoint: a run that saved none does not block the folder, and what it left there is ignored.
 
     On entry FileExistsError says that the folder holds something else, or a run where `resume` is False; ValueError that it
     holds a run of another record, apart from the fields of `may_differ`; BlockingIOError that it is in use.  Nothing is changed then.

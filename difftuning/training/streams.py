@@ -42,12 +42,19 @@ def split_batch(config: DiffTuningConfig, bank: MemoryBank | None, *, unused: bo
 def training_streams(pretrained: Pretrained, task: Task, bank: MemoryBank | None, config: DiffTuningConfig, rows: Tensor,
                      batch: tuple[int, int], conditions: Conditioner | None = None, bank_conditions: Conditioner | None = None,
                      null_conditions: dict[str, Tensor] | None = None) -> list[Stream]:  # fmt: skip
-    """The target stream and, with a bank, the bank's: latents, labels, conditions, timesteps and weights as the method has them."""
+    """The target stream and, with a bank, the bank's: latents, labels, conditions, timesteps and weights as the method has them.
+
+    ValueError where the two would not be told the same conditions.
+    """
+    if bank_conditions is not None and conditions is None:
+        raise ValueError("bank_conditions is for a model that is told conditions: give conditions, too")
     T, null, own = pretrained.diffusion.num_timesteps, pretrained.null_label, config.bank_labels == "own"
     both = {"eps_weight": _eps_weight(config, pretrained.diffusion), "null_conditions": null_conditions or {}}
     distribution, weight = timestep_sampling(config, T, "reconsolidation")
     target = task_stream("target", pretrained, task, conditions, labels=rows[task.labels], batch=batch[0], label_drop=config.label_drop,
                          timestep_distribution=distribution, timestep_weight=weight, **both)  # fmt: skip
+    if unknown := sorted((null_conditions or {}).keys() - target.conditions.keys()):
+        raise ValueError(f"null_conditions has {unknown[0]!r}, which conditions does not give")
     if batch[1] == 0:
         return [target]
     distribution, weight = timestep_sampling(config, T, "retention")
@@ -58,6 +65,8 @@ def training_streams(pretrained: Pretrained, task: Task, bank: MemoryBank | None
         told = pretrained.label_names if bank.prompts is None else bank.prompts
         names = [told[label] if label < len(told) else "" for label in bank.labels.tolist()]
         (retained.conditions,) = condition_rows(bank_conditions or conditions, _bank_pictures(bank, pretrained), names)
+        if alone := sorted(retained.conditions.keys() ^ target.conditions.keys()):
+            raise ValueError(f"bank pictures must have the conditions of target pictures: only one of them has {alone[0]!r}")
         if not own:  # what goes with the null label
             retained.conditions |= {name: null.expand(len(bank), *null.shape) for name, null in both["null_conditions"].items()}
     return [target, retained]

@@ -52,6 +52,19 @@ def test_a_data_set_of_parquet_files_is_the_same_task_as_its_folder(flowers, tmp
         load_task(root, split="test")
 
 
+def test_two_splits_of_parquet_files_are_told_apart_where_their_labels_are_alike(flowers, tmp_path, hub_cache):
+    import datasets
+
+    dataset, paths = as_dataset(flowers), sorted(flowers.glob("*/*.png"))
+    for split, pictures in {"train": paths[:2], "validation": paths[2:4]}.items():
+        encoded = [{"bytes": path.read_bytes(), "path": path.name} for path in pictures]
+        part = datasets.Dataset.from_dict({"image": encoded, "label": [0, 1]}, features=dataset.features)
+        part.to_parquet(tmp_path / "hub" / f"{split}-00000-of-00001.parquet")
+    train, validation = (load_task(tmp_path / "hub", split=split, size=16) for split in ("train", "validation"))
+    assert train.labels.tolist() == validation.labels.tolist() and train.fingerprint != validation.fingerprint
+    assert load_task(tmp_path / "hub", size=16).fingerprint == train.fingerprint
+
+
 def test_what_save_to_disk_has_left_is_the_same_task_as_the_folder(flowers, tmp_path, hub_cache):
     import datasets
 

@@ -166,6 +166,13 @@ def test_a_run_that_diverges_has_infinite_scores_and_ends_nothing(world, tmp_pat
     assert {row["after"] for row in found.losses} == {math.inf} and found.agreement[0]["step"] == 0
 
 
+@pytest.mark.slow
+def test_a_run_that_diverges_before_its_first_checkpoint_still_leaves_its_rows(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(study, "run_control_cell", lambda cell, folder: run_control_cell(cell, folder, world))
+    study.run_cell(replace(CELL, method="plain", seed=1, learning_rate=1e12), tmp_path / "runs", tmp_path / "control.csv")
+    assert pd.read_csv(tmp_path / "control.csv").fid.tolist() == [math.inf] and not list((tmp_path / "runs").glob("*.run"))
+
+
 def test_no_picture_that_is_asked_for_is_in_the_reference(world):
     for split, other in (("test", "validation"), ("validation", "test")):
         scored = study._scored_set(replace(CELL, split=split), world)

@@ -48,6 +48,27 @@ def test_a_folder_is_replaced_whole(tmp_path):
     assert [path.name for path in folder.iterdir()] == ["two"] and list(tmp_path.iterdir()) == [folder]
 
 
+@pytest.mark.parametrize("name", ["model", "old", "model.old"])
+def test_a_folder_that_cannot_be_replaced_is_there_as_before(tmp_path, monkeypatch, name):
+    folder = tmp_path / name
+    for text in ("first", "second"):
+        with atomic_path(folder) as scratch:
+            scratch.mkdir()
+            (scratch / "text").write_text(text)
+    with monkeypatch.context() as patched, pytest.raises(PermissionError), atomic_path(folder) as scratch:
+        scratch.mkdir()
+        patched.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(PermissionError("in use")))
+    assert (folder / "text").read_text() == "second" and list(tmp_path.iterdir()) == [folder]
+
+
+def test_a_folder_that_was_moved_away_by_a_killed_process_is_put_back_by_the_next_write(tmp_path, dead_process):
+    moved = tmp_path / f".difftuning-{dead_process}@{socket.gethostname()}-a1" / "model.old"
+    moved.mkdir(parents=True)
+    (moved / "text").write_text("kept")
+    write_text(tmp_path / "new.txt", "whole")
+    assert (tmp_path / "model" / "text").read_text() == "kept" and sorted(path.name for path in tmp_path.iterdir()) == ["model", "new.txt"]
+
+
 def test_tensors_come_back_bit_for_bit(tmp_path):
     tensors = {"a": torch.randn(3, 4), "b": torch.arange(5)}
     save_tensors(tmp_path / "t.safetensors", tensors)

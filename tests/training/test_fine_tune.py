@@ -196,3 +196,25 @@ def test_a_full_disk_or_a_bad_picture_leaves_no_folder(pretrained, task, tmp_pat
     with pytest.raises(OSError, match=r"\d [kM]B free"):
         tune(pretrained, task, None, tmp_path / "run", **PLAIN)
     assert not (tmp_path / "run").exists()
+
+
+def test_target_and_bank_pictures_are_told_the_same_conditions_or_nothing_is_trained(pretrained, task, bank, tmp_path):
+    config = DiffTuningConfig(steps=1)
+
+    def brightness(images, names):
+        return {"brightness": images.mean((1, 2, 3))}
+
+    def contrast(images, names):
+        return {"contrast": images.std((1, 2, 3))}
+
+    for options, said in (
+        ({"conditions": brightness, "bank_conditions": contrast}, "only one of them has 'brightness'"),
+        ({"bank_conditions": contrast}, "give conditions, too"),
+        (
+            {"conditions": brightness, "null_conditions": {"text": torch.zeros(1)}},
+            "null_conditions has 'text', which conditions does not give",
+        ),
+    ):
+        with pytest.raises(ValueError, match=said):
+            fine_tune(pretrained, task, bank, config, folder=tmp_path / "run", progress=False, **options)
+    assert not (tmp_path / "run").exists()

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from difftuning.training import loop
 from difftuning.training.checkpoints import list_checkpoints, trainable
 from difftuning.training.loop import MovingAverage
 from tests.training.helpers import CPU, Net, assert_same, objective, run, weights
@@ -197,6 +198,18 @@ def test_a_disk_too_full_for_the_checkpoints_is_an_error_before_the_first_step(t
     with pytest.raises(OSError, match=r"\d [kM]B free"):
         run(tmp_path / "run", callbacks=[seen.append], record={"data": "noise"})
     assert not seen and not (tmp_path / "run").exists()
+
+
+def test_space_is_asked_for_the_checkpoints_that_a_run_writes(tmp_path, monkeypatch):
+    """Weights, their average and two moments, each time: a run that ends before its second checkpoint writes one, not the three that it would keep."""
+    asked = []
+    monkeypatch.setattr(loop, "require_space", lambda folder, size: asked.append(size))
+    for name, options in {"one": {"checkpoint_every": 12}, "late": {"checkpoint_every": 100}, "all": {"checkpoint_every": 1}}.items():
+        run(tmp_path / name, record={"data": "noise"}, **options)
+    one, late, all_kept = asked
+    assert one == late and all_kept == 3 * one
+    run(tmp_path / "called", record={"data": "noise"}, checkpoint_every=12, callbacks=[lambda state: None])
+    assert asked[-1] * 4 == one * 5, "a callback may choose weights, which are kept beside them"
 
 
 def test_a_record_keeps_another_run_out_and_a_finished_one_needs_no_space(tmp_path, straight, monkeypatch):

@@ -23,7 +23,7 @@ from ...diffusion.process import Diffusion, matched_snr_scale, scale_snr
 from ...diffusion.timestep_weights import timestep_distribution
 from ...support.files import atomic_path
 from ...support.progress import progress_bar
-from ...support.random import seeded_generator
+from ...support.random import initialised_by, seeded_generator
 from ...support.world import data_folder, world_version
 from ...training.loop import train
 from ...training.objective import Objective, Stream
@@ -82,8 +82,7 @@ class PlanarDenoiser(nn.Module):
 
     def __init__(self, width: int = 128, depth: int = 3, seed: int = 0):
         super().__init__()
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with initialised_by(seed):
             self.register_buffer("in_time", torch.logspace(0, math.log10(200), 16) / DIFFUSION.num_timesteps)
             self.register_buffer("in_space", torch.tensor([1.5, 3.0, 6.0, 12.0]))
             self.enter = nn.Linear(2 + 2 * 2 * 4 + 2 * 16, width)

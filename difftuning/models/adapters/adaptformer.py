@@ -17,7 +17,7 @@ def add_bottlenecks(denoiser: nn.Module, bottleneck: int, scale: float, parallel
 
 
 class Bottleneck(Wrapper):
-    """The MLP f of a block with a narrow one, g(x) = scale W_up relu(W_down x + b_down) + ..., W_up = 0 at the start.
+    """The MLP f of a block with a narrow one, g(x) = scale (W_up relu(W_down x + b_down) + b_up); W_up and b_up start at 0.
 
         sequential  f(x) + g(f(x))        parallel  f(x) + g(x)
 

@@ -14,6 +14,7 @@ from typing import Callable
 import torch
 from torch import Tensor
 
+from ...data.pictures import to_pixels
 from ...models.pretrained import Pretrained, require_model
 from ...sampling import SamplingStep, label_rows, require_prompts, sample_latents
 from ...support.files import save_tensors, sha256, verify
@@ -72,8 +73,7 @@ def _sample_shard(pretrained: Pretrained, manifest: Manifest, number: int, callb
             batch_size=recipe.shard_size, callback=callback,
         )  # fmt: skip
         if recipe.reencode:
-            pixels = ((pretrained.decode(latents) + 1) * 127.5).round()
-            latents = pretrained.encode(pixels / 127.5 - 1).cpu()
+            latents = pretrained.encode(to_pixels(pretrained.decode(latents)) / 127.5 - 1).cpu()
     return latents
 
 
