@@ -27,7 +27,7 @@ from .label_rows import add_rows, choose_rows, extended_names, require_open_rows
 from .loop import Callback, require_list, train
 from .memory_bank import MemoryBank, require_same_model
 from .objective import Objective
-from .penalties import Setting
+from .penalties import RunContext
 from .regularizers import REGULARIZERS, Regularizer
 from .run import Run
 from .streams import Conditioner, split_batch, training_streams
@@ -81,7 +81,7 @@ def fine_tune(pretrained: Pretrained, task: Task, bank: MemoryBank | None = None
         if adapt is not None:
             put_on(denoiser, adapt, config.seed)
         add_rows(denoiser, pretrained, rows, config.seed)
-        penalties = [] if regularize is None else regularize(Setting(pretrained, denoiser, streams, config.seed, bank, progress))
+        penalties = [] if regularize is None else regularize(RunContext(pretrained, denoiser, streams, config.seed, bank, progress))
         objective = Objective(streams, pretrained.diffusion, config.seed, penalties)
         state, history = train(denoiser, objective, config, run=run, device=pretrained.device, callbacks=callbacks, progress=progress)
         if "bank_loss" not in history:

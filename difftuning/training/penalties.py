@@ -18,7 +18,7 @@ from .objective import Batch, Objective, Penalty, Stream
 
 
 @dataclass(frozen=True)
-class Setting:
+class RunContext:
     """What a regularizer may use of a run, before its first step."""
 
     pretrained: Pretrained
@@ -29,22 +29,22 @@ class Setting:
     progress: bool = True
 
 
-def distance_penalty(setting: Setting, weight: float) -> Penalty:
+def distance_penalty(context: RunContext, weight: float) -> Penalty:
     """L2-SP's: the distance from the weights that the run begins with."""
-    start = _copies(setting.denoiser)
+    start = _copies(context.denoiser)
     return Penalty("l2_sp", lambda module, batch: batch.share * l2_sp(_weights(module, start), _on(module, start)), weight)
 
 
-def fisher_penalty(setting: Setting, weight: float, *, samples: int, sampling_steps: int) -> Penalty:
+def fisher_penalty(context: RunContext, weight: float, *, samples: int, sampling_steps: int) -> Penalty:
     """EWC's: the same distance, by the Fisher information of `samples` of the bank's or the model's own pictures."""
-    start, model = _copies(setting.denoiser), setting.pretrained
+    start, model = _copies(context.denoiser), context.pretrained
     law = timestep_distribution(model.diffusion.num_timesteps, 0)
-    x_0, labels = _source(setting, samples, sampling_steps)
+    x_0, labels = _source(context, samples, sampling_steps)
     source = Stream("source", x_0, labels, 1, law, label_drop=0.1, null_label=model.null_label)
-    objective = Objective([source], model.diffusion, setting.seed)
-    places = progress_bar(range(samples), "Fisher information", shown=setting.progress, delay=LONG)
-    losses = (objective.losses(setting.denoiser, i, model.device)["source"] for i in places)
-    fisher = dict(zip(start, diagonal_fisher(losses, list(trainable(setting.denoiser).values()))))
+    objective = Objective([source], model.diffusion, context.seed)
+    places = progress_bar(range(samples), "Fisher information", shown=context.progress, delay=LONG)
+    losses = (objective.losses(context.denoiser, i, model.device)["source"] for i in places)
+    fisher = dict(zip(start, diagonal_fisher(losses, list(trainable(context.denoiser).values()))))
 
     def distance(module: nn.Module, batch: Batch) -> Tensor:
         return batch.share * ewc(_weights(module, start), _on(module, start), _on(module, fisher))
@@ -52,19 +52,19 @@ def fisher_penalty(setting: Setting, weight: float, *, samples: int, sampling_st
     return Penalty("ewc", distance, weight)
 
 
-def _source(setting: Setting, samples: int, sampling_steps: int) -> tuple[Tensor, Tensor]:
-    if setting.bank is not None:
-        return setting.bank.latents, setting.bank.labels
-    labels = torch.arange(samples) % max(len(setting.pretrained.label_names), 1)
-    return sample_latents(setting.pretrained, labels, steps=sampling_steps, seed=setting.seed, progress=setting.progress), labels
+def _source(context: RunContext, samples: int, sampling_steps: int) -> tuple[Tensor, Tensor]:
+    if context.bank is not None:
+        return context.bank.latents, context.bank.labels
+    labels = torch.arange(samples) % max(len(context.pretrained.label_names), 1)
+    return sample_latents(context.pretrained, labels, steps=sampling_steps, seed=context.seed, progress=context.progress), labels
 
 
-def distillation_penalty(setting: Setting, weight: float, *, on: str) -> Penalty:
+def distillation_penalty(context: RunContext, weight: float, *, on: str) -> Penalty:
     """Distillation's: the distance of the predicted noise from the frozen model's, on the bank's or the target's pictures."""
-    replayed = "bank" in {stream.name for stream in setting.streams}
+    replayed = "bank" in {stream.name for stream in context.streams}
     if on == "bank" and not replayed:
         raise ValueError("distillation on the bank's pictures needs some in each batch: pass a bank, with bank_share above 0")
-    name, frozen, null = "bank" if replayed and on != "target" else "target", setting.pretrained, setting.pretrained.null_label
+    name, frozen, null = "bank" if replayed and on != "target" else "target", context.pretrained, context.pretrained.null_label
 
     def difference(module: nn.Module, batch: Batch) -> Tensor:
         own = batch.places[name]

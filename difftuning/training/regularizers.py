@@ -1,6 +1,6 @@
 """Regularizers by name: further terms of the loss that keep a fine-tuned model near the pre-trained one.
 
-A regularizer is a function of the run's `Setting` (penalties.py) that returns penalties, each a named column of the history.  A new one is
+A regularizer is a function of the run's `RunContext` (penalties.py) that returns penalties, each a named column of the history.  A new one is
 a dataclass of its options here, its equation in diffusion/regularizers.py, its penalties in penalties.py, and a line in
 `REGULARIZERS`.  Free of torch, so that the command line can read the options.
 """
@@ -11,16 +11,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Callable, Literal
 
 from ..config import DiffTuningConfig
-from ..support.settings import COUNT, POSITIVE, check_settings, setting, settings_of
-from ..support.settings import Setting as Option
+from ..support.settings import COUNT, POSITIVE, Setting, check_settings, setting, settings_of
 
 if TYPE_CHECKING:
     from .memory_bank import MemoryBank
     from .objective import Penalty
-    from .penalties import Setting
+    from .penalties import RunContext
 
 
-Regularizer = Callable[["Setting"], "list[Penalty]"]
+Regularizer = Callable[["RunContext"], "list[Penalty]"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +31,10 @@ class L2SP:
     def __post_init__(self):
         check_settings(self)
 
-    def __call__(self, setting: Setting) -> list[Penalty]:
+    def __call__(self, context: RunContext) -> list[Penalty]:
         from .penalties import distance_penalty
 
-        return [distance_penalty(setting, self.weight)]
+        return [distance_penalty(context, self.weight)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +52,10 @@ class EWC:
     def __post_init__(self):
         check_settings(self)
 
-    def __call__(self, setting: Setting) -> list[Penalty]:
+    def __call__(self, context: RunContext) -> list[Penalty]:
         from .penalties import fisher_penalty
 
-        return [fisher_penalty(setting, self.weight, samples=self.samples, sampling_steps=self.sampling_steps)]
+        return [fisher_penalty(context, self.weight, samples=self.samples, sampling_steps=self.sampling_steps)]
 
 
 On = Literal["auto", "bank", "target"]
@@ -77,10 +76,10 @@ class Distillation:
     def __post_init__(self):
         check_settings(self)
 
-    def __call__(self, setting: Setting) -> list[Penalty]:
+    def __call__(self, context: RunContext) -> list[Penalty]:
         from .penalties import distillation_penalty
 
-        return [distillation_penalty(setting, self.weight, on=self.on)]
+        return [distillation_penalty(context, self.weight, on=self.on)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +103,7 @@ class PriorPreservation:
             raise ValueError(f"prior_preservation draws t uniformly, which family {config.family!r} cannot: take family='official'")
         return replace(config, bank_weight=self.weight, bank_labels="own", retention_power=0.0)
 
-    def __call__(self, setting: Setting) -> list[Penalty]:
+    def __call__(self, context: RunContext) -> list[Penalty]:
         return []
 
 
@@ -116,7 +115,7 @@ REGULARIZERS: dict[str, Any] = {
 }
 
 
-def settings() -> dict[str, Option]:
+def settings() -> dict[str, Setting]:
     """All options of all regularizers, as text."""
     found = {name: each for regularizer in REGULARIZERS.values() for name, each in settings_of(type(regularizer)).items()}
-    return found | {"weight": Option("float", "its own", "of the regularizer's term in the loss")}
+    return found | {"weight": Setting("float", "its own", "of the regularizer's term in the loss")}

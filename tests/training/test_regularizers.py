@@ -14,7 +14,7 @@ from difftuning.training import penalties
 from difftuning.training.checkpoints import trainable
 from difftuning.training.label_rows import choose_rows
 from difftuning.training.objective import Stream
-from difftuning.training.penalties import Setting
+from difftuning.training.penalties import RunContext
 from difftuning.training.regularizers import EWC, L2SP, REGULARIZERS, Distillation, PriorPreservation
 from difftuning.training.streams import split_batch, training_streams
 from tests.training.helpers import PLAIN, weights
@@ -27,11 +27,11 @@ def tune(pretrained, task, bank, folder, regularizer, *, callbacks=(), adapter=N
     )
 
 
-def setting(pretrained, task, bank, **options) -> Setting:
+def context(pretrained, task, bank, **options) -> RunContext:
     config = DiffTuningConfig(steps=1, **options)
     rows = choose_rows(pretrained, len(task.class_names), config.label_rows)
     streams = training_streams(pretrained, task, bank, config, rows, split_batch(config, bank, unused=True))
-    return Setting(pretrained, pretrained.copy_denoiser(), streams, config.seed, bank)
+    return RunContext(pretrained, pretrained.copy_denoiser(), streams, config.seed, bank)
 
 
 def test_l2_sps_column_is_half_the_squared_distance_from_the_start(pretrained, task, tmp_path):
@@ -46,7 +46,7 @@ def test_l2_sps_column_is_half_the_squared_distance_from_the_start(pretrained, t
 
 
 def test_ewcs_fisher_is_that_of_a_loop_over_the_banks_samples(pretrained, task, bank, monkeypatch):
-    run, found = setting(pretrained, task, bank, bank_share=0.0), []
+    run, found = context(pretrained, task, bank, bank_share=0.0), []
     monkeypatch.setattr(penalties, "diagonal_fisher", lambda losses, own: found.append(list(losses)) or [torch.ones_like(w) for w in own])
     EWC(samples=5)(run)
     stream = Stream(
@@ -60,7 +60,7 @@ def test_ewcs_fisher_is_that_of_a_loop_over_the_banks_samples(pretrained, task, 
 
 
 def test_ewc_weighs_the_way_from_the_start_by_brute_force_squares_of_gradients(pretrained, task, bank):
-    run = setting(pretrained, task, bank, bank_share=0.0)
+    run = context(pretrained, task, bank, bank_share=0.0)
     (penalty,) = EWC(samples=4, weight=7.0)(run)
     stream = Stream(
         "source", bank.latents, bank.labels, 1, timestep_distribution(1000, 0), label_drop=0.1, null_label=pretrained.null_label
@@ -86,7 +86,7 @@ def test_ewc_draws_pictures_of_its_own_where_there_is_no_bank(pretrained, task, 
     asked = []
     real = penalties.sample_latents
     monkeypatch.setattr(penalties, "sample_latents", lambda *given, **options: asked.append(given) or real(*given, **options))
-    EWC(samples=7, sampling_steps=2)(setting(pretrained, task, None))
+    EWC(samples=7, sampling_steps=2)(context(pretrained, task, None))
     assert asked[0][0] is pretrained and asked[0][1].tolist() == [0, 1, 2, 3, 4, 0, 1]
 
 
@@ -96,7 +96,7 @@ def test_distillation_is_the_difference_from_the_frozen_models_noise(pretrained,
     modules, options = [], {"steps": 2, "bank_labels": "own", "label_drop": 0.0}
     keep = lambda state: modules.append(state.ema_model())  # noqa: E731
     tuned = tune(pretrained, task, bank, tmp_path, Distillation(on=on), callbacks=[keep], ema_warmup=False, ema_decay=0.0, **options)
-    run = setting(pretrained, task, bank, batch_size=10, **{name: options[name] for name in ("bank_labels", "label_drop")})
+    run = context(pretrained, task, bank, batch_size=10, **{name: options[name] for name in ("bank_labels", "label_drop")})
     draw = next(stream for stream in run.streams if stream.name == on).draw(0, 1)
     labels = draw.labels if on == "bank" else torch.full_like(draw.labels, pretrained.null_label)
     x_t = pretrained.diffusion.q_sample(draw.x_0, draw.t, draw.noise)
@@ -151,7 +151,7 @@ def test_a_strong_penalty_keeps_the_weights_near_the_start(pretrained, task, ban
     options = {"bank_share": 0.0, "steps": 20, "learning_rate": 1e-3, **PLAIN}
     held = tune(pretrained, task, bank, tmp_path / "held", regularizer, **options)
     free = tune(pretrained, task, None, tmp_path / "free", None, **options)
-    (penalty,) = regularizer(setting(pretrained, task, bank, bank_share=0.0))
+    (penalty,) = regularizer(context(pretrained, task, bank, bank_share=0.0))
     part = type("Part", (), {"share": 1.0})()
     held_at, free_at = (penalty.value(run.model.denoiser.requires_grad_(True), part).item() for run in (held, free))
     assert held_at < 0.5 * free_at
