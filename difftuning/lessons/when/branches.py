@@ -22,7 +22,7 @@ NAMES = {
     NO_BANK: NO_BANK,
     OURS: OURS,
     UNTOUCHED: "the untouched model",
-    NONE: "nobody",
+    NONE: "no guidance",
 }
 
 
@@ -84,7 +84,8 @@ def _best_mixture(rows: pandas.DataFrame) -> str:
     """Whose labels, guided by whom, give the lowest distance, the mean over seeds; `rows` of one set."""
     mean = rows.groupby(["labels_by", "guided_by"], sort=False).fid.mean()
     labels, guide = mean.idxmin()
-    return f"The best of all {len(mean)} mixtures: labels by {NAMES[labels]}, guided by {NAMES[guide]} ({mean.min():.2f})."
+    guided = "without guidance" if guide == NONE else f"guided by {NAMES[guide]}"
+    return f"The best of all {len(mean)} mixtures: labels by {NAMES[labels]}, {guided} ({mean.min():.2f})."
 
 
 def decisive(one: Split) -> str:

@@ -10,7 +10,25 @@ from ...studies.gains import Estimate
 from ..figures import COLOURS, Figure, describe, label_ends, theme
 from ..filmstrip import Strip
 from ..parts import SAME, STEPS
-from .runs import GUIDED, MEASURES, NEW, OLD, TASKS, UNGUIDED, Cell, by_pictures, by_steps, called, cells, gain, lower, seeds_footnote, sets
+from .runs import (
+    GUIDED,
+    MEASURES,
+    NEW,
+    OLD,
+    TASKS,
+    UNGUIDED,
+    Cell,
+    Lost,
+    by_pictures,
+    by_steps,
+    called,
+    cells,
+    gain,
+    lower,
+    on_course,
+    seeds_footnote,
+    sets,
+)
 
 if TYPE_CHECKING:
     import pandas
@@ -26,15 +44,30 @@ SHORT = {GUIDED: "samples,\nguidance 1.5", UNGUIDED: "samples,\nguidance 1", NEW
 OWN_BEST = "samples,\nown best"
 
 
-def sizes_figure(gains: pandas.DataFrame, steps: int = STEPS) -> Figure:
-    """The gain against the number of training pictures, a panel for each measure, a line for each task; in grey what counts as the same."""
+def sizes_figure(gains: pandas.DataFrame, lost: Sequence[Lost] = (), steps: int = STEPS) -> Figure:
+    """The gain against the number of training pictures, a panel for each measure, a line for each task; in grey what counts as the same.
+
+    A `lost` run, which would stretch the axis, is a cross at its border.
+    """
+    kept = on_course(gains, lost)
     lines = {
-        measure: {task: by_pictures(gains, task, measure, steps) for task in TASKS if by_pictures(gains, task, measure, steps)}
+        measure: {task: by_pictures(kept, task, measure, steps) for task in TASKS if by_pictures(kept, task, measure, steps)}
         for measure in MEASURES
     }
-    return _panels(
-        lines, "training pictures", f"{steps} steps, {seeds_footnote(gains[gains.steps == steps])}", lambda task: (TASK_COLOURS[task], "-")
-    )
+    note = f"{steps} steps, {seeds_footnote(gains[gains.steps == steps])}"
+    figure = _panels(lines, "training pictures", note, lambda task: (TASK_COLOURS[task], "-"))
+    for axis, measure in zip(figure.axes, MEASURES):
+        for cell in set(cells(gains, measure, steps=steps)) - set(cells(kept, measure, steps=steps)):
+            _cross(axis, cell.pictures, TASK_COLOURS[cell.task])
+    return figure
+
+
+def _cross(axis: Axes, place: int, colour: str) -> None:
+    """A cross at the lower border, below all points: a run that became unstable, far below."""
+    axis.set_ylim(bottom=0.93 * axis.get_ylim()[0])
+    across = axis.get_xaxis_transform()
+    axis.plot(place, 0.07, "x", color=colour, markersize=9, markeredgewidth=2.5, transform=across)
+    axis.text(place, 0.13, "unstable", color=colour, fontsize=9, ha="center", va="bottom", transform=across)
 
 
 def steps_figure(gains: pandas.DataFrame) -> Figure:
@@ -63,7 +96,7 @@ def _panels(
     for axis, (measure, of_measure) in zip(axes.flat, lines.items()):
         for number, (name, found) in enumerate(of_measure.items()):
             colour, dashes = style(name)
-            _line(axis, found, colour, dashes, name, 1.03 ** (number - (len(of_measure) - 1) / 2))
+            _line(axis, found, colour, dashes, name, 1.05 ** (number - (len(of_measure) - 1) / 2))
             seen.append(f"{measure}, {name}: " + ", ".join(f"{lower(one):+.0f} % at {place:,}" for place, one in found.items()))
         axis.axhspan(np.exp(-MEASURES[measure]), np.exp(MEASURES[measure]), color="0.9", zorder=0)
         axis.set_title(measure, fontsize=12)
@@ -93,7 +126,7 @@ def _line(axis: Axes, found: Mapping[int, Estimate], colour: str, dashes: str, n
     for place, one in found.items():
         if one.has_interval:
             ends = np.exp([one.mean - one.half_width, one.mean + one.half_width])
-            axis.plot([aside * place] * 2, ends, color=colour, linewidth=1.5, alpha=0.6, marker="_", markersize=6)
+            axis.plot([aside * place] * 2, ends, color=colour, linewidth=3, alpha=0.3)
 
 
 def ratio_scale(axis: Axes) -> None:
@@ -108,12 +141,16 @@ def ratio_scale(axis: Axes) -> None:
     axis.minorticks_off()
 
 
-def map_figure(gains: pandas.DataFrame, best: Mapping[tuple[str, int], Estimate]) -> Figure:
-    """Every cell: a row for each set, columns by measure and steps; blue: Diff-Tuning's number is lower, by so many per cent."""
+def map_figure(gains: pandas.DataFrame, best: Mapping[tuple[str, int], Estimate], lost: Sequence[Lost] = ()) -> Figure:
+    """Every cell: a row for each set, columns by measure and steps; blue: Diff-Tuning's number is lower, by so many per cent.
+
+    A cell that only a `lost` run has shows a word in place of its number.
+    """
     rows = list(dict.fromkeys([*sets(gains), *best]))
     columns = [(SHORT[measure], steps, measure) for measure in (GUIDED, UNGUIDED) for steps in SHOWN_STEPS]
     columns += [(OWN_BEST, 0, GUIDED)] + [(SHORT[measure], steps, measure) for measure in (NEW, OLD) for steps in SHOWN_STEPS]
     held = {cell for measure in MEASURES for cell in cells(gains, measure)}
+    kept = set(sets(on_course(gains, lost)))
 
     def found(task: str, pictures: int, steps: int, measure: str) -> Estimate | None:
         cell = Cell(task, pictures, steps, measure)
@@ -126,7 +163,7 @@ def map_figure(gains: pandas.DataFrame, best: Mapping[tuple[str, int], Estimate]
         for x, (_, steps, measure) in enumerate(columns):
             one = found(task, pictures, steps, measure)
             if one is not None and one.seeds:
-                _tile(axis, x, y, one, measure)
+                _tile(axis, x, y, one, measure, told="" if (task, pictures) in kept else "unstable")
     axis.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5))
     axis.set_xticks(range(len(columns)), [f"{steps:,}" if steps else "" for _, steps, _ in columns], fontsize=10)
     axis.set_yticks(range(len(rows)), [f"{task} {pictures:,}" for task, pictures in rows], fontsize=11)
@@ -141,26 +178,16 @@ def map_figure(gains: pandas.DataFrame, best: Mapping[tuple[str, int], Estimate]
     )
 
 
-def _tile(axis: Axes, x: int, y: int, one: Estimate, measure: str) -> None:
-    """A cell's square, the deeper the larger the gain, white where it is not clear; a star: too few runs for an interval."""
+def _tile(axis: Axes, x: int, y: int, one: Estimate, measure: str, told: str = "") -> None:
+    """A cell's square, the deeper the larger the gain, grey where it is not clear; a star: too few runs for an interval; or what is `told`."""
     from matplotlib.patches import Rectangle
 
     same = called(one, measure) == SAME
-    depth = 0 if same else min(1.0, 0.25 + abs(one.mean) / 0.6)
-    axis.add_patch(
-        Rectangle(
-            (x - 0.48, y - 0.46), 0.96, 0.92, color=COLOURS["Diff-Tuning" if one.mean > 0 else "plain"], alpha=0.75 * depth, linewidth=0
-        )
-    )
-    axis.text(
-        x,
-        y,
-        f"{lower(one):+z.0f}{'' if one.has_interval else '*'}",
-        ha="center",
-        va="center",
-        fontsize=10.5,
-        color="0.5" if same else "black",
-    )
+    colour = "0.5" if same else COLOURS["Diff-Tuning" if one.mean > 0 else "plain"]
+    depth = 0.2 if same else min(1.0, 0.25 + abs(one.mean) / 0.6)
+    axis.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, color=colour, alpha=0.75 * depth, linewidth=0))
+    told = told or f"{lower(one):+z.0f}{'' if one.has_interval else '*'}"
+    axis.text(x, y, told, ha="center", va="center", fontsize=10.5 if len(told) < 6 else 8.5, color="0.4" if same else "black")
 
 
 def _heads(axis: Axes, titles: Sequence[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Callable, Iterable
 
 import numpy as np
 
@@ -13,33 +13,20 @@ from .runs import CELL, GUIDED, OLD, OURS, PLAIN, UNGUIDED, listed
 if TYPE_CHECKING:
     import pandas
 
-ROBUST = "No difference at any value"
-NEW_ALONE = "The new samples stay about the same, the old pictures do not"
-NOT_ROBUST = "The new samples change at some value"
 YARDSTICK = "plain or Diff-Tuning"
 CHANCE = "another seed"
 
 
-def robustness(words: Mapping[str, tuple[str, str]]) -> str:
-    """`ROBUST`, `NEW_ALONE` or `NOT_ROBUST`, of a knob's `compared` values."""
-    if all(new == SAME for new, _ in words.values()):
-        return ROBUST if all(old == SAME for _, old in words.values()) else NEW_ALONE
-    return NOT_ROBUST
-
-
 def knobs_in_words(parts: Parts) -> str:
-    """Markdown: a line for each knob that was run, its values grouped by what they do; below, which knobs are robust."""
-    found = {name: words for name in KNOBS if (words := compared(parts, name))}
-    lines, kinds = [], {ROBUST: [], NEW_ALONE: [], NOT_ROBUST: []}
-    for name, words in found.items():
+    """Markdown: a line for each knob that was run, its values grouped by what they do."""
+    lines = []
+    for name, words in ((name, words) for name in KNOBS if (words := compared(parts, name))):
         groups: dict[tuple[str, str], list[str]] = {}
         for value, pair in words.items():
             groups.setdefault(pair, []).append(value)
         told = (f"**{' / '.join(values)}**: {_told(*pair)}" for pair, values in groups.items())
         lines.append(f"- *{name}* (default {KNOBS[name].default:g}): {'; '.join(told)}.")
-        kinds[robustness(words)].append(name)
-    last = " ".join(f"{kind}: {listed(names)}." for kind, names in kinds.items() if names)
-    return "\n".join(lines) + f"\n\n{last}"
+    return "\n".join(lines)
 
 
 def _told(new: str, old: str) -> str:
@@ -83,6 +70,16 @@ def seed_spread(gains: pandas.DataFrame, measure: str) -> float:
     """The largest plain / Diff-Tuning over the seeds of a cell divided by the smallest: the geometric mean over the cells with several; nan without any."""
     mine = gains[gains.measure == measure].groupby(CELL).gain
     return float(np.exp(mine.agg(np.ptp)[mine.size() > 1].mean()))
+
+
+def beyond_seeds(table: pandas.DataFrame) -> str:
+    """In words, which knobs move each number more than another seed does; `table`: of `spreads`; "" where no seeds are known."""
+    if CHANCE not in table.index:
+        return ""
+    knobs = table.drop([YARDSTICK, CHANCE])
+    found = {name: list(knobs.index[knobs[name] > table.loc[CHANCE, name]]) for name in table}
+    told = (f"the {name}: {listed(names) if names else 'none'}" for name, names in found.items())
+    return f"What moves them more than another seed does: {'; '.join(told)}."
 
 
 def most_moving(parts: Parts, gains: pandas.DataFrame) -> str:

@@ -1,7 +1,7 @@
 """The table of Diff-Tuning's paper, and how sure each figure is.
 
 FID of DiT-XL/2 on eight sets, 24,000 steps at batch 32, guidance 1.5 (Zhong et al., NeurIPS 2024).  `sure`: read in a source; otherwise
-from memory, where it agrees with the mean of its own column, and both means with the 26 % of the abstract.
+approximate: recalled, and checked only against the mean of its column and the 26 % of the abstract.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Published(NamedTuple):
 
     @property
     def texts(self) -> tuple[str, str]:
-        """Both figures, with a ~ where one is from memory."""
+        """Both figures, with a ~ where one is approximate."""
         return tuple(f"{'' if sure else '~'}{value:.2f}" for value, sure in zip((self.plain, self.ours), self.sure))
 
 
@@ -68,7 +68,7 @@ def size_correlation() -> tuple[float, int]:
 
 
 def paper_figure() -> Figure:
-    """FID of plain fine-tuning (hollow: from memory) and of Diff-Tuning on the paper's eight sets, the largest gain first."""
+    """FID of plain fine-tuning (hollow: approximate) and of Diff-Tuning on the paper's eight sets, the largest gain first."""
     rows = sorted(TABLE.items(), key=lambda item: -item[1].lower)
     with theme():
         figure = Strip(figsize=(8.6, 4.3), layout="constrained")
@@ -87,4 +87,4 @@ def paper_figure() -> Figure:
     axis.set_xlabel("FID on DiT-XL/2, as the paper prints it (left is better)", fontsize=11)
     axis.grid(False, axis="y")
     seen = ", ".join(f"{name} {' to '.join(row.texts)}" for name, row in rows)
-    return describe(figure, f"The paper's FID by plain fine-tuning and by Diff-Tuning, ~ from memory: {seen}.")
+    return describe(figure, f"The paper's FID by plain fine-tuning and by Diff-Tuning, ~ approximate: {seen}.")

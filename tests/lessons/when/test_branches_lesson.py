@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from difftuning.lessons.when import branches
+from difftuning.lessons.when import branch_figure, branches
 from difftuning.lessons.when.expected import of_branches
 from difftuning.studies.branches import NONE, UNTOUCHED
 from difftuning.studies.tables import write_rows
@@ -31,6 +31,14 @@ def test_the_table_has_a_row_for_who_answers_and_a_column_for_who_guides(tmp_pat
     table = branches.branches_table(tmp_path)
     assert table.shape == (2, 4)
     assert table.loc[("digits, 200 pictures", "labels: Diff-Tuning"), "plain tuning"] == pytest.approx(1.9 * 1.5)
+
+
+def test_the_tiles_are_the_table(tmp_path):
+    written(tmp_path)
+    panel = branch_figure.branches_figure(tmp_path).axes[0]
+    told = [float(text.get_text()) for text in panel.texts]
+    assert told == branches.branches_table(tmp_path).to_numpy().ravel().round(2).tolist()
+    assert [label.get_text() for label in panel.get_xticklabels()][-1] == "no\nguidance"
 
 
 def test_each_branch_is_told_by_itself(tmp_path):
