@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the same names for editors; at run time a name's file is imported when it is first used
-    from .config import DiffTuningConfig
+    from .config import ControlNetConfig, DiffTuningConfig
     from .data.conditions import annotate
     from .data.tasks import Task, list_tasks, load_task
     from .diffusion.ideal import ideal_denoiser
@@ -41,7 +41,7 @@ if TYPE_CHECKING:  # the same names for editors; at run time a name's file is im
 __version__ = "0.1.0"
 
 _NAMES = {
-    "config": ("DiffTuningConfig",),
+    "config": ("ControlNetConfig", "DiffTuningConfig"),
     "diffusion.timestep_weights": (
         "retention_weight", "reconsolidation_weight", "timestep_distribution", "loss_weights", "p2_weight", "min_snr_weight",
     ),

@@ -58,7 +58,7 @@ SIGNATURES = {
     "condition_agreement": "kind, asked, found",
     "sudden_convergence_step": "steps, scores, *, threshold, k=3",
 }
-TYPES = {"Diffusion", "Pretrained", "Task", "MemoryBank", "DiffTuningConfig", "FineTuned"}
+TYPES = {"Diffusion", "Pretrained", "Task", "MemoryBank", "DiffTuningConfig", "ControlNetConfig", "FineTuned"}
 CONFIG_DEFAULTS = {
     "batch_size": 32, "bank_share": 0.2, "bank_weight": 0.1, "reconsolidation_power": 1.0, "retention_power": 1.0,
     "learning_rate": 1e-4, "weight_decay": 0.0, "ema_decay": 0.9999, "ema_warmup": True, "label_drop": 0.1,

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Sequence
 
-from ..config import CONTROLNET_DEFAULTS, DiffTuningConfig, PretrainingConfig
+from ..config import ControlNetConfig, DiffTuningConfig, PretrainingConfig
 from ..support.files import is_ours, read_text
 from ..support.names import one_form, user_path
 from ..support.options import require_choice
@@ -77,7 +77,7 @@ def train(given: dict[str, Any]) -> None:
     from ..training.fine_tune import fine_tune
     from ..training.memory_bank import MemoryBank
 
-    config = DiffTuningConfig(**(CONTROLNET_DEFAULTS if "control" in options else {}) | settings)
+    config = (ControlNetConfig if "control" in options else DiffTuningConfig)(**settings)
     shipped = ("tiny-text-to-image", "bank_text_to_image") if "control" in options else ("tiny", "bank")
     model, _ = _model(options.get("model", shipped[0]), _device(options))
     task = load_task(options["task"], size=model.image_size)

@@ -6,7 +6,7 @@ import argparse
 from typing import NoReturn
 
 from .. import __version__
-from ..config import CONTROLNET_DEFAULTS, DiffTuningConfig, PretrainingConfig
+from ..config import ControlNetConfig, DiffTuningConfig, PretrainingConfig
 from ..models.adapters.options import ADAPTERS
 from ..support.settings import Setting, metavar, settings_of
 from ..training.regularizers import REGULARIZERS
@@ -41,8 +41,9 @@ TRAIN_OPTIONS = {
 }
 TRAIN_SETTINGS = settings_of(DiffTuningConfig) | METHOD_SETTINGS
 TRAIN_SETTINGS |= {
-    name: TRAIN_SETTINGS[name]._replace(default=f"{TRAIN_SETTINGS[name].default}; with --control: {value}")
-    for name, value in CONTROLNET_DEFAULTS.items()
+    name: TRAIN_SETTINGS[name]._replace(default=f"{TRAIN_SETTINGS[name].default}; with --control: {of_controlnet.default}")
+    for name, of_controlnet in settings_of(ControlNetConfig).items()
+    if of_controlnet.default != TRAIN_SETTINGS[name].default
 }
 PRETRAIN_OPTIONS = {
     "folder": TRAIN_OPTIONS["folder"],

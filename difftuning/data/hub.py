@@ -33,13 +33,15 @@ def load_hub_pictures(name: str, split: str, size: int | None) -> Pictures:
     """
     import datasets
 
+    source, revision = name, None
     if not Path(name).is_dir():
-        require_on_hub(name, "dataset")
+        source, _, revision = name.partition("@")
+        require_on_hub(source, "dataset", revision or None)
     with _hub_errors(name):
-        splits = datasets.get_dataset_split_names(name)
+        splits = datasets.get_dataset_split_names(source, revision=revision or None)
     found = find_split(split, splits, name)
     with _hub_errors(name):
-        dataset = datasets.load_dataset(name, split=found)
+        dataset = datasets.load_dataset(source, split=found, revision=revision or None)
     contents = _contents(Path(name))  # of all splits
     return find_dataset_pictures(dataset, name, size, contents and [found, *contents])
 

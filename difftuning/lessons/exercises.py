@@ -116,12 +116,10 @@ def compare(found: Any, expected: Tensor, *, place: Callable[[int], str] = "time
         return Grade(True, f"close: at worst {here}")
     ratio = found.sum() / expected.sum() if expected.sum() else torch.tensor(torch.nan)
     hint = ""
-    if torch.allclose(found, expected * ratio, rtol=1e-4, atol=1e-12 * float(largest)):
-        hint = (
-            f"; every number is {float(ratio):.4g} times too large"
-            if ratio > 1
-            else f"; every number is {float(1 / ratio):.4g} times too small"
-        )
+    if float(ratio) and torch.allclose(found, expected * ratio, rtol=1e-4, atol=1e-12 * float(largest)):
+        size = abs(float(ratio))
+        factor = f"every number is {size:.4g} times too large" if size > 1 else f"every number is {1 / size:.4g} times too small"
+        hint = "; " + " and ".join([factor] * (abs(size - 1) > 1e-4) + ["every sign is reversed"] * (float(ratio) < 0))
     elif torch.allclose(found, expected.flip(0), rtol=1e-4):
         hint = "; it is the mirror image of what it should be"
     return Grade(False, f"{int((errors > CLOSE).sum())} of {errors.numel()} are wrong; {here}{hint}")

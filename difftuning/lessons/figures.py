@@ -80,32 +80,7 @@ def picture_rows(rows: Mapping[str, Tensor], *, title: str = "", columns: int = 
     return describe(figure, f"Rows of pictures: {', '.join(rows)}.")
 
 
-def score_curves(table: pandas.DataFrame, live: pandas.DataFrame | None = None, *, title: str = "") -> Figure:
-    """Mean score against training steps, with 95 % intervals over seeds; live points drawn on top.
-
-    `table` and `live` have the columns method, step, fid; `table` one row for each seed.
-    """
-    with theme():
-        figure = Figure(figsize=(7.2, 4.2), layout="constrained")
-        axis = figure.subplots()
-    for method, rows in table.groupby("method", sort=False):
-        draw_with_interval(axis, rows, "step", "fid", COLOURS.get(method, "0.5"), method)
-    if live is not None:
-        for method, rows in live.groupby("method", sort=False):
-            axis.plot(rows.step, rows.fid, marker="*", markersize=15, linestyle="none", color=COLOURS.get(method, "0.5"),
-                      markeredgecolor="white", label=f"{method}, your run")  # fmt: skip
-    axis.set(xlabel="training steps", ylabel="Frechet distance in our feature space\n(lower is better)", title=title)
-    axis.set_xscale("log", base=2)
-    ticks = sorted(set(table.step) | set([] if live is None else live.step))
-    axis.set_xticks(ticks, [str(int(step)) for step in ticks])
-    axis.minorticks_off()
-    axis.legend(frameon=True, fontsize=10)
-    ends = table[table.step.isin([table.step.min(), table.step.max()])].groupby(["method", "step"], sort=False).fid.mean()
-    seen = "; ".join(f"{method} {fid:.2f} after {step} steps" for (method, step), fid in ends.items())
-    return describe(figure, f"Frechet distance against training steps, means over seeds: {seen}.")
-
-
-def draw_with_interval(axis: Axes, rows: pandas.DataFrame, place: str, value: str, colour: str, label: str, *, style: str = "-",
+def draw_with_interval(axis: Axes, rows: pandas.DataFrame, place: str, value: str, colour: str, label: str, *,
                        log: bool = False) -> None:  # fmt: skip
     """The mean over seeds of `value` against `place`, and its 95 % interval where there are seeds enough for one; `log`: geometric."""
     inward, outward = (np.log, np.exp) if log else (np.asarray, np.asarray)
@@ -115,7 +90,7 @@ def draw_with_interval(axis: Axes, rows: pandas.DataFrame, place: str, value: st
     places = np.array([at for at, _ in summary])
     means = np.array([found.mean for _, found in summary])
     halves = np.array([found.half_width if found.has_interval else np.nan for _, found in summary])
-    axis.plot(places, outward(means), color=colour, marker="o", markersize=4, label=label, linestyle=style)
+    axis.plot(places, outward(means), color=colour, marker="o", markersize=4, label=label)
     axis.fill_between(places, outward(means - halves), outward(means + halves), color=colour, alpha=0.18, linewidth=0)
 
 

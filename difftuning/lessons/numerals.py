@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Iterable
+
 NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 
@@ -20,3 +22,9 @@ def out_of(some: int, every: int, things: str) -> str:
     if some == every:
         return f"{all_of(some, every)} {things}" if every > 1 else f"the one {things.removesuffix('s')}"
     return f"{numeral(some)} of the {numeral(every)} {things}"
+
+
+def listed(names: Iterable[str | int]) -> str:
+    """\"50, 200 and 1,000\", "footwear and digits", "none"."""
+    words = [name if isinstance(name, str) else f"{name:,}" for name in names]
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]])) or NUMBERS[0]

@@ -8,7 +8,7 @@ from typing import Callable, Mapping, Sequence
 import numpy as np
 
 from ..studies.gains import LEAST_SEEDS
-from .numerals import numeral
+from .numerals import listed, numeral
 from .parts import (
     ALIKE,
     BETTER,
@@ -126,7 +126,7 @@ def tenths_in_words(tenths: Sequence[int]) -> str:
     told = [word for run in runs for word in (map(str, run) if len(run) < 3 else [f"{run[0]} to {run[-1]}"])]
     if not told:
         return "no tenth"
-    return f"tenth{'s' if len(tenths) > 1 else ''} {', '.join(told[:-1])}{' and ' if len(told) > 1 else ''}{told[-1]}"
+    return f"tenth{'s' if len(tenths) > 1 else ''} {listed(told)}"
 
 
 def stretch_in_words(tenths: Sequence[int]) -> str:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from pathlib import Path
 from typing import Sequence
 
@@ -23,6 +24,7 @@ from .dit import DiT, require_one_embedder
 from .pretrained import ADAPTER, BASE, CARD, Pretrained, card_digest, checked_device
 from .text_to_image import TextToImage
 
+LARGE = 10**8  # weights: more are not meant for a CPU
 HUB_FILES = ["*.json", "*/*.safetensors", "*/merges.txt"]
 HUB_LEFT_OUT = ["safety_checker/*", "*.fp16.safetensors", "*.non_ema.safetensors"]  # beside the same weights in float32, averaged
 STABLE_DIFFUSION = "unet text_encoder tokenizer vae scheduler controlnet safety_checker feature_extractor image_encoder".split()  # parts
@@ -31,7 +33,7 @@ WORLD_MODELS = {"tiny": "models/tiny", "tiny-text-to-image": "models/tiny_text_t
 
 @undisturbed
 def load_pretrained(source: str | Path, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> Pretrained:
-    """A model of the tiny world ("tiny", "tiny-text-to-image"), a folder of one of diffusers' pipelines, or a hub id.
+    """A model of the tiny world ("tiny", "tiny-text-to-image"), a folder of one of diffusers' pipelines, or a hub id ("owner/name@revision" for another than the main one).
 
     Pipelines: DiTPipeline, StableDiffusionPipeline, StableDiffusionControlNetPipeline with one ControlNet (ValueError where it has more).
 
@@ -39,7 +41,7 @@ def load_pretrained(source: str | Path, *, device: str | torch.device | None = N
     safetensors alone, and checked where difftuning.json has checksums.  A folder without difftuning.json is taken for DiT-XL/2's lineage when it
     has that size (frequency_shift 0, norm_eps 1e-6), for one trained with diffusers otherwise.
     """
-    device = checked_device("cpu" if device is None else device)
+    chosen, device = device, checked_device("cpu" if device is None else device)
     dtype = dtype or torch.float32
     if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
         raise ValueError(f"dtype must be a precision of torch such as torch.bfloat16, got {dtype!r}")
@@ -62,6 +64,8 @@ def load_pretrained(source: str | Path, *, device: str | torch.device | None = N
     )  # fmt: skip
     if denoiser.takes_prompts and denoiser.controlnet is not None:
         require_matching_factor(model)
+    if chosen is None and torch.cuda.is_available() and sum(weight.numel() for weight in denoiser.parameters()) > LARGE:
+        warnings.warn(f"{model.name} is on the CPU, and this machine has a GPU: pass device='cuda'", stacklevel=3)
     return model.to(device)
 
 
@@ -188,7 +192,8 @@ def load_component(model_class, folder: Path, dtype: torch.dtype, **options):
         pickled = sorted(p.name for p in folder.glob("*.bin")) + sorted(p.name for p in folder.glob("*.pt"))
         found = f"only {pickled[0]}, a pickle, which is never loaded" if pickled else "no safetensors weights"
         raise FileNotFoundError(
-            f"{folder} has {found}; save the model with safe_serialization=True, or turn the published DiT's .pt file into one with convert_original_dit"
+            f"{folder} has {found}; save the model with safe_serialization=True, or turn the published DiT's .pt file into one with "
+            "convert_original_dit; on the hub, a conversion may wait as a pull request ('owner/name@refs/pr/1')"
         )
     model, info = _built(
         model_class, folder, "config.json", use_safetensors=True, variant=variant, dtype=dtype, output_loading_info=True, **options

@@ -25,6 +25,7 @@ from ..diffusion.process import Diffusion, require_finite
 from ..support.files import atomic_path, is_ours, read_json, sha256, write_json
 from ..support.kinds import require_kind
 from ..support.names import user_path
+from ..support.processes import local_rank
 from ..support.quiet import quiet_transformers
 from ..support.surroundings import undisturbed
 from .adapters.apply import adapter_of, without_adapter
@@ -34,6 +35,7 @@ from .dit import DiT
 if TYPE_CHECKING:
     from diffusers import AutoencoderKL, DDIMScheduler
 
+DECODED_PIXELS = 2**22  # of pictures that are decoded at a time: 64 of 256x256, or 16 of 512x512, take some 5 GB
 CARD, BASE, ADAPTER = "difftuning.json", "base", "adapter"
 
 
@@ -117,7 +119,9 @@ class Pretrained:
         """Scaled latents (N, C, h, w) -> images (N, 3, H, W) in [-1, 1]."""
         require_finite("latents", latents)
         latents = latents.to(self.device, self.autoencoder.dtype) / self.autoencoder.config.scaling_factor
-        return self._finite(self.autoencoder.decode(latents).sample.float(), "pictures").clamp(-1, 1)
+        parts = latents.split(max(1, DECODED_PIXELS // self.image_size**2))
+        images = torch.cat([self.autoencoder.decode(part).sample.float() for part in parts])
+        return self._finite(images, "pictures").clamp(-1, 1)
 
     def _finite(self, tensor: Tensor, what: str) -> Tensor:
         if not tensor.isfinite().all():
@@ -237,11 +241,13 @@ def require_own_model(folder: Path) -> None:
 
 
 def checked_device(device: str | torch.device) -> torch.device:
-    """The device, or a ValueError in one line where this machine has no such thing."""
+    """The device, "cuda" being this process's own GPU, or a ValueError in one line where this machine has no such thing."""
+    if str(device) == "cuda" and torch.cuda.is_available():
+        device = f"cuda:{local_rank()}"
     try:
         there = torch.zeros(1, device=device)
         there.item()  # "meta" keeps shapes without numbers
-        return there.device  # with its number: "cuda" is "cuda:0"
+        return there.device
     except (RuntimeError, AssertionError, TypeError, ImportError) as error:
         have = ["cpu", *(["cuda"] if torch.cuda.is_available() else []), *(["mps"] if torch.backends.mps.is_available() else [])]
         raise ValueError(f"device {str(device)!r} is not there; this machine has {', '.join(have)}") from error

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Callable, Sequence
 
+import numpy as np
+
 from ..evaluation.agreement import steepest_step, sudden_convergence_step
 from .control_cells import MAIN
 from .controlnet import HELD
-from .gains import Estimate, estimate
+from .gains import Estimate, Gain, estimate
 
 if TYPE_CHECKING:
     import pandas
@@ -34,11 +36,12 @@ def steps_saved(scores: pandas.DataFrame, method: str, other: str = MAIN[0]) -> 
     }
 
 
-def distance_lower(scores: pandas.DataFrame, method: str = MAIN[1], other: str = MAIN[0]) -> dict[str, Estimate]:
-    """By which share a method's Frechet distance is lower than another's, seed by seed: for each condition, and "mean" over them (seeds that have all)."""
+def distance_lower(scores: pandas.DataFrame, method: str = MAIN[1], other: str = MAIN[0]) -> dict[str, Gain]:
+    """A method's gain over another in Frechet distance, seed by seed: for each condition, and "mean" over them (seeds that have all)."""
     fids = scores.pivot(index="seed", columns=["method", "kind"], values="fid")
-    lower = 1 - fids[method] / fids[other]
-    return {kind: estimate(lower[kind].dropna().to_numpy()) for kind in lower} | {"mean": estimate(lower.dropna().mean(axis=1).to_numpy())}
+    gains = np.log(fids[other] / fids[method])
+    means = {"mean": gains.dropna().mean(axis=1)}
+    return {kind: Gain(*estimate(each.dropna().to_numpy())) for kind, each in (dict(gains.items()) | means).items()}
 
 
 def steps_by(definition: str, agreement: pandas.DataFrame) -> pandas.DataFrame:

@@ -70,7 +70,7 @@ def _told(found: Estimate) -> str:
     """The mean and over how many pairs."""
     if not found.seeds:
         return "–"
-    return f"{found.percent} ({'one pair' if found.seeds == 1 else f'{found.seeds} pairs'})"
+    return f"{found.percent}, {'one pair' if found.seeds == 1 else f'{found.seeds} pairs'}"
 
 
 def settings_table(losses: pandas.DataFrame, scores: pandas.DataFrame) -> list[str]:

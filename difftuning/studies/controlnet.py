@@ -18,7 +18,7 @@ from typing import NamedTuple, Sequence
 import torch
 from torch import Tensor
 
-from ..config import CONTROLNET_DEFAULTS, DiffTuningConfig
+from ..config import ControlNetConfig, DiffTuningConfig
 from ..data.captions import CaptionAs, caption_agreement, caption_pictures
 from ..data.conditions import Kind, annotate
 from ..data.tasks import Task, load_source, load_task, spread_evenly
@@ -138,7 +138,7 @@ def tune_cell(
     """The training of a cell, without its measurements."""
     method = CONTROL_METHODS[cell.method]
     config = DiffTuningConfig(
-        steps=cell.steps, batch_size=cell.batch_size, learning_rate=cell.learning_rate, label_drop=CONTROLNET_DEFAULTS["label_drop"], seed=cell.seed,
+        steps=cell.steps, batch_size=cell.batch_size, learning_rate=cell.learning_rate, label_drop=ControlNetConfig.label_drop, seed=cell.seed,
         checkpoint_every=cell.check_every, keep_checkpoints=1, **method.options,
     )  # fmt: skip
     return fine_tune_controlnet(

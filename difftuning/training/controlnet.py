@@ -8,14 +8,14 @@ base's own samples, with their prompts and the conditions found in them, are rep
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Callable, Literal, Sequence
 
 import torch
 from torch import Tensor
 
-from ..config import CONTROLNET_DEFAULTS, DiffTuningConfig
+from ..config import ControlNetConfig, DiffTuningConfig
 from ..data.captions import caption_pictures
 from ..data.conditions import Kind, annotate, annotate_task
 from ..data.tasks import Task
@@ -46,7 +46,7 @@ def fine_tune_controlnet(base: Pretrained, task: Task, bank: MemoryBank | None =
 
     A plain ControlNet is bank=None with reconsolidation_power=0.  All settings mean what they mean in `fine_tune`:
     `label_drop` is the share of prompts replaced by the empty one, `bank_labels` "null" replays the bank under the empty prompt,
-    "own" under its own prompts; where no config is given, they are those of `CONTROLNET_DEFAULTS` (config.py).  `bank_control` "own" finds the conditions of bank pictures
+    "own" under its own prompts; `ControlNetConfig` has them with the defaults that suit a ControlNet.  `bank_control` "own" finds the conditions of bank pictures
     in them, "blank" shows black ones.
 
     `captions` (images (n, 3, H, W) in [-1, 1], class names) -> n prompts; the default measures words in pictures of one object
@@ -76,8 +76,9 @@ def fine_tune_controlnet(base: Pretrained, task: Task, bank: MemoryBank | None =
     regularize = choose("regularizer", regularizer, REGULARIZERS)
     if isinstance(regularize, EWC) or (isinstance(regularize, Distillation) and base.denoiser.controlnet is None):
         raise ValueError("ewc and distillation ask the frozen base, which knows no conditions: take 'l2_sp' or 'prior_preservation'")
-    config = DiffTuningConfig(steps=1000, **CONTROLNET_DEFAULTS) if config is None else config
+    config = ControlNetConfig(steps=1000) if config is None else config
     require_kind("config", config, DiffTuningConfig)
+    config = DiffTuningConfig(**asdict(config))  # as the record and the result have it
     adapter = ControlNetAdapter(tuple(channels or embedding_channels(autoencoder_factor(base))), config.seed)
     say = Told(base.denoiser, kind, captions, annotator)
     replay = Told(base.denoiser, "blank" if bank_control == "blank" else kind, None, annotator)

@@ -77,9 +77,9 @@ class FineTuned:
 
 
 @undisturbed
-def load_fine_tuned(folder: str | Path, *, device: str | torch.device | None = None) -> FineTuned:
-    """Open what `fine_tune` left in its folder, or what `FineTuned.save` wrote."""
-    device = checked_device("cpu" if device is None else device)
+def load_fine_tuned(folder: str | Path, *, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> FineTuned:
+    """Open what `fine_tune` left in its folder, or what `FineTuned.save` wrote; `device` and `dtype` as in `load_pretrained`."""
+    device = None if device is None else checked_device(device)
     folder = user_path(folder).absolute()  # model/ must never be taken for a hub id
     if not (folder / RESULT).is_file():
         raise FileNotFoundError(f"no finished fine-tuning in {folder}: it has no {RESULT}")
@@ -90,7 +90,7 @@ def load_fine_tuned(folder: str | Path, *, device: str | torch.device | None = N
         files = checksum_list(folder / RESULT, {name: record["sha256"][name] for name in CHECKED})
         for name in verify(folder, files):
             raise DamagedFileError(f"{folder / name} is missing, cut off or altered; restore it")
-        model = load_pretrained(folder / "model", device=device)
+        model = load_pretrained(folder / "model", device=device, dtype=dtype)
         label_rows(model, rows)
     except (DamagedFileError, FileNotFoundError) as error:
         raise DamagedFileError(f"{error}{again}") from error

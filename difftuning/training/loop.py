@@ -191,10 +191,10 @@ def _accelerator(config: TrainingConfig, device: torch.device):
         # accelerate remembers the first call's device and precision for the whole process, which a
         # notebook that trains twice must not inherit.
         AcceleratorState._reset_state(reset_partial_state=True)
-    if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)
     if processes.count() > 1:
-        processes.join(device)
+        processes.join(device)  # each takes its own GPU
+    elif device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
     accelerator = Accelerator(cpu=device.type == "cpu", mixed_precision=config.mixed_precision)
     accelerator.gradient_accumulation_steps = 1  # `_step` cuts the batch itself; a launcher's environment may say otherwise
     return accelerator

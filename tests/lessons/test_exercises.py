@@ -59,10 +59,22 @@ def test_the_mirror_image_is_recognised():
     assert not found.passed and found.message.endswith("it is the mirror image of what it should be")
 
 
-@pytest.mark.parametrize("factor, words", [(50.0, "every number is 50 times too large"), (0.25, "every number is 4 times too small")])
+@pytest.mark.parametrize(
+    "factor, words",
+    [
+        (50.0, "every number is 50 times too large"),
+        (0.25, "every number is 4 times too small"),
+        (-1.0, "; every sign is reversed"),
+        (-2.0, "every number is 2 times too large and every sign is reversed"),
+    ],
+)
 def test_a_constant_factor_is_recognised(factor, words):
     found = compare(factor * EXPECTED, EXPECTED)
     assert not found.passed and found.message.endswith(words)
+
+
+def test_zeros_are_no_factor():
+    assert "times too" not in compare(0 * EXPECTED, EXPECTED).message
 
 
 def test_answers_to_separate_cases_are_each_held_against_their_own_size():

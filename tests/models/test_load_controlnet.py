@@ -64,7 +64,7 @@ def test_it_has_the_base_s_precision_and_no_gradient(folder):
 def test_a_hub_id_is_fetched_without_its_pickles(monkeypatch, obeying, folder):
     asked = {}
 
-    def snapshot(source, *, allow_patterns, ignore_patterns):
+    def snapshot(source, *, revision, allow_patterns, ignore_patterns):
         asked[source] = allow_patterns + ignore_patterns
         return str(folder)
 

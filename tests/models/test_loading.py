@@ -249,13 +249,14 @@ def test_a_hub_id_is_fetched_without_its_pickles(monkeypatch, saved):
 
     monkeypatch.setattr("difftuning.support.hub.require_on_hub", lambda *_: None)
 
-    def snapshot(source, *, allow_patterns, ignore_patterns):
-        asked[source] = allow_patterns + ignore_patterns
+    def snapshot(source, *, revision, allow_patterns, ignore_patterns):
+        asked[source, revision] = allow_patterns + ignore_patterns
         return str(saved)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
-    assert load_pretrained("somebody/model").name == "small"
-    (patterns,) = asked.values()
+    assert load_pretrained("somebody/model").name == load_pretrained("somebody/model@refs/pr/1").name == "small"
+    assert list(asked) == [("somebody/model", None), ("somebody/model", "refs/pr/1")]
+    patterns = asked["somebody/model", None]
     assert {"*.json", "*/*.safetensors"} <= set(patterns) and not any(".bin" in pattern for pattern in patterns)
 
 

@@ -11,6 +11,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline
 from safetensors.torch import load_file
 
 import difftuning as dt
+from difftuning.models import pretrained as pretrained_module
 from difftuning.models.dit import DiT
 from difftuning.models.loading import load_pretrained
 from difftuning.models.pretrained import Pretrained
@@ -123,6 +124,15 @@ def test_encode_scales_the_mode_and_decode_undoes_it(small_model):
     assert torch.equal(small_model.encode(pictures()), expected)
     assert torch.equal(small_model.decode(expected), picture)
     assert small_model.encode(pictures()).shape == (2, 4, 8, 8)
+
+
+def test_large_pictures_are_decoded_a_few_at_a_time_to_the_same(small_model, monkeypatch):
+    latents = torch.randn(5, 4, 8, 8, generator=torch.Generator().manual_seed(0))
+    whole, sizes, decode = small_model.decode(latents), [], small_model.autoencoder.decode
+    monkeypatch.setattr(small_model.autoencoder, "decode", lambda part: sizes.append(len(part)) or decode(part))
+    monkeypatch.setattr(pretrained_module, "DECODED_PIXELS", 2 * small_model.image_size**2)
+    torch.testing.assert_close(small_model.decode(latents), whole)
+    assert sizes == [2, 2, 1]
 
 
 def test_decoded_images_are_float32_in_their_range(saved):

@@ -34,25 +34,25 @@ def cells(line: str) -> list[str]:
 def test_steps_and_what_is_saved_of_them_are_told_by_condition():
     lines = convergence_table(*made({"plain": [80, 60, 60], "Diff-Tuning": [40, 40, 60]}))
     assert len(lines) == 2 + len(KINDS) + 1 and cells(lines[2])[:4] == ["edge", "3", "67", "47"]
-    assert cells(lines[2])[4].startswith(f"{100 * (0.5 + 1 / 3 + 0) / 3:.0f} ± ") and cells(lines[2])[4].endswith("(3 pairs)")
+    assert cells(lines[2])[4].startswith(f"{100 * (0.5 + 1 / 3 + 0) / 3:.0f} ± ") and cells(lines[2])[4].endswith(", 3 pairs")
     assert cells(lines[-1])[4] == cells(lines[2])[4]  # all conditions are alike
 
 
 def test_runs_that_never_converge_are_counted_and_left_out():
     lines = convergence_table(*made({"plain": [80, np.nan], "Diff-Tuning": [40, 40]}))
-    assert cells(lines[2])[2:5] == ["80 (1 of 2 never)", "40", "50 % (one pair)"]
+    assert cells(lines[2])[2:5] == ["80 (1 of 2 never)", "40", "50 %, one pair"]
     assert cells(convergence_table(*made({"plain": [np.nan], "Diff-Tuning": [40]}))[2])[2:5] == ["never", "40", "–"]
 
 
 def test_a_run_without_scores_does_not_count():
     scores, checks = made({"plain": [80, 80], "Diff-Tuning": [40, 40]})
     unfinished = scores[~((scores.kind == "edge") & (scores.seed == 1) & (scores.method == "plain"))]
-    assert cells(convergence_table(unfinished, checks)[2])[:5] == ["edge", "1", "80", "40", "50 % (one pair)"]
+    assert cells(convergence_table(unfinished, checks)[2])[:5] == ["edge", "1", "80", "40", "50 %, one pair"]
 
 
 def test_two_seeds_have_no_interval_and_costs_are_paired():
     lines = costs_table(*made({"plain": [80, 80], "Diff-Tuning": [40, 40]}, fid={"plain": [2.0, 4.0], "Diff-Tuning": [1.0, 3.0]}))
-    assert cells(lines[2]) == ["edge", "38 % (2 pairs)", "1.00, 1.00", "0.80, 0.80"]
+    assert cells(lines[2]) == ["edge", "39 %, 2 pairs", "1.00, 1.00", "0.80, 0.80"]
 
 
 def test_the_two_means_over_the_chain_weigh_noise_levels_differently():
@@ -79,7 +79,7 @@ def test_the_readme_says_on_which_conditions_the_steps_differ():
     readme = (data_folder().parent / "README.md").read_text(encoding="utf-8")
     saved = {}
     for row in convergence_table(read_table("controlnet"), read_table("controlnet_agreement"))[2:-1]:
-        mean, _, width = cells(row)[4].partition(" % ")[0].partition(" ± ")
+        mean, _, width = cells(row)[4].partition(" %")[0].partition(" ± ")
         if abs(float(mean)) > float(width):
             saved[cells(row)[0]] = float(mean)
     assert "obey edges a fifth earlier and segmentations more than a quarter later; on the other conditions there is no clear" in readme

@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import StableDiffusionControlNetPipeline
 
-from difftuning.config import DiffTuningConfig
+from difftuning.config import ControlNetConfig, DiffTuningConfig
 from difftuning.data import cache
 from difftuning.data.captions import caption_pictures, name_pictures
 from difftuning.data.conditions import KINDS, TINY_ANNOTATORS, annotate
@@ -229,3 +229,10 @@ def test_pictures_of_another_size_are_refused(base, tmp_path):
     with pytest.raises(ValueError, match=r"images must have shape \(N, 3, 8, 8\), got \(24, 3, 16, 16\)"):
         tune(base, small_task(size=24, side=16), None, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_controlnets_own_defaults_are_those_of_a_run_without_a_config():
+    from dataclasses import asdict
+
+    differ = {name: value for name, value in asdict(ControlNetConfig(steps=7)).items() if value != asdict(DiffTuningConfig(steps=7))[name]}
+    assert differ == {"label_drop": 0.5, "bank_labels": "own"}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Sequence
 import numpy as np
 
 from ..expectations import expectations_table
-from ..numerals import all_of, numeral, out_of
+from ..numerals import all_of, listed, numeral, out_of
 from ..parts import ALIKE, BETTER, GUIDANCES, Parts, distance_saved, ratio, rise_avoided, score
 from .effects import HARMED, HELPED, LEAST_RISE, TRADE, UNCHANGED, beside_full, less, measured, pair, with_diff_tuning
 from .learning import forgets_less_at_equal_loss
@@ -152,12 +152,12 @@ def _on_top(parts: Parts) -> str:
     names = measured(parts)
     counts = {verdict: len(_judged(parts, verdict)) for verdict in (HELPED, TRADE, UNCHANGED, HARMED)}
     said = {HELPED: "helps {}", TRADE: "is a trade for {}", UNCHANGED: "makes no difference to {}", HARMED: "harms {}"}
-    *first, last = (said[verdict].format(_all_of(count, names)) for verdict, count in counts.items() if count or verdict == HELPED)
+    said = [said[verdict].format(_all_of(count, names)) for verdict, count in counts.items() if count or verdict == HELPED]
     still = "still " if counts[HELPED] else ""
     more = _small_rises(parts) if counts[HELPED] else {}
     few, tasks = _in_which(parts, more) if more else ([], [])
     spared = f" by our rule, though on {' and '.join(tasks)} {numeral(len(few))} {_verb(few, 'keep')} a little less" if few else ""
-    return f"Diff-Tuning on top {still}{' and '.join(filter(None, [', '.join(first), last]))}{spared}"
+    return f"Diff-Tuning on top {still}{listed(said)}{spared}"
 
 
 def expected(parts: Parts) -> pandas.DataFrame:

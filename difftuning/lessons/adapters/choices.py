@@ -79,7 +79,7 @@ def choices_in_words(parts: Parts) -> str:
     (near, lost), (far, less) = found[first], found[rest[0]]
     step = (
         f"From the first row to the second, the Frechet distance at guidance {GUIDANCE} grows by {100 * (far / near - 1):.0f} %, and the rise of the "
-        f"loss on old pictures falls from {100 * (lost - 1):.0f} % to {100 * (less - 1):.0f} %."
+        f"loss on old pictures goes from {100 * (lost - 1):.0f} % to {100 * (less - 1):.0f} %."
     )
     return f"**Take the highest row that keeps as much of the old as you need.** {step}\n\n{out}"
 

@@ -9,6 +9,7 @@ import numpy as np
 from ...data.conditions import KINDS
 from ...studies.control_gains import DEFINITIONS, distance_lower, steps_by, steps_saved
 from ...studies.gains import Estimate, estimate
+from ..numerals import listed
 from ..parts import BETTER, SAME, WORSE, in_a_word
 from .runs import Runs
 
@@ -131,8 +132,8 @@ def costs_in_words(runs: Runs) -> str:
     }
     lines = [f"- {what}: *{_beside_plain(in_a_word(_gains(table, column), margin))}*" for what, (table, column, margin) in found.items()]
     lower = distance_lower(runs.scores)["mean"]
-    amount, way = (lower, "lower") if lower.mean >= 0 else (lower._replace(mean=-lower.mean), "higher")
-    lines += ["", f"On average over the conditions the Frechet distance is {amount.percent} {way} than plain's."]
+    meant = " (a minus: higher)" if lower.mean < 0 else ""
+    lines += ["", f"On average over the conditions the Frechet distance is lower than plain's by {lower.percent}{meant}."]
     return "\n".join(lines)
 
 
@@ -162,13 +163,13 @@ def turn_of(saved: Estimate) -> str:
 def _shares(saved: dict[str, Estimate]) -> str:
     mean, edge = saved["mean"], saved["edge"]
     on_edge = f"{edge.percent} on edge ({_seeds(edge)})"
-    return on_edge if _over(saved) in ("edge", "") else f"{mean.percent} over {_over(saved)}, {on_edge}"
+    return on_edge if _over(saved) in ("edge", "none") else f"{mean.percent} over {_over(saved)}, {on_edge}"
 
 
 def _over(saved: dict[str, Estimate]) -> str:
     """Which conditions the mean is over: those on which both methods converge."""
     pairs = [kind for kind in KINDS if kind in saved and saved[kind].seeds]
-    return "five conditions" if len(pairs) == len(KINDS) else " and ".join(filter(None, [", ".join(pairs[:-1]), *pairs[-1:]]))
+    return "five conditions" if len(pairs) == len(KINDS) else listed(pairs)
 
 
 def _other_measures(runs: Runs) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Sequence
 
 from ...studies.gains import Gain, gain_at_own_best, loss_gain, paired_gain
-from ..numerals import numeral, out_of
+from ..numerals import listed, numeral, out_of
 from ..parts import ALIKE, BETTER, SAME, WORSE, in_a_word
 
 if TYPE_CHECKING:
@@ -58,4 +58,4 @@ def _samples(gains: Sequence[Gain]) -> str:
     said = {BETTER: "clearly better", WORSE: "clearly worse", SAME: "not clearly different"}
     (word, count), *rest = ((told, found.count(word)) for word, told in said.items() if word in found)
     words = [f"{word} on {out_of(count, len(found), 'sets')}", *(f"{word} on {numeral(count)}" for word, count in rest)]
-    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]]))
+    return listed(words)

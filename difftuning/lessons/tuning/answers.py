@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Iterable, Sequence
 
 from ...studies.gains import loss_gain, lower_or_higher, mean_lower, paired_gain, read_table
+from ..numerals import listed
 from ..parts import ALIKE, BETTER, GUIDANCES, KEPT, RUNS, SAME, WORSE, Parts, distance_saved, in_a_word, rise_avoided
 from ..seeds import runs
 from .plane import (
@@ -79,12 +80,12 @@ def stands_in_words(study: Study, task: str) -> str:
 def answer_in_words(study: Study) -> str:
     """The lesson's answer in Markdown: a bold sentence with the front of each set, what holds for all settings, and where Diff-Tuning stands."""
     fronts = {task: _front(study, View(task)) for task in study.end.tasks}
-    bold = "; ".join(f"{_listed(methods)} with {_set(task)}" for task, methods in fronts.items())
+    bold = "; ".join(f"{listed(methods)} with {_set(task)}" for task, methods in fronts.items())
     views = [View(task, measure) for task in study.end.tasks for measure in MEASURES if measure != LOSS]
     everywhere = set.intersection(*(set(_front(study, view)) for view in views))
     always = [method for method in METHODS if method in everywhere]
     count = f"all {len(views)} settings ({len(fronts)} sets, guidance {' and '.join(GUIDANCES)})"
-    common = f"On it in {count}: {_listed(always)}." if always else f"No method is on it in {count}."
+    common = f"On it in {count}: {listed(always)}." if always else f"No method is on it in {count}."
     by_loss = [View(task, LOSS) for task in study.end.tasks]
     beaten = _where_beaten(study, views, "Diff-Tuning", "By the samples", "in {} settings")
     losing = _where_beaten(study, by_loss, "Diff-Tuning", "By the loss on new pictures", "on {} sets")
@@ -96,7 +97,7 @@ def terms_in_words(terms: Parts) -> str:
     lines = []
     for task in terms.tasks:
         best = front(places(terms, View(task), TERMS), View(task).margins)
-        lines.append(f"{beside_plain(terms, task, TERMS)}\n\nOf the four, beaten by none: {_listed(best)}.")
+        lines.append(f"{beside_plain(terms, task, TERMS)}\n\nOf the four, beaten by none: {listed(best)}.")
     return "\n\n".join(lines)
 
 
@@ -118,7 +119,7 @@ def terms_on_all_sets() -> str:
 def guide_in_words(study: Study) -> str:
     """Markdown: what one would use, by what counts; a line for each case and set."""
     cases = {
-        "Only the new samples count": lambda task: _listed(_best_samples(study, task)),
+        "Only the new samples count": lambda task: listed(_best_samples(study, task)),
         "Both count (a method has to keep more than plain fine-tuning, and to draw no worse)": lambda task: _keepers(study, task),
         "Only the old pictures count": lambda task: _least_forgetful(study, task),
     }
@@ -173,7 +174,7 @@ def _where_beaten(study: Study, views: Sequence[View], method: str, where: str, 
     if not winners:
         return f"{where} {method} is beaten by none."
     often = [f"{winner} ({what.format(f'{winners.count(winner)} of {len(views)}')})" for winner in METHODS if winner in winners]
-    return f"{where} {method} is beaten by {_listed(often)}."
+    return f"{where} {method} is beaten by {listed(often)}."
 
 
 def _best_samples(study: Study, task: str) -> list[str]:
@@ -196,8 +197,4 @@ def _keepers(study: Study, task: str) -> str:
 
 
 def _joined(steps: Sequence[int]) -> str:
-    return _listed([f"{step:,}" for step in steps])
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+    return listed([f"{step:,}" for step in steps])

@@ -30,13 +30,13 @@ from .answers import (
 )
 from .figures import convergence_figure, plane_explorer, plane_figure, stopping_figure, terms_figure
 from .live import live_places
-from .plane import CHAIN, FAMILIES, LOSS, MEASURES, METHODS, SAMPLES, View, front, path, places, read_study, read_terms
+from .plane import FAMILIES, LOSS, MEASURES, METHODS, SAMPLES, View, front, path, places, read_study, read_terms
 
 if TYPE_CHECKING:
     import pandas
 
 __all__ = [
-    "in_markdown", "CHAIN", "FAMILIES", "LOSS", "MEASURES", "METHODS", "Penalty", "SAMPLES", "STANDS", "STOPS", "View", "answer_in_words",
+    "in_markdown", "FAMILIES", "LOSS", "MEASURES", "METHODS", "Penalty", "SAMPLES", "STANDS", "STOPS", "View", "answer_in_words",
     "beside_plain", "convergence_figure", "convergence_in_words", "data_folder", "empty_folder", "expected", "explore", "filmstrip", "front",
     "guide_in_words", "holds_best", "live_places", "margins_in_words", "path", "places", "plane_explorer", "plane_figure", "predict",
     "read_study", "read_terms", "runs_in_words", "stands_in_words", "stop_in_words", "terms_in_words", "stopping_figure", "terms_figure",

@@ -8,7 +8,7 @@ retention outweighs reconsolidation.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from ...diffusion.timestep_weights import (
 )
 
 if TYPE_CHECKING:
-    import pandas
+    pass
 
 LossWeighting = Literal["none", "p2", "min_snr"]
 Use = Literal["sample t", "weight the loss"]
@@ -74,22 +74,6 @@ def balance(diffusion: Diffusion, *, family: Family = "official", parameter: flo
 def threshold_of(tau: float) -> float:
     """The part of the chain at which the paper's two weights cross, (t/T)^tau = 1/2: where a step that stands for them belongs."""
     return 0.5 ** (1 / tau) if tau else 0.0
-
-
-def two_families(diffusion: Diffusion, taus: Sequence[float]) -> pandas.DataFrame:
-    """A row for each tau: where the terms cross at bank weight 1, under either family, sampled or as weights."""
-    import pandas
-
-    uses: tuple[tuple[str, Family, Use], ...] = (
-        ("official", "official", "sample t"),
-        ("paper, sampled", "paper", "sample t"),
-        ("paper, as weights", "paper", "weight the loss"),
-    )
-    rows = {
-        tau: {name: balance(diffusion, family=family, parameter=tau, use=use, bank_weight=1.0).crossing for name, family, use in uses}
-        for tau in taus
-    }
-    return pandas.DataFrame.from_dict(rows, orient="index").rename_axis("tau")
 
 
 def eps_multiplier(diffusion: Diffusion, loss_weighting: LossWeighting) -> Tensor:

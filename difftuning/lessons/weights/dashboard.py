@@ -87,13 +87,6 @@ class Dashboard:
         return artists
 
 
-def weights_figure(diffusion: Diffusion, **setting: object) -> Figure:
-    """The dashboard at one setting, still."""
-    board = Dashboard(diffusion)
-    board.update(**setting)
-    return board.figure
-
-
 def weights_explorer(diffusion: Diffusion, **axes: Iterable) -> Moving:
     """The dashboard behind controls, which are named as in `Dashboard.update`."""
     board = Dashboard(diffusion)

@@ -33,7 +33,7 @@ from .answers import (
     swapped_in_words,
     tau_in_words,
 )
-from .balance import balance, two_families
+from .balance import balance
 from .dashboard import weights_explorer
 from .figures import chain_figure, length_curves, picks_figure, weightings_figure
 from .gradient_noise import moment_ratio, squared_lengths
@@ -48,7 +48,7 @@ __all__ = [
     "gradient_lengths", "heavier_along_the_chain", "heavier_in_words", "knob_figure", "known_share", "length_curves", "load_source",
     "loss_figure", "losses_in_words", "margin_in_words", "moment_ratio", "picked_or_multiplied", "picks_by_known_share", "picks_figure",
     "precompute", "predict", "ratio", "read_parts", "recap_in_words", "runs_in_words", "samples_figure", "scaled_schedule", "score_figure",
-    "spread_evenly", "strip", "swapped_in_words", "tau_in_words", "two_families", "weightings_figure", "weights_explorer",
+    "spread_evenly", "strip", "swapped_in_words", "tau_in_words", "weightings_figure", "weights_explorer",
     "where_sets_differ",
 ]  # fmt: skip
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Mapping, Sequence
 
 from ...studies.gains import estimate
-from ..numerals import out_of
+from ..numerals import listed, out_of
 from ..parts import ALIKE, BETTER, SAME, STEPS, WORSE, in_a_word
 from .counting import UNCLEAR, WAYS, paper_cells
 from .figures import LEAST_POINTS
 from .paper import CLAIM, MEAN, TABLE, size_correlation
-from .runs import CELL, GUIDED, MEASURES, NEW, OLD, TASKS, Lost, by_pictures, by_steps, called, gain, listed, lower, on_course, sets
+from .runs import CELL, GUIDED, MEASURES, NEW, OLD, TASKS, Lost, by_pictures, by_steps, called, gain, lower, on_course, sets
 
 if TYPE_CHECKING:
     import pandas
@@ -33,7 +33,7 @@ def size_answer(gains: pandas.DataFrame) -> str:
         f"the samples of {first} {_helped(gains, first, GUIDED)} and those of {second} {_helped(gains, second, GUIDED)} (at guidance 1.5)"
     )
     loss = f"the loss on new pictures it helps {_helped(gains, first, NEW)} on {first} and {_helped(gains, second, NEW)} on {second}"
-    agree = all(_place(gains, task, GUIDED) == _place(gains, task, NEW) for task in TASKS)
+    agree = all(set(_best(gains, task, GUIDED)) & set(_best(gains, task, NEW)) for task in TASKS)
     same = f"Samples and loss {'agree' if agree else 'do not agree'} on where that is."
     return f"**After {STEPS} steps Diff-Tuning helps {samples}; {loss}.** {same} {_how_much(gains)}".rstrip()
 
@@ -80,7 +80,11 @@ def copies_in_words(copied: Mapping[tuple[str, int, int], tuple[float, float]]) 
     told = []
     for place, (name, share) in enumerate(most.items()):
         task, pictures, _ = max(copied, key=lambda key: copied[key][place])
-        told.append(f"up to {100 * share:.0f} % under {name} ({task}, {pictures:,} pictures)" if share >= 0.005 else f"none under {name}")
+        told.append(
+            f"up to {100 * share:.0f} % under {name} ({task}, {pictures:,} pictures)"
+            if share >= 0.005
+            else f"fewer than 1 in 200 under {name}"
+        )
     return f"Mind the copies, for a distance does not punish them. Of the samples at guidance 1.5, these repeat a training picture: {listed(told)}."
 
 
@@ -133,7 +137,7 @@ def beside_the_paper(gains: pandas.DataFrame, lost: Sequence[Lost] = ()) -> pand
     import pandas
 
     words = [called(gain(gains, cell), GUIDED) for cell in paper_cells(gains)]
-    mean = _on_average(gains) + (f"; {_on_average(on_course(gains, lost))} without the unstable run" if lost else "")
+    mean = _on_average(gains) + (f"; {_on_average(on_course(gains, lost))} without the unstable run{'s' * (len(lost) > 1)}" if lost else "")
     rho, known = size_correlation()
     rows = {
         "better on": (out_of(len(TABLE), len(TABLE), "tasks"), f"{out_of(words.count(BETTER), len(words), 'sets')} of two tasks"),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..knobs import new_word, old_word
+from ..numerals import listed
 from ..parts import BETTER, SAME, WORSE, Parts
-from .runs import OURS, PLAIN, listed
+from .runs import OURS, PLAIN
 
 if TYPE_CHECKING:
     import pandas

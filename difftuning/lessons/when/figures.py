@@ -54,7 +54,7 @@ def sizes_figure(gains: pandas.DataFrame, lost: Sequence[Lost] = (), steps: int 
         measure: {task: by_pictures(kept, task, measure, steps) for task in TASKS if by_pictures(kept, task, measure, steps)}
         for measure in MEASURES
     }
-    note = f"{steps} steps, {seeds_footnote(gains[gains.steps == steps])}"
+    note = f"{steps} steps, {seeds_footnote(kept[kept.steps == steps])}"
     figure = _panels(lines, "training pictures", note, lambda task: (TASK_COLOURS[task], "-"))
     for axis, measure in zip(figure.axes, MEASURES):
         for cell in set(cells(gains, measure, steps=steps)) - set(cells(kept, measure, steps=steps)):

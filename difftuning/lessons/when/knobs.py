@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Callable, Iterable
 import numpy as np
 
 from ..knobs import KNOBS, compared, sets_run
+from ..numerals import listed
 from ..parts import GUIDANCES, SAME, Parts, distance_saved, loss_saved
-from .runs import CELL, GUIDED, OLD, OURS, PLAIN, UNGUIDED, listed
+from .runs import CELL, GUIDED, OLD, OURS, PLAIN, UNGUIDED
 
 if TYPE_CHECKING:
     import pandas
@@ -78,7 +79,7 @@ def beyond_seeds(table: pandas.DataFrame) -> str:
         return ""
     knobs = table.drop([YARDSTICK, CHANCE])
     found = {name: list(knobs.index[knobs[name] > table.loc[CHANCE, name]]) for name in table}
-    told = (f"the {name}: {listed(names) if names else 'none'}" for name, names in found.items())
+    told = (f"the {name}: {listed(names)}" for name, names in found.items())
     return f"What moves them more than another seed does: {'; '.join(told)}."
 
 

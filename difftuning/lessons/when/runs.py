@@ -6,12 +6,12 @@ A gain is log(plain fine-tuning's number / Diff-Tuning's), seed by seed: above 0
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Iterable, NamedTuple, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Sequence
 
 import numpy as np
 
 from ...studies.gains import BASELINE, Estimate, Gain, estimate, read_table
-from ..numerals import numeral
+from ..numerals import listed, numeral
 from ..parts import ALIKE, SPLIT, STEPS, in_a_word
 from ..seeds import runs, seeds_note, trust
 from ..tuning.plane import LOSS_ALIKE
@@ -142,7 +142,9 @@ def lost_runs(*studies: str, folder: Path | None = None) -> list[Lost]:
     found: dict[Lost, None] = {}
     for study in studies or STUDIES:
         losses = read_table(f"{study}_losses", folder)
-        losses = losses[(losses.data == "target") & losses.tenth.isin(NOISE_END)].assign(ratio=lambda rows: rows.after / rows.before)
+        losses = losses[(losses.data == "target") & losses.tenth.isin(NOISE_END) & losses.method.isin((PLAIN, OURS))].assign(
+            ratio=lambda rows: rows.after / rows.before
+        )
         worst = losses.groupby(["method", "training_pictures", "task", "seed", "step"]).ratio.mean()
         found |= dict.fromkeys(Lost(*key[:4]) for key in worst[worst > 1].index)
     return list(found)
@@ -168,9 +170,3 @@ def lost_in_words(lost: Sequence[Lost]) -> str:
 def seeds_footnote(gains: pandas.DataFrame) -> str:
     """A figure's footnote."""
     return seeds_note(gains.groupby(CELL).seed.nunique())
-
-
-def listed(names: Iterable[str | int]) -> str:
-    """\"50, 200 and 1,000\", \"footwear and digits\"."""
-    words = [name if isinstance(name, str) else f"{name:,}" for name in names]
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"

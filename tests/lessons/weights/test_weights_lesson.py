@@ -15,7 +15,7 @@ from difftuning.diffusion.process import Diffusion
 from difftuning.diffusion.timestep_weights import min_snr_weight, p2_weight, retention_weight, timestep_distribution
 from difftuning.lessons.parts import Parts
 from difftuning.lessons.weights import answers, dashboard, figures, gradient_noise, schedules
-from difftuning.lessons.weights.balance import balance, eps_multiplier, per_tenth, threshold_of, two_families
+from difftuning.lessons.weights.balance import balance, eps_multiplier, per_tenth, threshold_of
 from difftuning.support.random import seeded_generator
 from difftuning.training.streams import split_batch, timestep_sampling
 
@@ -35,10 +35,10 @@ def test_the_crossing_solves_the_official_weights_by_hand(bank_weight, crossing)
 
 def test_the_papers_weights_cross_where_each_is_a_half():
     """(t/T)^tau = 1/2, the first whole t from there on; a threshold that stands for them is put there."""
-    found = two_families(DIFFUSION, [0.5, 1.0, 2.0])
-    assert found["paper, as weights"].tolist() == [math.ceil(T * 0.5 ** (1 / tau)) for tau in found.index]
-    assert found["official"].eq(500).all()
-    for tau, crossing in found["paper, as weights"].items():
+    for tau in (0.5, 1.0, 2.0):
+        crossing = balance(DIFFUSION, family="paper", parameter=tau, use="weight the loss", bank_weight=1.0).crossing
+        assert crossing == math.ceil(T * 0.5 ** (1 / tau))
+        assert balance(DIFFUSION, parameter=tau, bank_weight=1.0).crossing == 500, "official: the mirror image"
         assert balance(DIFFUSION, family="threshold", parameter=threshold_of(tau), bank_weight=0.3).crossing == crossing
         assert float(retention_weight(torch.tensor(T * threshold_of(tau)), T, tau)) == pytest.approx(0.5)
 
@@ -354,10 +354,16 @@ def test_a_dashboard_draws_its_balance_and_every_setting_is_within_its_axes():
         assert board.crossing.get_xdata() == [found.crossing] * 2
 
 
+def shown_dashboard():
+    board = dashboard.Dashboard(DIFFUSION)
+    board.update()
+    return board.figure
+
+
 @pytest.mark.parametrize(
     "figure, words",
     [
-        (dashboard.weights_figure(DIFFUSION), "the bank counts more: t < 90"),
+        (shown_dashboard(), "the bank counts more: t < 90"),
         (figures.weightings_figure({"plain": {"target": RISING, "bank": None}}), "plain"),
         (figures.picks_figure({"target": {"linear": [0.4, 0.3, 0.2, 0.1]}, "bank": {"linear": [0.1] * 4}}), "linear: 40 % where less"),
         (
