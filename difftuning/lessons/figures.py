@@ -13,7 +13,7 @@ import matplotlib.figure
 import numpy as np
 from torch import Tensor
 
-from ..studies.gains import estimate
+from ..studies.gains import Estimate, estimate
 
 if TYPE_CHECKING:
     import pandas
@@ -92,6 +92,13 @@ def draw_with_interval(axis: Axes, rows: pandas.DataFrame, place: str, value: st
     halves = np.array([found.half_width if found.has_interval else np.nan for _, found in summary])
     axis.plot(places, outward(means), color=colour, marker="o", markersize=4, label=label)
     axis.fill_between(places, outward(means - halves), outward(means + halves), color=colour, alpha=0.18, linewidth=0)
+
+
+def log_band(axis: Axes, places: Sequence[float], found: Sequence[Estimate], colour: str) -> None:
+    """The intervals of logarithms as a band on a log axis; none where there are too few seeds for one."""
+    means, halves = (np.array(values) for values in zip(*((one.mean, one.half_width if one.has_interval else np.nan) for one in found)))
+    if np.isfinite(halves).any():
+        axis.fill_between(places, np.exp(means - halves), np.exp(means + halves), color=colour, alpha=0.15, linewidth=0)
 
 
 def label_ends(axis: Axes, ends: Sequence[tuple[float, str, str]], x: float | None = None, *, side: Literal["left", "right"] = "right",

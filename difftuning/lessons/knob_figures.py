@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Mapping, Sequence
 
 import numpy as np
 
-from .figures import COLOURS, Figure, describe, label_ends, theme
+from .figures import COLOURS, Figure, describe, label_ends, log_band, theme
 from .filmstrip import Strip
 from .knobs import KNOBS, OURS, PLAIN, sets_run
 from .parts import RUNS, Parts, ratios, score, seeds_in_words
@@ -72,11 +72,10 @@ def _panel(axis: Axes, found: Mapping[str, Estimate], name: str) -> None:
         shown = {place: found[method] for place, method in values.items() if method in found}
         if not shown:
             continue
-        means, halves = (np.array([getattr(one, part) for one in shown.values()]) for part in ("mean", "half_width"))
+        means = np.array([one.mean for one in shown.values()])
         axis.plot(list(shown), np.exp(means), STYLES[line], color=colour, marker="o", markersize=6, linewidth=2)
         ends.append((float(np.exp(means[-1])), line or OURS, colour))
-        if all(one.has_interval for one in shown.values()):
-            axis.fill_between(list(shown), np.exp(means - halves), np.exp(means + halves), color=colour, alpha=0.14, linewidth=0)
+        log_band(axis, list(shown), list(shown.values()), colour)
         if OURS in values.values():
             axis.plot(knob.default, np.exp(found[OURS].mean), "*", color=colour, markersize=17, markeredgecolor="white", zorder=4)
     axis.axhline(np.exp(found[PLAIN].mean), color=COLOURS[PLAIN], linestyle=":", linewidth=2)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from ..data.tasks import load_task
-from .figures import COLOURS, Figure, describe, label_ends, theme
+from .figures import COLOURS, Figure, describe, label_ends, log_band, theme
 from .filmstrip import Strip
 from .kept_samples import kept_samples
 from .parts import GUIDANCES, RUNS, SIDES, TENTHS, Parts, ratio, ratios, rise_avoided, score, seeds_in_words
@@ -175,11 +175,10 @@ def _loss_line(axis: Axes, parts: Parts, task: str, data: str, method: str) -> f
     found = [ratios(parts, task, data, method, [tenth]) for tenth in TENTHS]
     if not found[0].seeds:
         return None
-    means, halves = np.array([one.mean for one in found]), np.array([one.half_width for one in found])
+    means = np.array([one.mean for one in found])
     style = {"color": colour_of(method), "linestyle": "--" if method in DASHED else "-"}
     axis.plot(TENTHS, np.exp(means), marker=marker_of(method), markersize=6, linewidth=2, **style)
-    if found[0].has_interval:
-        axis.fill_between(TENTHS, np.exp(means - halves), np.exp(means + halves), color=colour_of(method), alpha=0.15, linewidth=0)
+    log_band(axis, TENTHS, found, colour_of(method))
     return float(np.exp(means[-1]))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -232,7 +232,5 @@ def test_pictures_of_another_size_are_refused(base, tmp_path):
 
 
 def test_a_controlnets_own_defaults_are_those_of_a_run_without_a_config():
-    from dataclasses import asdict
-
     differ = {name: value for name, value in asdict(ControlNetConfig(steps=7)).items() if value != asdict(DiffTuningConfig(steps=7))[name]}
     assert differ == {"label_drop": 0.5, "bank_labels": "own"}

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Iterable, Mapping, Sequence
 
 import numpy as np
 
+from ...studies.gains import Estimate
 from ..explorers import Frames, precompute
-from ..figures import COLOURS, Figure, describe, label_ends, theme
+from ..figures import COLOURS, Figure, describe, label_ends, log_band, theme
 from ..filmstrip import Strip
 from ..labels import Label, along, place_labels
 from ..parts import RUNS, Parts, seeds_in_words
@@ -165,11 +166,11 @@ def _draw(axis: Axes, view: View, shown: Mapping[str, Place], walk: Mapping[int,
     axis.set_ylabel(AXES[view.measure], fontsize=11)
 
 
-def _curve(axis: Axes, by_step: Mapping[int, object], colour: str) -> float:
+def _curve(axis: Axes, by_step: Mapping[int, Estimate], colour: str) -> float:
     """Means and intervals of logarithms against steps; the height of the end."""
-    means, halves = (np.array([getattr(found, part) for found in by_step.values()]) for part in ("mean", "half_width"))
+    means = np.array([found.mean for found in by_step.values()])
     axis.plot(list(by_step), np.exp(means), color=colour, marker="o", markersize=5, linewidth=2)
-    axis.fill_between(list(by_step), np.exp(means - halves), np.exp(means + halves), color=colour, alpha=0.15, linewidth=0)
+    log_band(axis, list(by_step), list(by_step.values()), colour)
     return float(np.exp(means[-1]))
 
 
