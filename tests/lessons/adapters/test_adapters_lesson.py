@@ -236,7 +236,7 @@ def test_choices_are_those_that_no_other_beats_on_both_sides(tmp_path):
     assert table.index[0] == "all weights + Diff-Tuning" and table.iloc[0].tolist() == ["100.0 %", "–", "1.80", "1.80", "1.72", "–"]
     assert float(table.iloc[1, 0].split()[0]) < 50 and table.iloc[1].tolist()[1:] == ["yes", "2.70", "2.70", "1.63", "–"]
     said = choices.choices_in_words(parts)
-    assert "the Frechet distance at guidance 1.5 grows by 50 %, and the rise of the loss on old pictures falls from 72 % to 63 %" in said
+    assert "the Frechet distance at guidance 1.5 grows by 50 %, and the rise of the loss on old pictures goes from 72 % to 63 %" in said
     assert said.endswith("not worse on the other: all weights, plainly; all seven adapters without Diff-Tuning.")
 
 
