@@ -129,6 +129,24 @@ def gain_over(plain: pandas.Series, ours: pandas.Series) -> Gain:
     return Gain(*estimate(np.log(plain / ours).dropna().to_numpy()))
 
 
+def mean_gain(table: pandas.DataFrame, method: str, guidance: str, step: int, score: str = "fid") -> Gain:
+    """The mean of `paired_gain` over the sets that the method has, seed by seed, of the seeds that have all of them."""
+    here = table[(table.guidance == guidance) & (table.step == step) & (table.split == "test")]
+    return _over_sets(here.assign(log=np.log(here[score])), method)
+
+
+def mean_loss_gain(losses: pandas.DataFrame, method: str, data: str, step: int) -> Gain:
+    """The same of `loss_gain`."""
+    here = losses[(losses.data == data) & (losses.step == step)]
+    return _over_sets(here.assign(log=np.log(here.after)), method)
+
+
+def _over_sets(rows: pandas.DataFrame, method: str) -> Gain:
+    ours, plain = (rows[rows.method == name].pivot_table(index="seed", columns="set", values="log") for name in (method, BASELINE))
+    gains = (plain - ours)[ours.columns.intersection(plain.columns)].dropna()
+    return Gain(*estimate(gains.mean(axis=1).to_numpy()))
+
+
 def mean_lower(gains: Iterable[Gain]) -> float:
     """`lower` of the mean of several gains."""
     return Gain(float(np.mean([gain.mean for gain in gains])), float("nan"), 1).lower

@@ -8,8 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Sequence
 
-import numpy as np
-
 from ..data.latents import encode_latents
 from ..data.tasks import load_task
 from ..evaluation.metrics import evaluate
@@ -19,7 +17,6 @@ from ..support.world import data_folder, world_version
 from .expected import RIGHT, Found, pilot_found
 from .gains import (
     BASELINE,
-    Gain,
     at_mark,
     best_setting,
     by_seed,
@@ -27,6 +24,7 @@ from .gains import (
     gain_at_own_best,
     gain_over,
     loss_gain,
+    mean_gain,
     paired_gain,
     read_table,
     verdict,
@@ -89,9 +87,8 @@ def mean_gain_table(table: pandas.DataFrame, guidance: str, step: int, score: st
         ours, plain = ours[sets].dropna(), plain[sets].dropna()
         seeds = ours.index.intersection(plain.index)
         ours, plain = ours.loc[seeds], plain.loc[seeds]
-        of_gains = Gain(*estimate(np.log(plain / ours).mean(axis=1).to_numpy()))
         of_means = gain_over(plain.mean(axis=1), ours.mean(axis=1))
-        rows.append([method, of_gains.percent, of_means.percent])
+        rows.append([method, mean_gain(table, method, guidance, step, score).percent, of_means.percent])
     return markdown(["method", "mean of the gains", "gain of the means"], rows)
 
 

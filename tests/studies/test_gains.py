@@ -17,6 +17,8 @@ from difftuning.studies.gains import (
     gain_at_the_data_end,
     gain_over,
     loss_gain,
+    mean_gain,
+    mean_loss_gain,
     paired_gain,
     read_table,
     trend,
@@ -102,6 +104,19 @@ def test_a_gain_in_loss_is_a_geometric_mean_over_the_chain():
     ]
     assert loss_gain(pd.DataFrame(rows), "ours", "target", 10).lower == pytest.approx(1 - (1 / 3) ** 0.5)
     assert loss_gain_table(pd.DataFrame(rows))[2:] == ["| ours | target | 42 % |", "| ours | source | 42 % |"]
+
+
+def test_the_mean_over_sets_is_of_the_seeds_that_have_all_of_them():
+    """Seed 0: a half on the one set and three quarters on the other; seed 1 has one set alone."""
+    rows = [
+        {"set": name, "method": method, "seed": seed, "guidance": "1", "step": 10, "split": "test", "fid": fid}
+        for (name, seed), both in {("a", 0): (2, 1), ("b", 0): (4, 3), ("a", 1): (2, 9)}.items()
+        for method, fid in zip(("plain", "ours"), both)
+    ]
+    gain = mean_gain(pd.DataFrame(rows), "ours", "1", 10)
+    assert gain.lower == pytest.approx(1 - (1 / 2 * 3 / 4) ** 0.5) and gain.seeds == 1
+    losses = pd.DataFrame(rows).rename(columns={"fid": "after"}).assign(data="target")
+    assert mean_loss_gain(losses, "ours", "target", 10)[::2] == gain[::2]
 
 
 def test_a_mean_that_rounds_to_nothing_has_no_sign():

@@ -124,8 +124,11 @@ def test_what_the_bank_adds_is_measured_against_reconsolidation(alone, words):
 def test_costs_are_told_in_the_direction_in_which_they_go():
     worse = {"Diff-Tuning": {"fid": 2.5, "caption_agreement": 0.9, "end": 0.8, "loss": 0.51}}
     *lines, _, mean = lesson.costs_in_words(made({"plain": 240, "Diff-Tuning": 200}, measured=worse)).splitlines()
-    assert mean == (
-        "On average over the conditions the Frechet distance is lower than plain's by -25.00 % (-25.00 to -25.00) (a minus: higher)."  # 2.5 for 2
+    assert (
+        mean
+        == (
+            "On average over the conditions the Frechet distance is lower than plain's by -25.00 % (-25.00 to -25.00) (a minus: higher)."  # 2.5 for 2
+        )
     )
     assert [line.split(": ")[1] for line in lines] == [
         "*worse than plain*", "*better than plain*", "*worse than plain*", "*about the same as plain*", "*about the same as plain*",

@@ -126,9 +126,9 @@ def test_the_mean_over_sets_is_of_each_term_beside_plain(tables):
     terms = dict(zip(plane.TERMS, [(2, 1, 4), (2, 1, 3), (1.5, 1, 5), (1, 1, 2)]))
     _write(tables, "pilot", _rows(terms, LATE))
     assert answers.terms_on_all_sets().splitlines()[2:] == [
-        "- *reconsolidation only*: Frechet distance 25 % lower; loss on old pictures unchanged",
-        "- *retention only*: Frechet distance 25 % higher; loss on old pictures 25 % lower",
-        "- *Diff-Tuning*: Frechet distance 50 % lower; loss on old pictures 50 % lower",
+        "- *reconsolidation only*: Frechet distance 25 % at guidance 1.5, 25 % without; loss on old pictures 0 %",
+        "- *retention only*: Frechet distance -25 % at guidance 1.5, -25 % without; loss on old pictures 25 %",
+        "- *Diff-Tuning*: Frechet distance 50 % at guidance 1.5, 50 % without; loss on old pictures 50 %",
     ]
 
 
