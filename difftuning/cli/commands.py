@@ -203,7 +203,7 @@ def evaluate(given: dict[str, Any]) -> None:
     size, device = given.pop("size", None), checked_device(_device(given))
     images = load_task(given.pop("images"), size=size)
     reference = load_task(given.pop("reference"), split=given.pop("split"), size=size)
-    print(json.dumps(metrics.evaluate(images.images.to(device), reference.images.to(device), **given), indent=1))
+    print(json.dumps(metrics.evaluate(images, reference, device=device, **given), indent=1))
 
 
 def study(given: dict[str, Any]) -> None:

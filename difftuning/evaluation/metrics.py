@@ -19,15 +19,19 @@ import torch
 from torch import Tensor
 
 from ..data.pictures import require_pictures, require_range, to_pixels
+from ..data.tasks import Task, spread_evenly
 from ..diffusion.process import require_finite
 from ..support.names import user_path
+from ..support.progress import LONG, progress_bar
 from ..support.surroundings import undisturbed
 from .feature_net import load_feature_net
 
 Features = str | Callable[[Tensor], Tensor]
 NEIGHBOURS = 5  # k of precision and recall
 COLOUR_SLACK = 0.05  # mean distance of the channels from their mean that still counts as grey
+BATCH = 256  # images whose features are computed at a time
 BLOCK = 1024  # rows of a pairwise matrix held at once
+MANIFOLD = 10_000  # images whose pairs precision and recall compare, at most
 CACHED_REFERENCES = 32
 
 
@@ -38,7 +42,8 @@ class HasImages(Protocol):
 
 
 @undisturbed
-def evaluate(images: Tensor | HasImages, reference: Tensor | HasImages, *, features: Features = "tiny") -> dict[str, float | int | str]:
+def evaluate(images: Tensor | HasImages, reference: Tensor | HasImages, *, features: Features = "tiny",
+             device: str | torch.device | None = None) -> dict[str, float | int | str]:  # fmt: skip
     """Compare images (N, 3, H, W) in [-1, 1], or a task's, with a reference set of either kind.
 
     Returns `fid` (Frechet distance), `kid` (kernel distance), `precision`, `recall`, the name of
@@ -49,25 +54,26 @@ def evaluate(images: Tensor | HasImages, reference: Tensor | HasImages, *, featu
     published FID; or a function images -> (N, D).
 
     The Frechet distance falls with the number of images on either side, so compare at equal n
-    only; under 500 reference images read `kid` first, which has no such bias.  Features of
-    the reference are kept for the named spaces and looked up by content.
+    only; under 500 reference images read `kid` first, which has no such bias.  Precision and recall
+    compare all pairs: of more than `MANIFOLD` images they take so many, evenly spread.  Features of
+    the reference are kept for the named spaces and looked up by content.  A task's pictures are
+    read a few at a time; `device` is where features are computed (default: where the images are, a task's on the CPU).
     Raises ValueError for empty, non-finite or out-of-range images, fewer than 6 on either
     side, two image sizes, and for a size that the space does not take.
     """
-    images, reference = (getattr(each, "images", each) for each in (images, reference))
-    _check_images("images", images)
-    _check_images("reference images", reference)
+    images, reference = (each if isinstance(each, Task) else getattr(each, "images", each) for each in (images, reference))
+    sizes = [_checked_size(role, each) for role, each in (("images", images), ("reference images", reference))]
     if min(len(images), len(reference)) <= NEIGHBOURS:
         raise ValueError(
             f"scores need {NEIGHBOURS + 1} images or more on either side, got {len(images)} and a reference of {len(reference)}"
         )
-    if images.shape[2:] != reference.shape[2:]:
-        smaller = min(*images.shape[2:], *reference.shape[2:])
-        raise ValueError(f"images are {_size(images)} but the reference is {_size(reference)}: load both with size={smaller}")
-    if features == "tiny" and max(_colour(images), _colour(reference)) > COLOUR_SLACK:
+    if sizes[0] != sizes[1]:
+        told = ["x".join(map(str, size)) for size in sizes]
+        raise ValueError(f"images are {told[0]} but the reference is {told[1]}: load both with size={min(*sizes[0], *sizes[1])}")
+    if features == "tiny" and max(_colour(next(_batches(each, BATCH))) for each in (images, reference)) > COLOUR_SLACK:
         warnings.warn("the tiny feature net sees brightness only: colours do not count in these scores", stacklevel=3)
-    a, b = extract(images, features), _reference_features(reference, features)
-    precision, recall = precision_recall(a, b)
+    a, b = extract(images, features, device=device), _reference_features(reference, features, device)
+    precision, recall = precision_recall(*map(_at_most_a_manifold, (a, b)))
     return {
         "fid": frechet_distance(a, b), "kid": kernel_distance(a, b), "precision": precision, "recall": recall,
         "features": _name(features), "n": len(a), "n_reference": len(b),
@@ -174,11 +180,17 @@ def _distances(x: Tensor, y: Tensor) -> Iterator[Tensor]:
 
 @undisturbed
 @torch.no_grad()
-def extract(images: Tensor, features: Features = "tiny", batch_size: int = 256) -> Tensor:
-    """Features (N, D), float64 on the CPU, of images (N, 3, H, W) in [-1, 1]; `features` as in `evaluate`."""
-    _check_images("images", images)
-    extractor = _extractor(features, images.device) if isinstance(features, str) else features
-    parts = [extractor(part.float().clamp(-1, 1)) for part in images.split(batch_size)]
+def extract(
+    images: Tensor | Task, features: Features = "tiny", batch_size: int = BATCH, *, device: str | torch.device | None = None
+) -> Tensor:
+    """Features (N, D), float64 on the CPU, of images (N, 3, H, W) in [-1, 1] or a task's; `features` and `device` as in `evaluate`."""
+    _checked_size("images", images)
+    place = getattr(images, "device", torch.device("cpu")) if device is None else torch.device(device)
+    extractor = _extractor(features, place) if isinstance(features, str) else features
+    batches = progress_bar(
+        _batches(images, batch_size), "features", total=-(-len(images) // batch_size), shown=len(images) > MANIFOLD, delay=LONG
+    )
+    parts = [extractor(part.to(place).float().clamp(-1, 1)) for part in batches]
     found = torch.cat(parts).cpu().double()  # in this order: some devices have no float64
     require_finite(f"{_name(features)}'s features", found)
     return found
@@ -207,26 +219,49 @@ def _inception(weights: str | None, device: torch.device) -> Callable[[Tensor], 
 _references: OrderedDict[tuple[str, str], Tensor] = OrderedDict()
 
 
-def _reference_features(images: Tensor, features: Features) -> Tensor:
+def _reference_features(images: Tensor | Task, features: Features, device: str | torch.device | None) -> Tensor:
     """`extract`, remembered by content for the named spaces (a function may change between two calls)."""
     if not isinstance(features, str):
-        return extract(images, features)
-    pixels = images.detach().cpu().contiguous()
-    digest = hashlib.blake2b(repr((pixels.shape, pixels.dtype)).encode())
-    digest.update(pixels.view(torch.uint8).numpy())  # numpy has no bfloat16
-    key = features, digest.hexdigest()
+        return extract(images, features, device=device)
+    key = features, images.fingerprint if isinstance(images, Task) else _content(images)
     if key not in _references:
-        _references[key] = extract(images, features)
+        _references[key] = extract(images, features, device=device)
     _references.move_to_end(key)
     if len(_references) > CACHED_REFERENCES:
         _references.popitem(last=False)
     return _references[key]
 
 
+def _content(images: Tensor) -> str:
+    pixels = images.detach().cpu().contiguous()
+    digest = hashlib.blake2b(repr((pixels.shape, pixels.dtype)).encode())
+    digest.update(pixels.view(torch.uint8).numpy())  # numpy has no bfloat16
+    return digest.hexdigest()
+
+
+def _batches(images: Tensor | Task, size: int) -> Iterator[Tensor]:
+    """Images a few at a time; a task's are read when they are asked for."""
+    for first in range(0, len(images), size):
+        places = slice(first, min(first + size, len(images)))
+        yield images.read(range(places.start, places.stop)) if isinstance(images, Task) else images[places]
+
+
+def _at_most_a_manifold(features: Tensor) -> Tensor:
+    return features[spread_evenly(len(features), MANIFOLD)] if len(features) > MANIFOLD else features
+
+
 def _name(features: Features) -> str:
     if isinstance(features, str):
         return features.partition(":")[0]
     return getattr(features, "__name__", type(features).__name__)
+
+
+def _checked_size(role: str, images: Tensor | Task) -> tuple[int, int]:
+    """Height and width; a task's pictures are what they should be."""
+    if isinstance(images, Task):
+        return images.image_size, images.image_size
+    _check_images(role, images)
+    return tuple(images.shape[2:])
 
 
 def _check_images(role: str, images: Tensor) -> None:
@@ -242,10 +277,6 @@ def _check_features(a: Tensor, b: Tensor, *, at_least: int) -> tuple[Tensor, Ten
     for features in (a, b):
         require_finite("features", features)
     return a.cpu().double(), b.cpu().double()
-
-
-def _size(images: Tensor) -> str:
-    return f"{images.shape[2]}x{images.shape[3]}"
 
 
 def _colour(images: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 import sys
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ import torch
 from torch import Tensor
 
 import difftuning as dt
+from difftuning.data import tasks
 from difftuning.evaluation import metrics
 from difftuning.evaluation.metrics import copied_share, evaluate, extract, frechet_distance, kernel_distance, precision_recall
+from small import small_task
 
 
 def draw(n: int, d: int = 8, seed: int = 0, shift: float = 0.0, scale: float = 1.0) -> Tensor:
@@ -226,6 +229,28 @@ def test_evaluate_takes_a_task_for_a_reference():
     task = types.SimpleNamespace(images=reference)
     assert evaluate(images, task, features=coarse) == evaluate(images, reference, features=coarse)
     assert evaluate(task, images, features=coarse) == evaluate(reference, images, features=coarse)
+
+
+def test_a_tasks_pictures_are_read_a_few_at_a_time_and_remembered_by_its_fingerprint(monkeypatch):
+    both, read = [small_task(size=600, side=32, seed=seed) for seed in (0, 1)], []
+    expected = evaluate(both[0].images, both[1].images)
+    monkeypatch.setattr(metrics, "_references", type(metrics._references)())
+    watched = [replace(task, reader=lambda places, reader=task.reader: read.append(len(places)) or reader(places)) for task in both]
+    monkeypatch.setattr(tasks, "READ_ALL_LIMIT", 0)  # as a whole it may not be read
+    assert evaluate(*watched, device="cpu") == expected
+    assert max(read) == 256
+    read.clear()
+    evaluate(both[0].read(range(9)), watched[1])
+    assert read == [256], "features are remembered; the first pictures show whether it has colours"
+
+
+def test_precision_and_recall_compare_no_more_pairs_than_fit(monkeypatch):
+    images, reference = pictures(40), pictures(30, 1)
+    monkeypatch.setattr(metrics, "MANIFOLD", 20)
+    found = evaluate(images, reference, features=coarse)
+    few = evaluate(images[[int(39 * k / 19) for k in range(20)]], reference[[int(29 * k / 19) for k in range(20)]], features=coarse)
+    assert (found["precision"], found["recall"]) == (few["precision"], few["recall"]) and found["n"] == 40
+    assert found["fid"] == frechet_distance(extract(images, coarse), extract(reference, coarse))
 
 
 def test_a_module_names_its_space_by_its_class():
