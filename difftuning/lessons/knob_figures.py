@@ -9,7 +9,7 @@ import numpy as np
 from .figures import COLOURS, Figure, describe, label_ends, log_band, theme
 from .filmstrip import Strip
 from .knobs import KNOBS, OURS, PLAIN, sets_run
-from .parts import RUNS, Parts, ratios, score, seeds_in_words
+from .parts import RUNS, Parts, log_score, ratios, seeds_in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,9 +55,9 @@ def knob_numbers(parts: Parts, guidance: str) -> Numbers:
     for task in parts.tasks:
         distances, losses = {}, {}
         for method in methods:
-            one = score(parts, task, method, guidance)
+            one = log_score(parts, task, method, guidance)
             if np.isfinite(one.mean):
-                distances[method] = one._replace(mean=float(np.log(one.mean)), half_width=one.half_width / one.mean)
+                distances[method] = one
                 losses[method] = ratios(parts, task, "source", method)
         if {PLAIN, OURS} <= set(distances):
             found[task] = (distances, losses)

@@ -78,6 +78,11 @@ def score(parts: Parts, task: str, method: str, guidance: str) -> Estimate:
     return estimate(_distances(parts, task, method, guidance).to_numpy())
 
 
+def log_score(parts: Parts, task: str, method: str, guidance: str) -> Estimate:
+    """The logarithm of the Frechet distance: an estimate over seeds."""
+    return estimate(np.log(_distances(parts, task, method, guidance)).to_numpy())
+
+
 def distance_saved(parts: Parts, task: str, method: str, other: str, guidance: str) -> Estimate:
     """log(other's distance / the method's), seed by seed: above 0 the method's samples are better."""
     ours, theirs = (np.log(_distances(parts, task, name, guidance)) for name in (method, other))

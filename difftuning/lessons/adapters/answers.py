@@ -8,7 +8,7 @@ import numpy as np
 
 from ..expectations import expectations_table
 from ..numerals import all_of, listed, numeral, out_of
-from ..parts import ALIKE, BETTER, GUIDANCES, Parts, distance_saved, ratio, rise_avoided, score
+from ..parts import ALIKE, BETTER, GUIDANCES, Parts, distance_saved, log_score, ratio, rise_avoided
 from .effects import HARMED, HELPED, LEAST_RISE, TRADE, UNCHANGED, beside_full, less, measured, pair, with_diff_tuning
 from .learning import forgets_less_at_equal_loss
 from .memory import FULL
@@ -120,8 +120,7 @@ def guidance_gains(parts: Parts) -> list[float]:
     gains = []
     for methods in zip(*map(pair, measured(parts))):
         unguided, guided = (
-            np.mean([np.log(score(parts, task, method, guidance).mean) for task in parts.tasks for method in methods])
-            for guidance in GUIDANCES
+            np.mean([log_score(parts, task, method, guidance).mean for task in parts.tasks for method in methods]) for guidance in GUIDANCES
         )
         gains.append(float(1 - np.exp(guided - unguided)))
     return gains

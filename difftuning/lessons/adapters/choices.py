@@ -9,7 +9,7 @@ import numpy as np
 
 from ...studies.gains import Estimate
 from ..numerals import numeral
-from ..parts import ALIKE, GUIDANCES, KEPT, Parts, ratios, score
+from ..parts import ALIKE, GUIDANCES, KEPT, Parts, log_score, ratios
 from ..tuning.plane import Place, front
 from .effects import ENDING, LEAST_RISE, measured, pair
 from .memory import FULL
@@ -85,7 +85,7 @@ def choices_in_words(parts: Parts) -> str:
 
 
 def _distance(parts: Parts, method: str, guidance: str) -> float:
-    return float(np.exp(np.mean([np.log(score(parts, task, method, guidance).mean) for task in parts.tasks])))
+    return float(np.exp(np.mean([log_score(parts, task, method, guidance).mean for task in parts.tasks])))
 
 
 def _are_alike(one: Place, other: Place) -> bool:

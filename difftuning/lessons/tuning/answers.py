@@ -131,7 +131,7 @@ def margins_in_words() -> str:
     """What counts as a difference, once for all sentences."""
     return (
         f"(All after {STEPS} steps; samples at guidance {SHOWN} where none is named. Samples less than {100 * ALIKE:.0f} % apart are called about the "
-        f"same, and so are old pictures of which less than {100 * KEPT:.0f} % of plain's rise in loss is avoided.)"
+        f"same, and so are old pictures of which less than {100 * KEPT:.0f} % of plain's rise in loss is avoided. The front is drawn by the means alone.)"
     )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Callable, Iterable, Mapping, NamedTuple
 import numpy as np
 
 from ...studies.gains import Estimate, read_table
-from ..parts import ALIKE, GUIDANCES, RUNS, SIDES, STEPS, TENTHS, Parts, is_test, of_runs, ratios, read_parts, score
+from ..parts import ALIKE, GUIDANCES, RUNS, SIDES, STEPS, TENTHS, Parts, is_test, log_score, of_runs, ratios, read_parts
 
 if TYPE_CHECKING:
     import pandas
@@ -106,8 +106,7 @@ def place(parts: Parts, view: View, method: str) -> Place:
     if (guidance := MEASURES[view.measure]) is None:
         missed = ratios(parts, view.task, "target", method, tenths)
     else:
-        found = score(parts, view.task, method, guidance)
-        missed = Estimate(float(np.log(found.mean)), found.half_width / found.mean, found.seeds)
+        missed = log_score(parts, view.task, method, guidance)
     return Place(ratios(parts, view.task, "source", method, tenths), missed)
 
 

@@ -33,7 +33,8 @@ def size_answer(gains: pandas.DataFrame) -> str:
         f"the samples of {first} {_helped(gains, first, GUIDED)} and those of {second} {_helped(gains, second, GUIDED)} (at guidance 1.5)"
     )
     loss = f"the loss on new pictures it helps {_helped(gains, first, NEW)} on {first} and {_helped(gains, second, NEW)} on {second}"
-    agree = all(set(_best(gains, task, GUIDED)) & set(_best(gains, task, NEW)) for task in TASKS)
+    helped = ([set(_best(gains, task, measure)) for measure in (GUIDED, NEW)] for task in TASKS)
+    agree = all(samples & losses or samples == losses for samples, losses in helped)
     same = f"Samples and loss {'agree' if agree else 'do not agree'} on where that is."
     return f"**After {STEPS} steps Diff-Tuning helps {samples}; {loss}.** {same} {_how_much(gains)}".rstrip()
 
