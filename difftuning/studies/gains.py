@@ -42,11 +42,15 @@ LEAST_SEEDS = 3  # for an interval to be shown: that of two is wider than anythi
 
 
 class Estimate(NamedTuple):
-    """Mean over seeds and half-width of its 95 % interval (Student's t); nan for one seed."""
+    """Mean over seeds and half-width of its 95 % interval (Student's t); nan for one seed.
+
+    Runs that diverged have no number: they are counted, and no part of the mean.
+    """
 
     mean: float
     half_width: float
     seeds: int
+    diverged: int = 0
 
     @property
     def has_interval(self) -> bool:
@@ -56,14 +60,17 @@ class Estimate(NamedTuple):
     def text(self, digits: int = 2, unit: str = "") -> str:
         """ "1.23 ± 0.04", without an interval that says nothing, or "–" where nothing was measured."""
         if not self.seeds:
-            return "–"
+            return self._noted("–")
         spread = f" ± {self.half_width:.{digits}f}" if self.has_interval else ""
-        return f"{self.mean:z.{digits}f}{spread}{unit}"
+        return self._noted(f"{self.mean:z.{digits}f}{spread}{unit}")
+
+    def _noted(self, text: str) -> str:
+        return f"{text}, {self.diverged} diverged" if self.diverged else text
 
     @property
     def percent(self) -> str:
         """As percentages, with as many digits as the interval needs."""
-        return Estimate(100 * self.mean, 100 * self.half_width, self.seeds).text(self._digits, " %")
+        return Estimate(100 * self.mean, 100 * self.half_width, self.seeds, self.diverged).text(self._digits, " %")
 
     @property
     def _digits(self) -> int:
@@ -89,18 +96,20 @@ class Gain(Estimate):
     def percent(self) -> str:
         """ "32 % (-17 to 62)": by how much lower, and between which ends of the interval."""
         if not self.seeds:
-            return "–"
+            return self._noted("–")
         shown = [f"{100 * share:z.{self._digits}f}" for share in (self.lower, *self.ends)]
-        return f"{shown[0]} %" + (f" ({shown[1]} to {shown[2]})" if self.has_interval else "")
+        return self._noted(f"{shown[0]} %" + (f" ({shown[1]} to {shown[2]})" if self.has_interval else ""))
 
 
 def estimate(values: np.ndarray) -> Estimate:
-    """Mean and interval of one value for each seed; no values are an estimate of 0 seeds."""
+    """Mean and interval of one value for each seed, infinite where its run diverged; no values are an estimate of 0 seeds."""
     from scipy.stats import t
 
-    n = len(values)
-    half = float(t.ppf(0.975, n - 1) * np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
-    return Estimate(float(np.mean(values)) if n else float("nan"), half, n)
+    values = np.asarray(values, dtype=float)
+    finite = values[np.isfinite(values)]
+    n = len(finite)
+    half = float(t.ppf(0.975, n - 1) * np.std(finite, ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+    return Estimate(float(np.mean(finite)) if n else float("nan"), half, n, int(np.isinf(values).sum()))
 
 
 def read_table(name: str, folder: Path | None = None) -> pandas.DataFrame:
@@ -126,7 +135,8 @@ def read_table(name: str, folder: Path | None = None) -> pandas.DataFrame:
 
 def gain_over(plain: pandas.Series, ours: pandas.Series) -> Gain:
     """The gain of the seeds that both have."""
-    return Gain(*estimate(np.log(plain / ours).dropna().to_numpy()))
+    with np.errstate(divide="ignore"):  # where a run diverged
+        return Gain(*estimate(np.log(plain / ours).dropna().to_numpy()))
 
 
 def mean_gain(table: pandas.DataFrame, method: str, guidance: str, step: int, score: str = "fid") -> Gain:

@@ -37,6 +37,13 @@ def test_a_gain_is_paired_seed_by_seed():
     assert gain.half_width == pytest.approx(12.7062 * math.log(3 / 2) / 2, rel=1e-4)
 
 
+def test_a_run_that_diverged_is_counted_and_no_part_of_the_mean():
+    gain = gain_over(pd.Series([2.0, 2.0, 2.0]), pd.Series([1.0, math.inf, 1.0]))
+    assert gain.lower == pytest.approx(0.5) and (gain.seeds, gain.diverged) == (2, 1) and gain.percent == "50 %, 1 diverged"
+    assert verdict(gain) == "two seeds decide nothing"
+    assert estimate(np.array([math.inf])).text() == "–, 1 diverged" and estimate(np.array([1.0, math.inf])).text() == "1.00, 1 diverged"
+
+
 def test_a_half_weighs_as_much_as_a_double():
     assert gain_over(pd.Series([2.0, 2.0]), pd.Series([1.0, 4.0])).lower == pytest.approx(0)
 

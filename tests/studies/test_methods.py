@@ -38,7 +38,7 @@ def test_adapters_and_baselines_train_through_the_one_seam(world, tmp_path, name
     if name == "EWC":
         method = replace(method, regularizer=replace(method.regularizer, samples=5))
     config = DiffTuningConfig(steps=2, batch_size=10, **method.options)
-    callbacks = [method.stopping(pretrained, validation, config)] if method.stopping else []
+    callbacks = [method.stopping(pretrained, validation, config, every=1)] if method.stopping else []
     tuned = fine_tune(
         pretrained, task, bank if method.bank else None, config, folder=tmp_path / "run", adapter=method.adapter,
         regularizer=method.regularizer, callbacks=callbacks, progress=False,

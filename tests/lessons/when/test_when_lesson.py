@@ -197,7 +197,9 @@ def test_copies_are_told_where_there_are_any(tmp_path):
     written(tmp_path)
     copied = counting.copies(folder=tmp_path)
     assert copied["footwear", 50, 800] == (0.25, 0) and copied["digits", 200, 1600] == (0, 0)
-    assert "up to 25 % under plain fine-tuning (digits, 50 pictures) and fewer than 1 in 200 under Diff-Tuning." in answers.copies_in_words(copied)
+    assert "up to 25 % under plain fine-tuning (digits, 50 pictures) and fewer than 1 in 200 under Diff-Tuning." in answers.copies_in_words(
+        copied
+    )
     assert "no part" in answers.copies_in_words(dict.fromkeys(copied, (0.0, 0.0)))
 
 
