@@ -225,13 +225,10 @@ def study(given: dict[str, Any]) -> None:
 
 
 def _device(given: dict[str, Any]) -> str:
-    """The device asked for, else this process's GPU, else the CPU."""
+    """The device asked for, else this process's GPU (models/pretrained.py, `checked_device`), else the CPU."""
     import torch
 
-    from ..support.processes import local_rank
-
-    default = f"cuda:{local_rank()}" if torch.cuda.is_available() else "cpu"
-    return given.pop("device", default)
+    return given.pop("device", "cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _model(source: str, device: str, adapter: str | None = None) -> tuple[Pretrained, list[int]]:

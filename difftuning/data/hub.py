@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..support.files import one_line
-from ..support.hub import require_on_hub
+from ..support.hub import require_on_hub, split_revision
 from ..support.names import one_form
 from .content import content_digests
 from .pictures import read_pictures
@@ -35,13 +35,13 @@ def load_hub_pictures(name: str, split: str, size: int | None) -> Pictures:
 
     source, revision = name, None
     if not Path(name).is_dir():
-        source, _, revision = name.partition("@")
-        require_on_hub(source, "dataset", revision or None)
+        source, revision = split_revision(name)
+        require_on_hub(source, "dataset", revision)
     with _hub_errors(name):
-        splits = datasets.get_dataset_split_names(source, revision=revision or None)
+        splits = datasets.get_dataset_split_names(source, revision=revision)
     found = find_split(split, splits, name)
     with _hub_errors(name):
-        dataset = datasets.load_dataset(source, split=found, revision=revision or None)
+        dataset = datasets.load_dataset(source, split=found, revision=revision)
     contents = _contents(Path(name))  # of all splits
     return find_dataset_pictures(dataset, name, size, contents and [found, *contents])
 

@@ -242,8 +242,8 @@ def _content(images: Tensor) -> str:
 def _batches(images: Tensor | Task, size: int) -> Iterator[Tensor]:
     """Images a few at a time; a task's are read when they are asked for."""
     for first in range(0, len(images), size):
-        places = slice(first, min(first + size, len(images)))
-        yield images.read(range(places.start, places.stop)) if isinstance(images, Task) else images[places]
+        places = range(first, min(first + size, len(images)))
+        yield images.read(places) if isinstance(images, Task) else images[first : first + size]
 
 
 def _at_most_a_manifold(features: Tensor) -> Tensor:

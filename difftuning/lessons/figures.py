@@ -89,16 +89,20 @@ def draw_with_interval(axis: Axes, rows: pandas.DataFrame, place: str, value: st
         return
     places = np.array([at for at, _ in summary])
     means = np.array([found.mean for _, found in summary])
-    halves = np.array([found.half_width if found.has_interval else np.nan for _, found in summary])
+    halves = _shown_halves([found for _, found in summary])
     axis.plot(places, outward(means), color=colour, marker="o", markersize=4, label=label)
     axis.fill_between(places, outward(means - halves), outward(means + halves), color=colour, alpha=0.18, linewidth=0)
 
 
 def log_band(axis: Axes, places: Sequence[float], found: Sequence[Estimate], colour: str) -> None:
     """The intervals of logarithms as a band on a log axis; none where there are too few seeds for one."""
-    means, halves = (np.array(values) for values in zip(*((one.mean, one.half_width if one.has_interval else np.nan) for one in found)))
+    means, halves = np.array([one.mean for one in found]), _shown_halves(found)
     if np.isfinite(halves).any():
         axis.fill_between(places, np.exp(means - halves), np.exp(means + halves), color=colour, alpha=0.15, linewidth=0)
+
+
+def _shown_halves(found: Sequence[Estimate]) -> np.ndarray:
+    return np.array([one.half_width if one.has_interval else np.nan for one in found])
 
 
 def label_ends(axis: Axes, ends: Sequence[tuple[float, str, str]], x: float | None = None, *, side: Literal["left", "right"] = "right",

@@ -9,7 +9,7 @@ import numpy as np
 from ..evaluation.agreement import steepest_step, sudden_convergence_step
 from .control_cells import MAIN
 from .controlnet import HELD
-from .gains import Estimate, Gain, estimate
+from .gains import Estimate, Gain, estimate, gain_of
 
 if TYPE_CHECKING:
     import pandas
@@ -40,8 +40,7 @@ def distance_lower(scores: pandas.DataFrame, method: str = MAIN[1], other: str =
     """A method's gain over another in Frechet distance, seed by seed: for each condition, and "mean" over them (seeds that have all)."""
     fids = scores.pivot(index="seed", columns=["method", "kind"], values="fid")
     gains = np.log(fids[other] / fids[method])
-    means = {"mean": gains.dropna().mean(axis=1)}
-    return {kind: Gain(*estimate(each.dropna().to_numpy())) for kind, each in (dict(gains.items()) | means).items()}
+    return {kind: gain_of(gains[kind]) for kind in gains} | {"mean": gain_of(gains.dropna().mean(axis=1))}
 
 
 def steps_by(definition: str, agreement: pandas.DataFrame) -> pandas.DataFrame:

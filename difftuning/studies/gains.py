@@ -133,10 +133,29 @@ def read_table(name: str, folder: Path | None = None) -> pandas.DataFrame:
     return mine
 
 
+def gain_of(logs: pandas.Series) -> Gain:
+    """The gain of log(plain / ours) by seed."""
+    return Gain(*estimate(logs.dropna().to_numpy()))
+
+
 def gain_over(plain: pandas.Series, ours: pandas.Series) -> Gain:
     """The gain of the seeds that both have."""
     with np.errstate(divide="ignore"):  # where a run diverged
-        return Gain(*estimate(np.log(plain / ours).dropna().to_numpy()))
+        return gain_of(np.log(plain / ours))
+
+
+def by_set(table: pandas.DataFrame) -> list[tuple[str, pandas.DataFrame]]:
+    """Each set's name and rows: by task, and of one task the smaller sets first."""
+    return sorted(table.groupby("set", sort=False), key=lambda each: (each[0].partition(",")[0], len(each[0]), each[0]))
+
+
+def by_seed_and_set(rows: pandas.DataFrame, method: str, value: str) -> tuple[pandas.DataFrame, pandas.DataFrame]:
+    """Plain fine-tuning's and a method's values, a row for each seed and a column for each set: the sets that both have, the seeds that have all of these."""
+    plain, ours = (rows[rows.method == name].pivot_table(index="seed", columns="set", values=value) for name in (BASELINE, method))
+    sets = plain.columns.intersection(ours.columns)
+    plain, ours = plain[sets].dropna(), ours[sets].dropna()
+    seeds = plain.index.intersection(ours.index)
+    return plain.loc[seeds], ours.loc[seeds]
 
 
 def mean_gain(table: pandas.DataFrame, method: str, guidance: str, step: int, score: str = "fid") -> Gain:
@@ -152,9 +171,8 @@ def mean_loss_gain(losses: pandas.DataFrame, method: str, data: str, step: int) 
 
 
 def _over_sets(rows: pandas.DataFrame, method: str) -> Gain:
-    ours, plain = (rows[rows.method == name].pivot_table(index="seed", columns="set", values="log") for name in (method, BASELINE))
-    gains = (plain - ours)[ours.columns.intersection(plain.columns)].dropna()
-    return Gain(*estimate(gains.mean(axis=1).to_numpy()))
+    plain, ours = by_seed_and_set(rows, method, "log")
+    return gain_of((plain - ours).mean(axis=1))
 
 
 def mean_lower(gains: Iterable[Gain]) -> float:

@@ -20,6 +20,8 @@ from .gains import (
     at_mark,
     best_setting,
     by_seed,
+    by_seed_and_set,
+    by_set,
     estimate,
     gain_at_own_best,
     gain_over,
@@ -82,19 +84,10 @@ def mean_gain_table(table: pandas.DataFrame, guidance: str, step: int, score: st
     """Markdown: the mean over sets of each method's gain, and beside it the gain of the scores' means over sets; of the sets that both have."""
     here, rows = table[(table.guidance == guidance) & (table.step == step) & (table.split == "test")], []
     for method in _rivals(table):
-        ours, plain = (here[here.method == name].pivot_table(index="seed", columns="set", values=score) for name in (method, BASELINE))
-        sets = ours.columns.intersection(plain.columns)
-        ours, plain = ours[sets].dropna(), plain[sets].dropna()
-        seeds = ours.index.intersection(plain.index)
-        ours, plain = ours.loc[seeds], plain.loc[seeds]
+        plain, ours = by_seed_and_set(here, method, score)
         of_means = gain_over(plain.mean(axis=1), ours.mean(axis=1))
         rows.append([method, mean_gain(table, method, guidance, step, score).percent, of_means.percent])
     return markdown(["method", "mean of the gains", "gain of the means"], rows)
-
-
-def by_set(table: pandas.DataFrame) -> list[tuple[str, pandas.DataFrame]]:
-    """Each set's name and rows: by task, and of one task the smaller sets first."""
-    return sorted(table.groupby("set", sort=False), key=lambda each: (each[0].partition(",")[0], len(each[0]), each[0]))
 
 
 def _rivals(table: pandas.DataFrame) -> list[str]:

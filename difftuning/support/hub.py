@@ -16,6 +16,12 @@ def is_hub_id(name: object) -> bool:
     return isinstance(name, str) and re.fullmatch(r"\w[\w.-]*/\w[\w.-]*(@\w[\w./-]*)?", name) is not None
 
 
+def split_revision(name: str) -> tuple[str, str | None]:
+    """ "owner/name@revision" in its two parts; None for the main one."""
+    name, _, revision = name.partition("@")
+    return name, revision or None
+
+
 def require_on_hub(name: str, kind: Literal["model", "dataset"], revision: str | None = None) -> None:
     """FileNotFoundError, within seconds, where the hub does not know `name` or cannot be reached."""
     from huggingface_hub import HfApi, constants
@@ -35,9 +41,9 @@ def snapshot(model: str, files: Sequence[str], left_out: Sequence[str] = ()) -> 
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    name, _, revision = model.partition("@")
+    name, revision = split_revision(model)
     try:
-        require_on_hub(name, "model", revision or None)
-        return Path(snapshot_download(name, revision=revision or None, allow_patterns=list(files), ignore_patterns=list(left_out)))
+        require_on_hub(name, "model", revision)
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(files), ignore_patterns=list(left_out)))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise FileNotFoundError(f"no folder {model!r} here, and {one_line(error)}") from error

@@ -102,8 +102,7 @@ def _warn_of_empty_classes(task: Task) -> None:
 def _record(pretrained: Pretrained, task: Task, bank: MemoryBank | None, config: DiffTuningConfig, callbacks: Sequence[Callback],
             **functions: Callable | None) -> dict:  # fmt: skip
     """What decides the result: the run's folder belongs to it."""
-    recorded = [callback.recorded(task) for callback in callbacks if hasattr(callback, "recorded")]
-    return {
+    record = {
         "task": task.fingerprint,
         "flip": task.flip,
         "pretrained": pretrained.fingerprint,
@@ -111,5 +110,8 @@ def _record(pretrained: Pretrained, task: Task, bank: MemoryBank | None, config:
         "bank": None if bank is None else bank.fingerprint,
         **{role: describe(function) for role, function in functions.items() if function},
         **asdict(config),
-        **{name: what for each in recorded for name, what in each.items()},
     }
+    for callback in callbacks:
+        if hasattr(callback, "recorded"):
+            record |= callback.recorded(task)
+    return record

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Sequence
 
-from ...studies.gains import Gain, gain_at_own_best, loss_gain, paired_gain
+from ...studies.gains import Gain, by_set, gain_at_own_best, loss_gain, paired_gain
 from ..numerals import listed, numeral, out_of
 from ..parts import ALIKE, BETTER, SAME, WORSE, in_a_word
 
@@ -21,21 +21,15 @@ WHERE = {PAPER: "Under the paper's protocol the samples of Diff-Tuning are", OWN
 
 
 def protocol_gains(table: pandas.DataFrame, method: str = OURS) -> pandas.DataFrame:
-    """A row for each training set and protocol: set, pictures, protocol, gain (a Gain: above 0 Diff-Tuning's Frechet distance is lower)."""
+    """A row for each training set and protocol: set, protocol, gain (a Gain: above 0 Diff-Tuning's Frechet distance is lower)."""
     import pandas
 
     rows = []
-    for name, mine in table.groupby("set", sort=False):
+    for name, mine in by_set(table):
         last = int(mine[mine.split == "test"].step.max())
         found = {PAPER: paired_gain(mine, method, "1.5", last), OWN_BEST: gain_at_own_best(mine, method)}
-        pictures = int(mine.training_pictures.iloc[0])
-        rows += [{"set": name, "pictures": pictures, "protocol": protocol, "gain": gain} for protocol, gain in found.items()]
-    return pandas.DataFrame(rows).sort_values(["set", "pictures"], key=_in_order, kind="stable").reset_index(drop=True)
-
-
-def _in_order(column: pandas.Series) -> pandas.Series:
-    """Sets by task, then by number of pictures."""
-    return column.str.split(",").str[0] if column.name == "set" else column
+        rows += [{"set": name, "protocol": protocol, "gain": gain} for protocol, gain in found.items()]
+    return pandas.DataFrame(rows)
 
 
 def in_words(gains: pandas.DataFrame, losses: pandas.DataFrame) -> str:

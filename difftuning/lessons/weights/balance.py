@@ -8,7 +8,7 @@ retention outweighs reconsolidation.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -23,9 +23,6 @@ from ...diffusion.timestep_weights import (
     retention_weighting,
     timestep_distribution,
 )
-
-if TYPE_CHECKING:
-    pass
 
 LossWeighting = Literal["none", "p2", "min_snr"]
 Use = Literal["sample t", "weight the loss"]
