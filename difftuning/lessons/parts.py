@@ -6,6 +6,7 @@ count alike, so a verdict holds for all sets and both of them, or says that it d
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterable, Mapping, NamedTuple, Sequence
 
@@ -85,8 +86,13 @@ def log_score(parts: Parts, task: str, method: str, guidance: str) -> Estimate:
 
 def distance_saved(parts: Parts, task: str, method: str, other: str, guidance: str) -> Estimate:
     """log(other's distance / the method's), seed by seed: above 0 the method's samples are better."""
-    ours, theirs = (np.log(_distances(parts, task, name, guidance)) for name in (method, other))
-    return estimate((theirs - ours).dropna().to_numpy())
+    return estimate(_saved(parts, task, method, other, guidance).to_numpy())
+
+
+def mean_saved(parts: Parts, method: str, other: str, tasks: Iterable[str] = ()) -> Estimate:
+    """`distance_saved`, its mean over sets (or these of them) and ways of guidance: an estimate over the seeds that have all of them."""
+    cells = itertools.product(tasks or parts.tasks, GUIDANCES)
+    return estimate(_mean([_saved(parts, task, method, other, guidance) for task, guidance in cells]).to_numpy())
 
 
 def loss_saved(parts: Parts, task: str, method: str, other: str) -> Estimate:
@@ -100,8 +106,18 @@ def rise_avoided(parts: Parts, task: str, method: str, other: str, tenths: Seque
 
     `least`: a smaller rise counts as this one, for a share of next to nothing says nothing.
     """
-    ours, theirs = ((np.exp(_log_ratios(parts, task, "source", name, tenths)) - 1).clip(least) for name in (method, other))
-    return estimate((1 - ours / theirs).dropna().to_numpy())
+    return estimate(_avoided(parts, task, method, other, tenths, least).to_numpy())
+
+
+def mean_avoided(parts: Parts, method: str, other: str, least: float = -np.inf, instead: str | None = None) -> Estimate:
+    """`rise_avoided`, its mean over sets: an estimate over the seeds that have all of them.
+
+    `instead`: how much more that is than what this third method avoids, seed by seed.
+    """
+    shares = _mean([_avoided(parts, task, method, other, TENTHS, least) for task in parts.tasks])
+    if instead:
+        shares = shares - _mean([_avoided(parts, task, instead, other, TENTHS, least) for task in parts.tasks])
+    return estimate(shares.dropna().to_numpy())
 
 
 def new_samples(parts: Parts, method: str, other: str = "plain") -> str:
@@ -151,6 +167,23 @@ def _one_word(gain: Estimate, margin: float) -> str:
     if not abs(gain.mean) > max(margin, bound):
         return SAME
     return BETTER if gain.mean > 0 else WORSE
+
+
+def _mean(cells: Sequence[pandas.Series]) -> pandas.Series:
+    """By seed, the mean over the cells that were measured, of the seeds that have all of these."""
+    import pandas
+
+    return pandas.concat([cell for cell in cells if len(cell)] or list(cells), axis=1, join="inner").mean(axis=1)
+
+
+def _saved(parts: Parts, task: str, method: str, other: str, guidance: str) -> pandas.Series:
+    ours, theirs = (np.log(_distances(parts, task, name, guidance)) for name in (method, other))
+    return (theirs - ours).dropna()
+
+
+def _avoided(parts: Parts, task: str, method: str, other: str, tenths: Sequence[int], least: float) -> pandas.Series:
+    ours, theirs = ((np.exp(_log_ratios(parts, task, "source", name, tenths)) - 1).clip(least) for name in (method, other))
+    return (1 - ours / theirs).dropna()
 
 
 def _log_ratios(parts: Parts, task: str, data: str, method: str, tenths: Sequence[int] = TENTHS) -> pandas.Series:

@@ -20,6 +20,8 @@ def in_order(paths: Iterable[Path]) -> list[Path]:
 
 def user_path(given: str | os.PathLike) -> Path:
     """A path that a user gave: `~` is the home folder, and a folder is found whichever form its accents have on the disk."""
+    if not isinstance(given, (str, os.PathLike)):
+        raise TypeError(f"expected a name or a path, got {given!r}")
     path = Path(os.path.expanduser(os.fspath(given)))
     if os.fspath(path).isascii() or path.exists():
         return path

@@ -64,6 +64,30 @@ def test_means_are_over_seeds_and_ratios_geometric(parts):
     assert found.seeds == 3 and found.half_width == pytest.approx(4.302653 * math.log(2) / math.sqrt(3), rel=1e-5)
 
 
+def test_a_mean_over_sets_has_the_interval_of_its_means_by_seed(parts):
+    """Not of its cells: those of a seed share pictures and noise.  A seed that lacks a set is left out."""
+    logs = np.log([2 / 1, 2.1 / 1.1, 2.2 / 1.2])  # the same in all cells
+    found = lesson.mean_saved(parts, "Diff-Tuning", "plain")
+    assert found.mean == pytest.approx(logs.mean()) and found.seeds == 3
+    assert found.half_width == pytest.approx(4.302653 * logs.std(ddof=1) / math.sqrt(3), rel=1e-5)
+    lacking = parts.scores[(parts.scores.seed != 2) | (parts.scores.task != "digits")]
+    found = lesson.mean_saved(lesson.Parts(lacking, parts.losses), "Diff-Tuning", "plain")
+    assert found.seeds == 2 and found.mean == pytest.approx(logs[:2].mean())
+    only = lesson.mean_saved(lesson.Parts(lacking, parts.losses), "Diff-Tuning", "plain", ["footwear"])
+    assert only.seeds == 3 and only.mean == pytest.approx(logs.mean())
+
+
+def test_shares_of_a_rise_that_two_methods_avoid_are_compared_seed_by_seed(parts):
+    """Rises of 1 and 3 (seed 2), against 3 and, for a third method, against 1.5: a share of 2/3 beside one of 1/2."""
+    ours = parts.losses[(parts.losses.method == "plain") & (parts.losses.seed == 2)]
+    third = ours.assign(method="third", after=ours.before * 2.5)
+    table = lesson.Parts(parts.scores, pd.concat([parts.losses[parts.losses.seed == 2], third]))
+    assert lesson.mean_avoided(table, "plain", "Diff-Tuning").mean == pytest.approx(2 / 3)
+    assert lesson.mean_avoided(table, "third", "Diff-Tuning").mean == pytest.approx(1 / 2)
+    assert lesson.mean_avoided(table, "plain", "Diff-Tuning", instead="third").mean == pytest.approx(2 / 3 - 1 / 2)
+    assert lesson.mean_avoided(table, "nobody", "Diff-Tuning").seeds == 0
+
+
 def test_methods_are_compared_seed_by_seed(parts):
     """Distances 2, 2.1, 2.2 and 1, 1.1, 1.2; rises of -0.5, 0, 1 and 0, 1, 3, of which the first has no share."""
     saved = lesson.distance_saved(parts, "digits", "Diff-Tuning", "plain", "1.5")

@@ -8,10 +8,10 @@ import numpy as np
 
 from ..expectations import expectations_table
 from ..numerals import all_of, listed, numeral, out_of
-from ..parts import ALIKE, BETTER, GUIDANCES, Parts, distance_saved, log_score, ratio, rise_avoided
+from ..parts import ALIKE, BETTER, GUIDANCES, Parts, log_score, mean_avoided, mean_saved, ratio
 from .effects import HARMED, HELPED, LEAST_RISE, TRADE, UNCHANGED, beside_full, less, measured, pair, with_diff_tuning
 from .learning import forgets_less_at_equal_loss
-from .memory import FULL
+from .variants import FULL
 
 if TYPE_CHECKING:
     import pandas
@@ -186,13 +186,12 @@ def _judged(parts: Parts, verdict: str) -> list[str]:
 
 
 def _avoided(parts: Parts, method: str) -> float:
-    return float(np.mean([rise_avoided(parts, task, method, "plain", least=LEAST_RISE).mean for task in parts.tasks]))
+    return mean_avoided(parts, method, "plain", LEAST_RISE).mean
 
 
 def _gain(parts: Parts, method: str, other: str, tasks: Sequence[str] = ()) -> float:
     """log(other's distance / the method's), the mean over sets and ways of guidance."""
-    cells = [(task, guidance) for task in tasks or parts.tasks for guidance in GUIDANCES]
-    return float(np.mean([distance_saved(parts, task, method, other, guidance).mean for task, guidance in cells]))
+    return mean_saved(parts, method, other, tasks).mean
 
 
 def _all_of(count: int, names: Sequence[str]) -> str:

@@ -12,8 +12,8 @@ from ..numerals import numeral
 from ..parts import ALIKE, GUIDANCES, KEPT, Parts, log_score, ratios
 from ..tuning.plane import Place, front
 from .effects import ENDING, LEAST_RISE, measured, pair
-from .memory import FULL
 from .tables import is_mergeable, trained_share
+from .variants import FULL
 
 if TYPE_CHECKING:
     import pandas

@@ -11,7 +11,7 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 from ...models.dit import build_dit
 from ..figures import COLOURS, describe
 from ..filmstrip import Strip
-from .memory import SHOWN, with_adapter
+from .variants import SHOWN, with_adapter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ...studies.methods import ADAPTED
 from ..parts import BETTER, SAME, WORSE, Parts, new_samples, old_pictures
-from .memory import FULL
+from .variants import FULL
 
 ENDING = " + Diff-Tuning"
 NAMES = [method for method in ADAPTED if not method.endswith(ENDING)]

@@ -9,11 +9,12 @@ import numpy as np
 from ..figures import Figure, describe, picture_rows, theme
 from ..filmstrip import Strip
 from ..labels import Label, along, place_labels
+from ..memory import BATCH, Memory
 from ..parts import GUIDANCES, RUNS, Parts, ratios, score, seeds_in_words
 from ..tuning.plane import LOSS, STEPS, Study, View, path, place, set_name
 from .effects import measured, pair
 from .learning import at_equal_loss
-from .memory import BATCH, FULL, Memory
+from .variants import FULL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

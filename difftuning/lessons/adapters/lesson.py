@@ -7,6 +7,7 @@ from ..expectations import in_markdown
 from ..explorers import explore, precompute
 from ..filmstrip import filmstrip
 from ..folders import empty_folder
+from ..memory import dit_xl, training_memory
 from ..parts import read_parts, runs_in_words
 from ..predictions import predict
 from ..tuning.plane import read_study
@@ -29,8 +30,8 @@ from .diagrams import block_diagram
 from .effects import measured
 from .figures import arrow_figure, drawn_figure, equal_learning_figure, memory_figure, settings
 from .learning import equal_learning_in_words, equal_samples_in_words
-from .memory import SHOWN, adapted, dit_xl, training_memory
 from .tables import beside_the_paper, share_table
+from .variants import SHOWN, adapted
 
 __all__ = [
     "HOW_MANY", "SAVED", "SHOWN", "adapted", "answer_in_words", "arrow_figure", "avoided_in_words", "beside_the_paper",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .memory import FULL
+from .variants import FULL
 
 
 class Published(NamedTuple):

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from ...models.adapters.apply import apply_adapter, merge_adapter, parameter_share
 from ...models.adapters.options import VPT, LoRA
 from ...studies.methods import ADAPTED
+from ..memory import dit_xl
 from ..parts import ALIKE, BETTER, SAME, WORSE, Parts
 from .effects import beside_full, measured, with_diff_tuning
-from .memory import FULL, adapted, dit_xl
 from .paper import CLASSES, PUBLISHED, WITH_DIFF_TUNING
+from .variants import FULL, adapted
 
 if TYPE_CHECKING:
     import pandas

@@ -7,7 +7,7 @@ from typing import Mapping
 import numpy as np
 
 from ..knobs import KNOBS, knob_in_words, knob_table
-from ..parts import BETTER, KEPT, TENTHS, WORSE, Parts, old_pictures, ratio, rise_avoided
+from ..parts import BETTER, KEPT, SAME, TENTHS, WORSE, Parts, in_a_word, mean_avoided, old_pictures, ratio, rise_avoided
 from ..parts_words import ORDINALS, longest_run, of_set, samples_in_words, settings, stretch_in_words
 from .banks import BANKS, NEW, NOISE, OWN, REAL, SHIPPED, WITHOUT
 
@@ -77,8 +77,8 @@ def noise_in_words(parts: Parts) -> str:
 
 def labels_in_words(parts: Parts) -> str:
     """Which of `LABELS` avoid more of the rise in the loss on old pictures; mean over the sets."""
-    null, own = (_avoided(parts, method) for method in (SHIPPED, OWN))
-    return LABELS[2] if abs(own - null) < KEPT else LABELS[1] if own > null else LABELS[0]
+    more = in_a_word([mean_avoided(parts, OWN, WITHOUT, instead=SHIPPED)], KEPT)
+    return {BETTER: LABELS[1], WORSE: LABELS[0], SAME: LABELS[2]}[more]
 
 
 def labels_along_the_chain(parts: Parts) -> str:
@@ -224,4 +224,4 @@ def _percent(share: float) -> str:
 
 
 def _avoided(parts: Parts, method: str) -> float:
-    return float(np.mean([rise_avoided(parts, task, method, WITHOUT).mean for task in parts.tasks]))
+    return mean_avoided(parts, method, WITHOUT).mean

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..ideal.transfer import CLASSES
 from ..knobs import knob_in_words, knob_table
-from ..parts import ALIKE, BETTER, GUIDANCES, SAME, TENTHS, WORSE, distance_saved, old_pictures, ratio, rise_avoided, score
+from ..parts import ALIKE, BETTER, GUIDANCES, SAME, TENTHS, WORSE, in_a_word, mean_saved, old_pictures, ratio, rise_avoided, score
 from ..parts_words import (
     MEANT,
     OLD,
@@ -199,6 +199,4 @@ def _percent(share: float) -> str:
 
 def _on_average(parts: Parts, method: str, other: str) -> str:
     """Which of `COMPARED`: log(other's distance / the method's), the mean over the sets and ways of guidance that were measured."""
-    gains = [distance_saved(parts, task, method, other, guidance) for task in parts.tasks for guidance in GUIDANCES]
-    saved = float(np.mean([gain.mean for gain in gains if gain.seeds]))
-    return SAME if abs(saved) < ALIKE else BETTER if saved > 0 else WORSE
+    return in_a_word([mean_saved(parts, method, other)], ALIKE)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Iterable
 
-import numpy as np
-
 from ...studies.grid import FEW, SOME
 from ..expectations import expectations_table
 from ..knobs import KNOBS, compared
-from ..parts import ALIKE, BETTER, GUIDANCES, SAME, WORSE, Parts, distance_saved
+from ..parts import ALIKE, BETTER, SAME, WORSE, Parts, mean_saved
 from .answers import size_trend
 from .branches import LITTLE, MOST, Split, change_in_words
 from .index import known_before
@@ -66,9 +64,5 @@ def _null_branches(one: Split) -> str:
 
 def _best_tau(parts: Parts, values: dict[float, str]) -> float:
     """The value with the best samples, mean over sets and ways of guidance."""
-
-    def saved(tau: float) -> float:
-        found = [distance_saved(parts, task, values[tau], OURS, guidance).mean for task in parts.tasks for guidance in GUIDANCES]
-        return float(np.mean(found))
-
-    return max((tau for tau, method in values.items() if parts.present([method])), key=saved)
+    held = [tau for tau, method in values.items() if parts.present([method])]
+    return max(held, key=lambda tau: mean_saved(parts, values[tau], OURS).mean)

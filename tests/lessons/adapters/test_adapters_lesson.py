@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 from pathlib import Path
 
@@ -12,13 +11,13 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from torch import nn
 
-from difftuning.lessons.adapters import answers, choices, effects, figures, memory, paper, tables
+from difftuning.lessons import memory
+from difftuning.lessons.adapters import answers, choices, effects, figures, paper, tables
 from difftuning.lessons.adapters.diagrams import block_diagram, trained_in_first_block
+from difftuning.lessons.adapters.variants import FULL, SHOWN, adapted
 from difftuning.lessons.exercises import grade
 from difftuning.lessons.parts import RUNS, STEPS, ratios, read_parts, rise_avoided, score
 from difftuning.lessons.tuning.plane import Study
-from difftuning.models.adapters.apply import apply_adapter
-from difftuning.models.dit import build_dit
 from difftuning.studies.tables import write_rows
 from difftuning.support.world import world_version
 from small import small_pretrained
@@ -29,47 +28,9 @@ pd = pytest.importorskip("pandas")
 # Memory -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("frozen", "kept"),
-    [
-        ((), 7 * 3 + 7 * 5),  # the picture, and what the ReLU gives, which is also the second layer's input
-        (("0.weight",), 7 * 5),  # a frozen weight needs no input
-        (("0.weight", "0.bias"), 7 * 5),
-        (("0.weight", "0.bias", "2.weight"), 0),  # nothing comes back through the ReLU
-    ],
-)
-def test_the_forward_pass_keeps_what_a_gradient_needs(frozen, kept):
-    model = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))
-    for name, weight in model.named_parameters():
-        weight.requires_grad_(name not in frozen)
-    assert memory.kept_bytes(lambda: model(torch.zeros(7, 3)), list(model.parameters())) == 4 * kept
-
-
-def test_shapes_alone_give_the_same_count_as_a_model_in_memory():
-    options = {"width": 32, "num_heads": 2, "num_layers": 2, "latent_shape": (4, 4, 4), "num_labels": 3}
-    with torch.device("meta"):
-        shapes = build_dit(**options)
-    for name in ("lora", "bitfit", "vpt"):
-        real, imagined = (memory.training_memory(apply_adapter(copy.deepcopy(model), name), 5) for model in (build_dit(**options), shapes))
-        assert real == imagined and real.activations > 0
-        assert real.optimizer == 2 * real.gradients == 2 * real.average
-
-
-def test_no_matrix_of_all_tokens_against_all_is_counted():
-    """Twice the side is four times the tokens: activations grow as they do, and not as their square."""
-    counts = []
-    for side in (16, 32):
-        with torch.device("meta"):
-            model = build_dit(width=32, num_heads=2, num_layers=2, latent_shape=(4, side, side), num_labels=3)
-        counts.append(memory.training_memory(model, 2).activations)
-    assert 3.9 < counts[1] / counts[0] < 4.01
-
-
 def test_the_lesson_s_claims_on_memory_hold_for_dit_xl():
-    found = {
-        name: memory.training_memory(model, 2) for name, model in memory.adapted(memory.dit_xl).items() if name in (memory.FULL, "BitFit")
-    }
-    full, few = found[memory.FULL], found["BitFit"]
+    found = {name: memory.training_memory(model, 2) for name, model in adapted(memory.dit_xl).items() if name in (FULL, "BitFit")}
+    full, few = found[FULL], found["BitFit"]
     assert full.weights == 4 * 674_834_720 == full.gradients
     assert few.gradients < 0.003 * full.gradients and 2 / 3 < few.activations / full.activations < 0.75
 
@@ -83,7 +44,7 @@ def test_a_diagram_s_colours_are_those_of_a_model_with_the_adapter():
     biases = {name for name in attention | rest if name.endswith("bias")}
     narrow = {f"ff.{layer}.{kind}" for layer in ("down", "up") for kind in ("weight", "bias")}
     expected = {
-        memory.FULL: attention | rest,
+        FULL: attention | rest,
         "BitFit": biases,
         "LoRA, rank 8": {f"attn1.{layer}.lora_{factor}.default.weight" for layer in ("to_q", "to_v") for factor in "AB"},
         "DiffFit": biases | {"attn1.gamma", "ff.gamma"},
@@ -91,11 +52,11 @@ def test_a_diagram_s_colours_are_those_of_a_model_with_the_adapter():
         "AdaptFormer, parallel": narrow,
         "VPT-Deep": {"prompts"},
     }
-    assert {name: set(trained_in_first_block(name)) for name in memory.SHOWN} == expected
+    assert {name: set(trained_in_first_block(name)) for name in SHOWN} == expected
 
 
 def test_sequential_and_parallel_are_drawn_apart():
-    assert len({bytes(block_diagram(name)._repr_png_()) for name in memory.SHOWN}) == len(memory.SHOWN)
+    assert len({bytes(block_diagram(name)._repr_png_()) for name in SHOWN}) == len(SHOWN)
 
 
 # Tables -------------------------------------------------------------------------------------
@@ -106,7 +67,7 @@ def written(folder, effect, names=tuple(effects.NAMES), seeds=1, left_out=()):
     scores, losses = [], []
     for task, pictures in [*RUNS.items(), ("footwear", 200)]:
         mine = pictures == RUNS[task]
-        for n, name in enumerate([memory.FULL, *names]):
+        for n, name in enumerate([FULL, *names]):
             new, old = effect(name)
             for method, fid, ratio in zip(effects.pair(name), (2.0 + n, (2.0 + n) * new), (1.8 - 0.1 * n, 1 + (0.8 - 0.1 * n) * old)):
                 if (task, method) in left_out:
@@ -173,7 +134,7 @@ def test_the_answer_names_each_group_of_adapters(tmp_path):
     assert answers.answer_in_words(parts, Study({STEPS: parts})).endswith(said)
     assert answers.helped_in_words(parts) == "half of them or fewer"
     words = answers.verdicts(parts).iloc[:, -1]
-    assert words["DiffFit"] == effects.TRADE and words["VPT-Deep"] == effects.HARMED and words[memory.FULL] == effects.UNCHANGED
+    assert words["DiffFit"] == effects.TRADE and words["VPT-Deep"] == effects.HARMED and words[FULL] == effects.UNCHANGED
 
 
 def test_an_adapter_that_one_set_lacks_is_not_spoken_of(tmp_path):
@@ -230,7 +191,7 @@ def test_what_guidance_does_is_a_mean_over_adapters_and_sets(tmp_path):
 def test_choices_are_those_that_no_other_beats_on_both_sides(tmp_path):
     parts = written(tmp_path, lambda name: (0.9, 0.9))
     # each adapter in turn has worse samples and keeps more: with Diff-Tuning none is beaten, without it each is
-    assert list(choices.best(parts)) == [effects.pair(name)[1] for name in [memory.FULL, *effects.NAMES]]
+    assert list(choices.best(parts)) == [effects.pair(name)[1] for name in [FULL, *effects.NAMES]]
     assert choices.sides(parts)["Diff-Tuning"] == pytest.approx((2.0 * 0.9, 1 + 0.8 * 0.9))
     table = choices.choices(parts, small_pretrained(), classes=3)
     assert table.index[0] == "all weights + Diff-Tuning" and table.iloc[0].tolist() == ["100.0 %", "–", "1.80", "1.80", "1.72", "–"]
@@ -282,7 +243,7 @@ def test_rises_of_next_to_nothing_are_the_same_in_the_choice(tmp_path):
 
 def test_bitfit_lora_and_difffit_can_be_merged_and_the_others_cannot():
     merged = [name for name in effects.NAMES if tables.is_mergeable(small_pretrained(), name)]
-    assert merged == ["BitFit", "LoRA, rank 8", "LoRA, rank 16", "DiffFit"] and tables.is_mergeable(small_pretrained(), memory.FULL) is None
+    assert merged == ["BitFit", "LoRA, rank 8", "LoRA, rank 16", "DiffFit"] and tables.is_mergeable(small_pretrained(), FULL) is None
 
 
 def test_shares_are_avoided_by_the_same_rule_everywhere(tmp_path):
@@ -294,7 +255,7 @@ def test_shares_are_avoided_by_the_same_rule_everywhere(tmp_path):
 
 
 def test_gains_in_samples_are_said_beside_those_of_all_weights(tmp_path):
-    few = {memory.FULL: (0.8, 1), "BitFit": (0.7, 1), "DiffFit": (0.9, 1)}
+    few = {FULL: (0.8, 1), "BitFit": (0.7, 1), "DiffFit": (0.9, 1)}
     said = answers.gains_in_words(written(tmp_path, lambda name: few[name], names=["BitFit", "DiffFit"]))
     assert (
         "with all weights by -20 %" in said and "with the adapters by -10 to -30 %: in samples, one of the two adapters gains more" in said
@@ -302,7 +263,7 @@ def test_gains_in_samples_are_said_beside_those_of_all_weights(tmp_path):
 
 
 def test_what_was_expected_stands_beside_what_came(tmp_path):
-    few = {memory.FULL: (0.7, 0.7), "LoRA, rank 8": (0.6, 0.9)}
+    few = {FULL: (0.7, 0.7), "LoRA, rank 8": (0.6, 0.9)}
     found = answers.expected(written(tmp_path, lambda name: few.get(name, (0.8, 0.8))))
     assert found.right.tolist() == ["yes", "no", "no", "no", "no"]
     assert found.found.tolist()[:2] == ["seven of 7", "six of 7"] and found.found.iloc[2].startswith("BitFit")
@@ -321,7 +282,7 @@ def test_arrows_lead_from_plain_tuning_to_diff_tuning(tmp_path):
     )
     assert adapters.get_ylim() == full.get_ylim() and full.get_ylim()[0] < 1 < 9 < full.get_ylim()[1]
     written_names = [text.get_text().replace("\n", " ") for text in adapters.texts if text.get_text() not in ("", "better")]
-    assert written_names == effects.NAMES and memory.FULL in [text.get_text() for text in full.texts]
+    assert written_names == effects.NAMES and FULL in [text.get_text() for text in full.texts]
 
 
 def test_no_name_lies_on_an_arrow():
@@ -352,7 +313,7 @@ def test_directions_of_the_papers_are_taken_from_their_means(tmp_path):
     table = tables.beside_the_paper(written(tmp_path, lambda name: (0.8, 0.8)))
     directions = table["beside all weights (papers)"].to_dict()
     assert directions == {
-        memory.FULL: "–", "BitFit": "about the same", "DiffFit": "better",
+        FULL: "–", "BitFit": "about the same", "DiffFit": "better",
         **dict.fromkeys(["LoRA, rank 8", "LoRA, rank 16", "AdaptFormer, sequential", "AdaptFormer, parallel", "VPT-Deep"], "worse"),
     }  # fmt: skip
     unsure = {name for name, mean in table["mean FID (papers)"].items() if mean.startswith("~")}

@@ -16,20 +16,12 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.overrides import TorchFunctionMode
 
-from ...models.adapters.apply import apply_adapter
-from ...models.dit import build_dit
-from ...studies.methods import ADAPTED
+from ..models.dit import build_dit
 
 if TYPE_CHECKING:
-    from ...models.adapters.options import Adapter
-    from ...models.dit import DiT
+    from ..models.dit import DiT
 
 BATCH = 32
-FULL = "all weights"
-SHOWN: dict[str, Adapter | None] = {
-    name: None if name == FULL else ADAPTED[name].adapter  # as in the study
-    for name in (FULL, "BitFit", "LoRA, rank 8", "DiffFit", "AdaptFormer, sequential", "AdaptFormer, parallel", "VPT-Deep")
-}
 
 
 class Memory(NamedTuple):
@@ -87,18 +79,8 @@ class _FusedAttention(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-def dit_xl() -> DiT:
-    """DiT-XL/2 at 256 x 256 pixels without its weights: shapes alone."""
+def dit_xl(pixels: int = 256) -> DiT:
+    """DiT-XL/2 for square pictures of so many pixels a side (256 or 512), without its weights: shapes alone."""
+    side = pixels // 8  # of the latents
     with torch.device("meta"):
-        return build_dit(width=1152, num_heads=16, num_layers=28, latent_shape=(4, 32, 32), norm_eps=1e-6, frequency_shift=0)
-
-
-def adapted(build: Callable[[], DiT]) -> dict[str, DiT]:
-    """A denoiser with each of `SHOWN` on it."""
-    return {name: with_adapter(build(), name) for name in SHOWN}
-
-
-def with_adapter(denoiser: DiT, name: str) -> DiT:
-    """The denoiser with one of `SHOWN` on it, what is trained by it requiring a gradient."""
-    adapter = SHOWN[name]
-    return denoiser.requires_grad_(True) if adapter is None else apply_adapter(denoiser, adapter)
+        return build_dit(width=1152, num_heads=16, num_layers=28, latent_shape=(4, side, side), norm_eps=1e-6, frequency_shift=0)
