@@ -42,7 +42,7 @@ def transferability(
         return losses_by_tenth(pretrained, images, torch.full((len(images),), pretrained.null_label), each=2, seed=seed)
 
     target = losses(task.read(spread_evenly(len(task), min(pictures, len(task)))))
-    own = _held_out_source(pretrained) if own is None else own
+    own = held_out_source(pretrained) if own is None else own
     if own is None:
         drawn = sample(pretrained, torch.full((pictures,), pretrained.null_label), guidance=1, seed=seed)
     else:
@@ -52,8 +52,8 @@ def transferability(
     return {"target": target, "own": home, "ratio": ratio, "index": float(ratio[:DATA_END].log().mean())}
 
 
-def _held_out_source(pretrained: Pretrained) -> Task | None:
-    """The tiny world's held-out source pictures, for a model of the tiny world."""
+def held_out_source(pretrained: Pretrained) -> Task | None:
+    """The tiny world's held-out source pictures for a model of the tiny world, None for any other."""
     try:
         source = load_source("heldout")
     except FileNotFoundError:  # a model of the user's own needs no tiny world

@@ -60,7 +60,10 @@ def theme() -> Iterator[None]:
 
 def picture_rows(rows: Mapping[str, Tensor], *, title: str = "", columns: int = 12, heads: Sequence[str] = ()) -> Figure:
     """One labelled row of pictures for each entry; images (N, 3, H, W) in [-1, 1].  `heads` are written above the columns."""
-    figure = Figure(figsize=(0.62 * columns + 2.2, 0.68 * len(rows) + (0.5 if title else 0.1)), layout="constrained")
+    longest = max(map(len, heads), default=0)
+    slanted = longest > 7
+    above = 0.05 * longest if slanted else 0  # inches that slanted heads rise above the rows
+    figure = Figure(figsize=(0.62 * columns + 2.2, 0.68 * len(rows) + above + (0.5 if title else 0.1)), layout="constrained")
     axes = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     for axis, (name, images) in zip(axes, rows.items()):
         shown = images[:columns].clamp(-1, 1).permute(0, 2, 3, 1).numpy() / 2 + 0.5  # (n, H, W, 3)
@@ -72,8 +75,8 @@ def picture_rows(rows: Mapping[str, Tensor], *, title: str = "", columns: int = 
             spine.set_visible(False)
     if heads:
         width = shown.shape[2]  # of a picture with its frame
-        slanted = {"rotation": 35, "ha": "left", "rotation_mode": "anchor"} if max(map(len, heads)) > 7 else {}
-        axes[0].set_xticks([(place + 0.5) * width for place in range(len(heads))], heads, fontsize=9, **slanted)
+        turned = {"rotation": 35, "ha": "left", "rotation_mode": "anchor"} if slanted else {}
+        axes[0].set_xticks([(place + 0.5) * width for place in range(len(heads))], heads, fontsize=9, **turned)
         axes[0].tick_params(top=True, labeltop=True, bottom=False, labelbottom=False, length=0)
     if title:
         figure.suptitle(title, fontsize=12)

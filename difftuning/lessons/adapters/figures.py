@@ -10,6 +10,7 @@ from ..figures import Figure, describe, picture_rows, theme
 from ..filmstrip import Strip
 from ..labels import Label, along, place_labels
 from ..memory import BATCH, Memory
+from ..memory_bars import memory_bars, name_parts
 from ..parts import GUIDANCES, RUNS, Parts, ratios, score, seeds_in_words
 from ..tuning.plane import LOSS, STEPS, Study, View, path, place, set_name
 from .effects import measured, pair
@@ -20,13 +21,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from torch import Tensor
 
-PARTS = {
-    "weights": "0.75",
-    "gradients": "#E69F00",
-    "optimizer": "#D55E00",
-    "average": "#CC79A7",
-    "activations": "#56B4E9",
-}
 UNITS = (("GB", 1e9), ("MB", 1e6))
 ARROWS = {  # most of them Paul Tol's muted colours; text in them must be readable
     FULL: "#000000",
@@ -49,20 +43,14 @@ def memory_figure(found: Mapping[str, Mapping[str, Memory]]) -> Figure:
         axes = figure.subplots(1, len(found), sharey=True)
     for axis, (title, memories) in zip(axes, found.items()):
         unit, size = next(((unit, size) for unit, size in UNITS if memories[FULL].total > size), UNITS[-1])
-        left = np.zeros(len(names))
-        for part, colour in PARTS.items():
-            widths = np.array([getattr(memories[name], part) for name in names]) / size
-            axis.barh(names, widths, left=left, color=colour, height=0.68, label=part)
-            left += widths
-        for height, total in enumerate(left):
-            axis.text(total + 0.012 * left.max(), height, f"{total:.0f}", va="center", fontsize=10)
+        totals = memory_bars(axis, [memories[name] for name in names], size)
+        for height, total in enumerate(totals):
+            axis.text(total + 0.012 * totals.max(), height, f"{total:.0f}", va="center", fontsize=10)
         axis.set_title(title, fontsize=12)
         axis.set_xlabel(f"{unit}, {BATCH} pictures in a batch", fontsize=11)
-        axis.set_xlim(0, 1.1 * left.max())
-        axis.grid(False, axis="y")
-    axes[0].invert_yaxis()
-    axes[0].tick_params(axis="y", labelsize=11)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(PARTS), fontsize=11, frameon=False)
+        axis.set_xlim(0, 1.1 * totals.max())
+    axes[0].set_yticks(range(len(names)), names, fontsize=11)
+    name_parts(figure, axes[0])
     seen = (
         f"{title}: "
         + ", ".join(f"{name} {memory.total / memories[FULL].total:.0%} of {FULL}" for name, memory in memories.items() if name != FULL)

@@ -1,0 +1,94 @@
+"""What a training costs, worked out before it is run: operations, and with them time; bytes, and with them the card."""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import NamedTuple
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from ...models.dit import DiT
+from ..adapters.variants import FULL, with_adapter
+from ..memory import Memory, dit_xl, training_memory
+
+PAPER_STEPS, PAPER_BATCH = 24_000, 32
+LORA = "LoRA, rank 8"
+BACKWARD = 2  # times the forward pass: a layer's gradient of its inputs, and that of its weights
+USED = (0.2, 0.5)  # of its peak, between which a card's speed usually lies when a transformer is trained
+ROOM = 1.1  # times what is counted: the libraries' own buffers, and gaps between tensors
+GB = 10**9
+UNITS = {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 7 * 86_400, "month": 30.4 * 86_400, "year": 365 * 86_400}
+LONG = ("minutes", "hours", "days", "weeks", "months or more")  # answers to "how long?"
+
+
+class Card(NamedTuple):
+    """A graphics card, by its maker's data sheet."""
+
+    name: str
+    operations: float  # a second at most: half precision on tensor cores, no sparsity
+    memory: int  # GB
+
+
+CARDS = (Card("T4", 65e12, 16), Card("RTX 4090", 165e12, 24), Card("A100", 312e12, 80), Card("H100", 989e12, 80))
+
+
+def forward_operations(denoiser: DiT) -> int:
+    """Multiplications and additions of one forward pass over one picture; nothing is computed for a denoiser on the meta device."""
+    device = denoiser.label_table.device
+    zero = torch.zeros(1, dtype=torch.int64, device=device)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        denoiser(torch.zeros(1, *denoiser.latent_shape, device=device), zero, zero)
+    return counter.get_total_flops()
+
+
+def training_operations(denoiser: DiT, pictures: int) -> int:
+    """Of training all weights on so many pictures, counted once for each time that one is shown."""
+    return (1 + BACKWARD) * forward_operations(denoiser) * pictures
+
+
+@functools.cache
+def paper_operations(steps: int = PAPER_STEPS, pixels: int = 256) -> int:
+    """Of so many steps of DiT-XL/2 with the paper's batch."""
+    return training_operations(dit_xl(pixels), steps * PAPER_BATCH)
+
+
+@functools.cache
+def paper_memory(trained: str = FULL, pixels: int = 256) -> Memory:
+    """What DiT-XL/2 needs to train all weights, or an adapter, on one picture at a time."""
+    return training_memory(with_adapter(dit_xl(pixels), trained), 1)
+
+
+def at_a_time(one: Memory, pictures: int) -> Memory:
+    """The same for more pictures in one pass: activations alone grow with them."""
+    return one._replace(activations=pictures * one.activations)
+
+
+def smallest_card(memory: Memory) -> int | None:
+    """The least memory (GB) of `CARDS` that is enough, with some room; None where none is."""
+    return min((card.memory for card in CARDS if card.memory * GB >= ROOM * memory.total), default=None)
+
+
+def duration(seconds: float) -> str:
+    """ "40 minutes", "3 hours", "2 years"."""
+    count, unit = _in_units(seconds)
+    return f"{count:,} {unit}{'s' * (count > 1)}"
+
+
+def span(least: float, most: float) -> str:
+    """From one time to another, in seconds: "18 to 46 minutes", "58 minutes to 2 hours"."""
+    (few, unit), (_, other) = _in_units(least), _in_units(most)
+    return f"{f'{few:,}' if unit == other else duration(least)} to {duration(most)}"
+
+
+def _in_units(seconds: float) -> tuple[int, str]:
+    """How many of the largest unit of which there are one and a half at least."""
+    unit = max((name for name, size in UNITS.items() if seconds >= 1.5 * size), key=UNITS.__getitem__, default="second")
+    return max(1, round(seconds / UNITS[unit])), unit
+
+
+def long(seconds: float) -> str:
+    """Which of `LONG` that is."""
+    limits = (UNITS["hour"], UNITS["day"], 1.5 * UNITS["week"], 1.5 * UNITS["month"], math.inf)
+    return next(word for word, limit in zip(LONG, limits) if seconds < limit)
