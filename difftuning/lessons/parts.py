@@ -114,10 +114,10 @@ def mean_avoided(parts: Parts, method: str, other: str, least: float = -np.inf, 
 
     `instead`: how much more that is than what this third method avoids, seed by seed.
     """
-    shares = _mean([_avoided(parts, task, method, other, TENTHS, least) for task in parts.tasks])
+    shares = [_avoided(parts, task, method, other, TENTHS, least) for task in parts.tasks]
     if instead:
-        shares = shares - _mean([_avoided(parts, task, instead, other, TENTHS, least) for task in parts.tasks])
-    return estimate(shares.dropna().to_numpy())
+        shares = [(own - _avoided(parts, task, instead, other, TENTHS, least)).dropna() for own, task in zip(shares, parts.tasks)]
+    return estimate(_mean(shares).to_numpy())
 
 
 def new_samples(parts: Parts, method: str, other: str = "plain") -> str:

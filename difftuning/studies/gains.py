@@ -33,6 +33,7 @@ BUILT_BY = {name: f"difftuning study {name} --results data/results/{name}.csv" f
     "planar": "python -m difftuning.lessons.ideal.planar",
     "transfer": "python -m difftuning.lessons.ideal.transfer",
     "bank_coverage": "python -m difftuning.lessons.bank.coverage",
+    "own_pictures": "python -m difftuning.lessons.yours.long_runs",
     "condition_information": "python -m difftuning.lessons.controlnet.information",
 }
 

@@ -31,6 +31,27 @@ def test_without_a_clone_it_is_in_the_working_directory(tmp_path, monkeypatch):
     assert folders.run_folder("runs/chain").resolve() == tmp_path / "runs" / "chain"
 
 
+@pytest.mark.parametrize("start", [".", "notebooks", ".."])
+def test_what_it_returns_means_the_same_folder_again(start, monkeypatch):
+    """A cell that says `folder = run_folder(folder)` may be run twice."""
+    monkeypatch.chdir(ROOT / start)
+    once = folders.run_folder("runs/chain")
+    assert folders.run_folder(once).resolve() == folders.run_folder(str(once)).resolve() == ROOT / "runs" / "chain"
+
+
+def test_an_empty_folder_has_nothing_of_an_earlier_run(tmp_path):
+    folder = folders.empty_folder(tmp_path / "run")
+    (folder / "old.txt").write_text("old")
+    assert not (folders.empty_folder(str(tmp_path / "run")) / "old.txt").exists()
+
+
+def test_a_folder_of_the_reader_s_is_never_emptied(tmp_path):
+    (tmp_path / "photo.png").write_text("mine")
+    with pytest.raises(FileExistsError, match="no lesson has made"):
+        folders.empty_folder(tmp_path)
+    assert (tmp_path / "photo.png").read_text() == "mine"
+
+
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_no_lesson_writes_relative_to_where_it_was_started(path):
     folder = papermill.inspect_notebook(str(path)).get("folder")

@@ -47,3 +47,13 @@ def test_no_matrix_of_all_tokens_against_all_is_counted():
             model = build_dit(width=32, num_heads=2, num_layers=2, latent_shape=(4, side, side), num_labels=3)
         counts.append(memory.training_memory(model, 2).activations)
     assert 3.9 < counts[1] / counts[0] < 4.01
+
+
+def test_adam_keeps_as_much_as_is_counted():
+    model = build_dit(width=32, num_heads=2, num_layers=2, latent_shape=(4, 4, 4), num_labels=3)
+    zeros = torch.zeros(1, dtype=torch.int64)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.zeros(1, 4, 4, 4), zeros, zeros).sum().backward()
+    optimizer.step()
+    moments = [state[name] for state in optimizer.state.values() for name in ("exp_avg", "exp_avg_sq")]
+    assert memory.training_memory(model, 1).optimizer == sum(each.numel() * each.element_size() for each in moments)

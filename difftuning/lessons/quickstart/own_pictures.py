@@ -14,15 +14,15 @@ from ...support.files import atomic_path
 
 OUTFITS, EACH = (("T-shirt", "trousers"), ("coat", "bag"), ("dress", "shoe"), ("pullover", "trousers")), 10
 CLASSES = [" and ".join(outfit) for outfit in OUTFITS]
+SHIPPED = "own_pictures"  # beside the notebooks
 SIDE, SMALL = 32, 14  # pixels of a picture, and of each thing in it
 
 
-def example_folder(folder: str | Path) -> Path:
-    """The folder, with the forty pictures in it if it is not there (on Colab, where a notebook comes alone)."""
-    folder = Path(folder)
-    if not folder.is_dir():
-        write_pictures(folder)
-    return folder
+def example_folder(name: str | Path = SHIPPED) -> str | Path:
+    """What `load_task` is given for the reader's `name`: the same; only the shipped folder is made where it is not (on Colab a notebook comes alone)."""
+    if str(name) == SHIPPED and not Path(name).is_dir():
+        write_pictures(Path(name))
+    return name
 
 
 def write_pictures(folder: Path) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Iterable, Sequence
 
-from ...studies.gains import mean_gain, mean_loss_gain, read_table
+from ...studies.gains import LEAST_SEEDS, mean_gain, mean_loss_gain, read_table
 from ..numerals import listed
-from ..parts import ALIKE, BETTER, GUIDANCES, KEPT, RUNS, SAME, WORSE, Parts, distance_saved, in_a_word, rise_avoided
+from ..parts import ALIKE, BETTER, GUIDANCES, KEPT, RUNS, SAME, WORSE, Parts, distance_saved, in_a_word, rise_avoided, seeds
 from ..seeds import runs
 from .plane import (
     FAMILIES,
@@ -29,7 +29,8 @@ from .plane import (
 
 STOPS = ("earlier", "at the same step", "later")
 STANDS = ("on the front", "beaten by another way of replay", "beaten by a method of another kind")
-DRAWS = {BETTER: "better samples", SAME: "samples about as good", WORSE: "worse samples"}
+DRAWS = {BETTER: "better samples", SAME: "samples not clearly different", WORSE: "worse samples"}
+BESIDE = {BETTER: "better than plain's", SAME: "not clearly different from plain's", WORSE: "worse than plain's"}
 KEEPS = {BETTER: "more of the old kept", SAME: "about as much of the old kept", WORSE: "less of the old kept"}
 SHOWN = MEASURES[SAMPLES]  # the guidance of the samples that the lesson looks at
 
@@ -41,9 +42,7 @@ def convergence_in_words(study: Study) -> str:
         found: dict[str, list[int]] = {BETTER: [], SAME: [], WORSE: []}
         for step in path(study, View(task), "Diff-Tuning"):
             found[_samples(study.at[step], task, "Diff-Tuning")].append(step)
-        words = (
-            f"{word} {'as' if word == SAME else 'than'} plain's after {_joined(steps)} steps" for word, steps in found.items() if steps
-        )
+        words = (f"{BESIDE[word]} after {_joined(steps)} steps" for word, steps in found.items() if steps)
         plain, ours = (_lowest(study, task, method, LOSS) for method in ("plain", "Diff-Tuning"))
         lowest = f"{plain:,} steps, under both" if plain == ours else f"{plain:,} steps (plain) and {ours:,} (Diff-Tuning)"
         lines.append(f"- *{set_name(task)}*: Diff-Tuning's samples are {'; '.join(words)}. The loss is lowest after {lowest}.")
@@ -118,7 +117,7 @@ def terms_on_all_sets() -> str:
 def guide_in_words(study: Study) -> str:
     """Markdown: what one would use, by what counts; a line for each case and set."""
     cases = {
-        "Only the new samples count": lambda task: listed(_best_samples(study, task)),
+        "Only the new samples count": lambda task: _best_samples(study, task),
         "Both count (a method has to keep more than plain fine-tuning, and to draw no worse)": lambda task: _keepers(study, task),
         "Only the old pictures count": lambda task: _least_forgetful(study, task),
     }
@@ -127,11 +126,12 @@ def guide_in_words(study: Study) -> str:
     )
 
 
-def margins_in_words() -> str:
+def margins_in_words(parts: Parts) -> str:
     """What counts as a difference, once for all sentences."""
+    chance = " and the 95 % interval of the difference does not hold 0" if seeds(parts)[1] >= LEAST_SEEDS else ""
     return (
-        f"(All after {STEPS} steps; samples at guidance {SHOWN} where none is named. Samples less than {100 * ALIKE:.0f} % apart are called about the "
-        f"same, and so are old pictures of which less than {100 * KEPT:.0f} % of plain's rise in loss is avoided. The front is drawn by the means alone.)"
+        f"(All after {STEPS} steps; samples at guidance {SHOWN} where none is named. Samples are clearly different if they are more than {100 * ALIKE:.0f} % "
+        f"apart{chance}; more of the old is kept if {100 * KEPT:.0f} % of plain's rise in loss is avoided. The front is drawn by the means alone.)"
     )
 
 
@@ -176,11 +176,12 @@ def _where_beaten(study: Study, views: Sequence[View], method: str, where: str, 
     return f"{where} {method} is beaten by {listed(often)}."
 
 
-def _best_samples(study: Study, task: str) -> list[str]:
-    """The lowest distance first, then what is alike."""
+def _best_samples(study: Study, task: str) -> str:
+    """The method of the lowest distance, and those that are not clearly worse."""
     found = places(study.end, View(task))
-    heights = {method: where.missed.mean for method, where in sorted(found.items(), key=lambda item: item[1].missed.mean)}
-    return [method for method, height in heights.items() if height <= min(heights.values()) + ALIKE]
+    first, *others = sorted(found, key=lambda method: found[method].missed.mean)
+    alike = [method for method in others if in_a_word([distance_saved(study.end, task, first, method, SHOWN)], ALIKE) != BETTER]
+    return f"{first}" + (f"; not clearly behind it {listed(alike)}" if alike else "")
 
 
 def _keepers(study: Study, task: str) -> str:

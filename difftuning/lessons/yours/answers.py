@@ -8,33 +8,44 @@ import numpy as np
 
 from ..numerals import listed
 from ..when.runs import GUIDED, NEW, OLD, TASKS, by_pictures, called, lower
-from .costs import CARDS, USED, duration, paper_operations, span
+from .costs import duration, paper_operations, span, times
 
 if TYPE_CHECKING:
     import pandas
 
 PLAIN, OURS = "plain", "Diff-Tuning"
-YOURS, BEFORE = "yours", "old"  # which pictures a loss is of
+YOURS, LEARNED, BEFORE = (
+    "yours",
+    "learned",
+    "old",
+)  # which pictures a loss is of: the reader's held-out ones, those trained on, the source's
 FALLS = ("it still falls at the last step", "it has stopped falling before")
 ALIKE = 0.02  # less is no difference between two losses
 
 
-def over_the_chain(curves: pandas.DataFrame) -> pandas.DataFrame:
-    """Loss after / before by method, data and step: the geometric mean over the tenths of the chain."""
-    logs = curves.assign(ratio=np.log(curves.ratio)).groupby(["method", "data", "step"], sort=False).ratio.mean()
+def over_the_chain(table: pandas.DataFrame) -> pandas.DataFrame:
+    """Loss after / before by method, data, step and, where there are several, seed: the geometric mean over the tenths of the chain."""
+    keys = [key for key in ("method", "data", "step", "seed") if key in table]
+    logs = table.assign(ratio=np.log(table.ratio)).groupby(keys, sort=False).ratio.mean()
     return np.exp(logs).reset_index()
 
 
-def course(curves: pandas.DataFrame, method: str, data: str = YOURS) -> pandas.Series:
-    """The same of one method, by step."""
-    means = over_the_chain(curves)
-    return means[(means.method == method) & (means.data == data)].set_index("step").ratio.sort_index()
+def course(table: pandas.DataFrame, method: str, data: str = YOURS) -> pandas.Series:
+    """The same of one method, by step: the geometric mean over seeds."""
+    means = over_the_chain(table)
+    means = means[(means.method == method) & (means.data == data)]
+    return np.exp(np.log(means.ratio).groupby(means.step).mean())
+
+
+def best_step(ratios: pandas.Series) -> int:
+    """The first step at which a course is, but for next to nothing, at its lowest."""
+    return int(ratios.index[ratios <= (1 + ALIKE) * ratios.min()][0])
 
 
 def does_it_fall(curves: pandas.DataFrame, method: str) -> str:
-    """Which of `FALLS`: does the loss on the held-out pictures still fall from the last measurement but one to the last?"""
+    """Which of `FALLS`: is the loss on the held-out pictures clearly lower after the last step than at any measurement before?"""
     ratios = course(curves, method)
-    return FALLS[0] if ratios.iloc[-1] < (1 - ALIKE) * ratios.iloc[:-1].min() else FALLS[1]
+    return FALLS[0] if best_step(ratios) == ratios.index[-1] else FALLS[1]
 
 
 def stopping_in_words(curves: pandas.DataFrame) -> str:
@@ -43,18 +54,29 @@ def stopping_in_words(curves: pandas.DataFrame) -> str:
     told = []
     for data, of in ((YOURS, "your held-out pictures"), (BEFORE, "old pictures")):
         share = 1 - course(curves, OURS, data)[last] / course(curves, PLAIN, data)[last]
-        told.append(f"the loss on {of} {_lower(share)}")
-    best = {method: course(curves, method).idxmin() for method in (PLAIN, OURS)}
+        told.append(f"the loss on {of} is {_lower(share)}")
+    best = {method: best_step(course(curves, method)) for method in (PLAIN, OURS)}
     where = {method: "at the last step" if step == last else f"after {step:,} steps" for method, step in best.items()}
     return (
-        f"**After {last:,} steps Diff-Tuning leaves {told[0]} and {told[1]} than plain fine-tuning does.** On yours, plain fine-tuning is at its best "
-        f"{where[PLAIN]}, Diff-Tuning {where[OURS]}."
+        f"**After {last:,} steps of Diff-Tuning, compared with plain fine-tuning, {' and '.join(told)}.** On your held-out pictures plain fine-tuning is at "
+        f"its best {where[PLAIN]}, Diff-Tuning {where[OURS]}."
     )
+
+
+def long_in_words(table: pandas.DataFrame) -> str:
+    """In bold, where each method is at its best on held-out pictures in the long runs, and how much worse it is at their end."""
+    told = []
+    for method, name in ((PLAIN, "plain fine-tuning"), (OURS, "Diff-Tuning")):
+        ratios = course(table, method)
+        rise = ratios.iloc[-1] / ratios.min() - 1
+        end = f"by step {ratios.index[-1]:,} it has risen again by {100 * rise:.0f} %" if rise > ALIKE else "it has hardly changed since"
+        told.append(f"under {name} the loss on held-out pictures is lowest after {best_step(ratios):,} steps, and {end}")
+    return f"**{told[0][0].upper()}{told[0][1:]}; {told[1]}.**"
 
 
 def _lower(share: float) -> str:
     if abs(share) < ALIKE:
-        return "about as high"
+        return "about the same"
     return f"{100 * abs(share):.0f} % {'lower' if share > 0 else 'higher'}"
 
 
@@ -79,7 +101,7 @@ def _told(gain, measure: str) -> str:
 def hours_in_words(speed: float) -> str:
     """How long the paper's training takes at so many operations a second, and on the slowest and the fastest of `CARDS`."""
     work = paper_operations()
-    slow, fast = min(CARDS, key=lambda card: card.operations), max(CARDS, key=lambda card: card.operations)
-    on = {card.name: sorted(work / (used * card.operations) for used in USED) for card in (slow, fast)}
-    cards = ", ".join(f"{span(least, most)} on a card of the kind {name}" for name, (least, most) in on.items())
+    of_cards = times(work)
+    slow, fast = (choose(of_cards, key=of_cards.__getitem__) for choose in (max, min))
+    cards = ", ".join(f"{span(*of_cards[name])} on one {name}" for name in (slow, fast))
     return f"**At your machine's speed, {speed / 1e9:.0f} billion operations a second, it would take about {duration(work / speed)}; by our sum {cards}.**"

@@ -24,7 +24,7 @@ def steps(answer: Callable) -> Grade:
         value = answer(pictures, times, batch, share)
         written(value)
         found.append(float(value))
-        expected.append(math.ceil(pictures * times / (batch - int(batch * share))))
+        expected.append(math.ceil(pictures * times / (batch - int(round(batch * share, 6)))))
     graded = compare(torch.tensor(found), torch.tensor(expected), place=lambda n: "with {} pictures, {} times, a batch of {} and a bank share of {} it".format(*CASES[n]), separate=True)  # fmt: skip
     without = [math.ceil(pictures * times / batch) for pictures, times, batch, _ in CASES]
     if not graded.passed and found == without:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from ..adapters.variants import FULL
 from ..explorers import Frames, precompute
-from ..figures import COLOURS, describe, label_ends, theme
+from ..figures import COLOURS, describe, draw_with_interval, label_ends, theme
 from ..filmstrip import Strip
 from ..memory_bars import memory_bars, name_parts
-from .answers import BEFORE, OURS, PLAIN, YOURS, course
+from .answers import BEFORE, LEARNED, OURS, PLAIN, YOURS, course, over_the_chain
 from .costs import (
     CARDS,
     GB,
@@ -17,13 +17,13 @@ from .costs import (
     PAPER_BATCH,
     PAPER_STEPS,
     UNITS,
-    USED,
     at_a_time,
     duration,
     paper_memory,
     paper_operations,
     smallest_card,
     span,
+    times,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TITLES = {YOURS: "your held-out pictures", BEFORE: "old pictures"}
+NAMES = {YOURS: "held out", LEARNED: "trained on", BEFORE: "old pictures"}
 AT_A_TIME = (1, 2, 4, 8, 16, 32)
 STEPS = (1000, 3000, 10_000, PAPER_STEPS)
 
@@ -49,16 +50,36 @@ def courses_figure(curves: pandas.DataFrame) -> Strip:
             axis.plot(ratios.index, ratios, color=COLOURS[method], marker="o", markersize=5, linewidth=2)
             ends.append((ratios.iloc[-1], method, COLOURS[method]))
             seen.append(f"{title}, {method}: {', '.join(f'{ratio:.2f} after {step}' for step, ratio in ratios.items())}")
-        axis.set_xscale("log", base=2)
-        axis.set_xlim(0.85 * steps[0], 2.4 * steps[-1])  # room for the methods' names
-        axis.set_xticks(steps, [f"{step:,}" for step in steps])
-        axis.minorticks_off()
-        axis.margins(y=0.15)
+        _step_axis(axis, steps, room=2.4)
         axis.set_title(title, fontsize=12)
-        axis.set_xlabel("training steps", fontsize=11)
         label_ends(axis, ends, x=1.12 * steps[-1])
     axes[0].set_ylabel("loss after / before tuning\n(lower is better)", fontsize=11)
     return describe(figure, f"Loss after over before tuning, by training steps. {'; '.join(seen)}.")
+
+
+def long_figure(table: pandas.DataFrame) -> Strip:
+    """The long runs: loss on held-out pictures, on those trained on (dashed) and on old ones against steps; means and intervals over seeds."""
+    with theme():
+        figure = Strip(figsize=(9.6, 4.1), layout="constrained")
+        axes = figure.subplots(1, 2)
+    rows, seen = over_the_chain(table), []
+    steps = sorted(rows.step.unique())
+    for axis, shown, title in ((axes[0], {YOURS: "-", LEARNED: "--"}, "pictures of the folder"), (axes[1], {BEFORE: "-"}, "old pictures")):
+        ends = []
+        for data, dashes in shown.items():
+            for method in (PLAIN, OURS):
+                draw_with_interval(
+                    axis, rows[(rows.method == method) & (rows.data == data)], "step", "ratio", COLOURS[method], method, log=True
+                )
+                axis.lines[-1].set_linestyle(dashes)
+                ratios = course(table, method, data)
+                ends.append((ratios.iloc[-1], f"{method}, {NAMES[data]}" if len(shown) > 1 else method, COLOURS[method]))
+                seen.append(f"{method}, {NAMES[data]}: {', '.join(f'{ratio:.2f} after {step}' for step, ratio in ratios.items())}")
+        _step_axis(axis, steps, room=7 if len(shown) > 1 else 3)
+        axis.set_title(title, fontsize=12)
+        label_ends(axis, ends, x=1.12 * steps[-1])
+    axes[0].set_ylabel("loss after / before tuning\n(lower is better)", fontsize=11)
+    return describe(figure, f"Loss after over before tuning, by training steps, means of {table.seed.nunique()} runs. {'; '.join(seen)}.")
 
 
 def tenths_explorer(curves: pandas.DataFrame) -> Frames:
@@ -94,23 +115,20 @@ def tenths_explorer(curves: pandas.DataFrame) -> Frames:
 def time_figure(speed: float, steps: int = PAPER_STEPS, pixels: int = 256) -> Strip:
     """How long DiT-XL/2 trains with the paper's batch: a bar for each card, a dot at the `speed` of this machine (operations a second)."""
     work = paper_operations(steps, pixels)
-    names = [card.name for card in CARDS]
+    of_cards = times(work)
     with theme():
         figure = Strip(figsize=(8.6, 3.1), layout="constrained")
         axis = figure.subplots()
-    seen = []
-    for height, card in enumerate(CARDS):
-        least, most = sorted(work / (used * card.operations) for used in USED)
+    for height, (least, most) in enumerate(of_cards.values()):
         axis.barh(height, most - least, left=least, height=0.55, color=COLOURS["pre-trained"], alpha=0.35)
         axis.text(1.15 * most, height, span(least, most), va="center", fontsize=10)
-        seen.append(f"{card.name} {span(least, most)}")
     own = work / speed
     axis.plot(own, len(CARDS), "o", markersize=9, color="#E69F00", markeredgecolor="black")
     axis.text(own / 1.3, len(CARDS), f"about {duration(own)}", va="center", ha="right", fontsize=10)
-    axis.set_yticks(range(len(CARDS) + 1), [*names, "this machine"], fontsize=11)
+    axis.set_yticks(range(len(of_cards) + 1), [*of_cards, "this machine"], fontsize=11)
     axis.set_ylim(-0.6, len(CARDS) + 0.6)
     axis.set_xscale("log")
-    axis.set_xlim(60, 20 * UNITS["year"])
+    axis.set_xlim(20, 20 * UNITS["year"])
     shown = {"1 minute": 60, "1 hour": 3600, "1 day": 86_400, "1 month": UNITS["month"], "1 year": UNITS["year"]}
     axis.set_xticks(list(shown.values()), list(shown), fontsize=10)
     axis.minorticks_off()
@@ -118,7 +136,8 @@ def time_figure(speed: float, steps: int = PAPER_STEPS, pixels: int = 256) -> St
     axis.set_title(f"DiT-XL/2, {pixels} pixels: {steps:,} steps of {PAPER_BATCH} pictures", fontsize=12)
     return describe(
         figure,
-        f"Time for {steps:,} steps of {PAPER_BATCH} pictures of {pixels} pixels: this machine about {duration(own)}; {'; '.join(seen)}.",
+        f"Time for {steps:,} steps of {PAPER_BATCH} pictures of {pixels} pixels: this machine about {duration(own)}; "
+        f"{', '.join(f'{name} {span(*ends)}' for name, ends in of_cards.items())}.",
     )
 
 
@@ -155,6 +174,16 @@ def memory_figure(trained: str = FULL, pixels: int = 256) -> Strip:
 def memory_explorer() -> Frames:
     """The same for all weights or LoRA, at either size of the pictures."""
     return precompute(lambda trained, pixels: memory_figure(trained, pixels), trained=[FULL, LORA], pixels=(256, 512))
+
+
+def _step_axis(axis: Axes, steps: list[int], room: float) -> None:
+    """A logarithmic axis of steps with `room` times the last one for the curves' names."""
+    axis.set_xscale("log", base=2)
+    axis.set_xlim(0.85 * steps[0], room * steps[-1])
+    axis.set_xticks(steps, [f"{step:,}" for step in steps])
+    axis.minorticks_off()
+    axis.margins(y=0.15)
+    axis.set_xlabel("training steps", fontsize=11)
 
 
 def _limits(ratios: pandas.Series) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ...data.tasks import Task, spread_evenly
@@ -9,24 +10,28 @@ from ...evaluation.transferability import held_out_source
 from ...models.pretrained import Pretrained
 from ...sampling import sample
 
-EVERY = 5  # pictures, of which one is held out
+EVERY, MOST = 5, 100  # of a class's pictures one in so many is held out, and no more than so many in all
 
 
 def split(task: Task) -> tuple[Task, Task]:
-    """Four fifths to learn from and one to measure on: the fifth picture, the tenth, ..."""
-    held = set(range(EVERY - 1, len(task), EVERY))
+    """The pictures to learn from, and some that are held out: of each class the fifth, the tenth, ..., spread evenly where that is too many."""
+    held = [
+        place for label in range(len(task.class_names)) for place in (task.labels == label).nonzero().flatten()[EVERY - 1 :: EVERY].tolist()
+    ]
     if not held:
-        raise ValueError(f"{task.name} has {len(task)} pictures: {EVERY} are needed, to hold one out")
-    return task.subset([place for place in range(len(task)) if place not in held]), task.subset(sorted(held))
+        raise ValueError(f"no class of {task.name} has {EVERY} pictures: as many are needed to hold one out")
+    held = [held[place] for place in spread_evenly(len(held), min(len(held), MOST)).tolist()]
+    return task.subset(sorted({*range(len(task))} - {*held})), task.subset(sorted(held))
 
 
 def old_pictures(pretrained: Pretrained, count: int = 40, *, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Pictures (count, 3, H, W) of what the model knows, and their labels: held-out pictures of the tiny world's source for the tiny model.
 
-    Any other model draws them itself, of labels spread over its table: what it was trained on is not here.
+    Any other model draws them itself, of labels spread over its table: what it was trained on is not here.  They are measured without a
+    label, since tuning may give the labels' rows to other classes.
     """
     if (source := held_out_source(pretrained)) is not None:
         some = spread_evenly(len(source), count)
         return source.read(some), source.labels[some]
-    labels = spread_evenly(len(pretrained.label_names), count)
-    return sample(pretrained, labels, guidance=1.5, seed=seed), labels
+    drawn = sample(pretrained, spread_evenly(len(pretrained.label_names), count), guidance=1.5, seed=seed)
+    return drawn, torch.full((count,), pretrained.null_label)

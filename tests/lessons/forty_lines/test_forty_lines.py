@@ -13,7 +13,6 @@ from difftuning.config import DiffTuningConfig
 from difftuning.diffusion.losses import hybrid_loss
 from difftuning.lessons.exercises import NOT_WRITTEN, grade
 from difftuning.lessons.forty_lines.lesson import (
-    empty_folder,
     library_batches,
     loss_differences,
     loss_ratios,
@@ -284,9 +283,3 @@ def test_the_method_has_forty_lines():
 def test_the_answer_that_is_shown_is_the_solution():
     shown, solution = ast.parse(cells()["method-answer"]).body[0], ast.parse(cells(NOTEBOOKS / "solutions")["solution"]).body[0]
     assert [ast.unparse(line) for line in shown.body] == [ast.unparse(line) for line in solution.body]
-
-
-def test_an_empty_folder_has_nothing_of_an_earlier_run(tmp_path):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "old.txt").write_text("old")
-    assert not empty_folder(str(tmp_path / "run")).exists()

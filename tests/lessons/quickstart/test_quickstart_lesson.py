@@ -213,7 +213,7 @@ def test_samples_of_the_full_runs_are_read_by_method_and_number_of_pictures(tmp_
     assert kept_samples("pilot", "digits", 200, ["plain"], tmp_path / "nowhere") == {}
 
 
-def test_the_shipped_folder_holds_forty_pictures_of_two_held_out_things_each(tmp_path):
+def test_the_shipped_folder_holds_forty_pictures_of_two_held_out_things_each(tmp_path, monkeypatch):
     """Each corner against every held-out picture of its class, each small pixel a mean of those whose middle lies in it; none comes twice."""
     shipped = load_task(own_pictures.Path(own_pictures.__file__).resolve().parents[3] / "notebooks" / "own_pictures", size=32)
     assert len(shipped) == 40 and sorted(shipped.class_names) == sorted(own_pictures.CLASSES)
@@ -231,6 +231,12 @@ def test_the_shipped_folder_holds_forty_pictures_of_two_held_out_things_each(tmp
             outside[:, corner, corner] = -1
         assert (outside == -1).all()
     assert len(seen) == 80
-    made = load_task(own_pictures.example_folder(tmp_path / "made"), size=32)
-    assert torch.equal(made.images, shipped.images)
-    assert own_pictures.example_folder(tmp_path) == tmp_path and len(list(tmp_path.iterdir())) == 1  # a folder that is there stays as it is
+    monkeypatch.chdir(tmp_path)
+    assert torch.equal(load_task(own_pictures.example_folder(), size=32).images, shipped.images)  # made, where it is not
+
+
+@pytest.mark.parametrize("name", ["~/my pictures", "digits", "mistyped"])
+def test_what_the_reader_names_is_left_to_load_task(name, tmp_path, monkeypatch):
+    """No folder of drawings appears in the place of a mistyped one."""
+    monkeypatch.chdir(tmp_path)
+    assert own_pictures.example_folder(name) == name and not list(tmp_path.iterdir())
