@@ -60,8 +60,8 @@ def courses_figure(curves: pandas.DataFrame) -> Strip:
 def long_figure(table: pandas.DataFrame) -> Strip:
     """The long runs: loss on held-out pictures, on those trained on (dashed) and on old ones against steps; means and intervals over seeds."""
     with theme():
-        figure = Strip(figsize=(9.6, 4.1), layout="constrained")
-        axes = figure.subplots(1, 2)
+        figure = Strip(figsize=(10.2, 4.1), layout="constrained")
+        axes = figure.subplots(1, 2, width_ratios=(1.35, 1))
     rows, seen = over_the_chain(table), []
     steps = sorted(rows.step.unique())
     for axis, shown, title in ((axes[0], {YOURS: "-", LEARNED: "--"}, "pictures of the folder"), (axes[1], {BEFORE: "-"}, "old pictures")):
@@ -75,7 +75,7 @@ def long_figure(table: pandas.DataFrame) -> Strip:
                 ratios = course(table, method, data)
                 ends.append((ratios.iloc[-1], f"{method}, {NAMES[data]}" if len(shown) > 1 else method, COLOURS[method]))
                 seen.append(f"{method}, {NAMES[data]}: {', '.join(f'{ratio:.2f} after {step}' for step, ratio in ratios.items())}")
-        _step_axis(axis, steps, room=7 if len(shown) > 1 else 3)
+        _step_axis(axis, steps, room=10 if len(shown) > 1 else 3)
         axis.set_title(title, fontsize=12)
         label_ends(axis, ends, x=1.12 * steps[-1])
     axes[0].set_ylabel("loss after / before tuning\n(lower is better)", fontsize=11)

@@ -247,6 +247,23 @@ def test_figures_say_what_they_show():
     assert f"1 at a time {sizes[0]:.0f}, 2 at a time {sizes[1]:.0f}" in bars.get_label()
 
 
+def test_the_readme_says_what_the_long_runs_show():
+    readme = " ".join((NOTEBOOK.parents[1] / "README.md").read_text(encoding="utf-8").split())
+    table = read_long_runs()
+    plain, ours = (answers.course(table, method) for method in ("plain", "Diff-Tuning"))
+    assert (
+        (answers.best_step(plain), answers.best_step(ours)) == (80, 160)
+        and plain[320] > 1.05 * plain.min()
+        and ours[320] < 1.02 * ours.min()
+    )
+    assert (
+        "plain fine-tuning is at its best on held-out ones after 80 steps and then gets worse; Diff-Tuning goes on to 160, stays there"
+        in readme
+    )
+    rises = [answers.course(table, method, "old")[320] - 1 for method in ("Diff-Tuning", "plain")]
+    assert rises[0] < 0.5 * rises[1] and "loses far less of the old" in readme
+
+
 # Exercises and the notebook -----------------------------------------------------------------
 
 
