@@ -6,7 +6,7 @@ Without a bank and at power 0 the very same code is plain fine-tuning.
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from functools import partial
 from pathlib import Path
 from typing import Callable, Sequence
@@ -31,6 +31,8 @@ from .penalties import RunContext
 from .regularizers import REGULARIZERS, Regularizer
 from .run import Run
 from .streams import Conditioner, split_batch, training_streams
+
+OF_THE_BANK = ("bank_share", "bank_weight")  # settings
 
 
 @undisturbed
@@ -67,6 +69,7 @@ def fine_tune(pretrained: Pretrained, task: Task, bank: MemoryBank | None = None
         require_kind("bank", bank, MemoryBank, "MemoryBank.load")
         require_same_model(bank.recipe, pretrained, bank.folder)
     _warn_of_empty_classes(task)
+    _warn_of_idle_settings(config, bank)
     rows = choose_rows(pretrained, len(task.class_names), config.label_rows)
     names, first_free = extended_names(pretrained, task, rows)
     require_open_rows(bank, config, rows)
@@ -97,6 +100,14 @@ def _warn_of_empty_classes(task: Task) -> None:
     if empty := set(range(len(task.class_names))) - set(task.labels.tolist()):
         name = task.class_names[min(empty)]
         warnings.warn(f"{task.name} has no picture of {len(empty)} of its classes, {name!r} first: they will not be learned", stacklevel=4)
+
+
+def _warn_of_idle_settings(config: DiffTuningConfig, bank: MemoryBank | None) -> None:
+    idle = [field.name for field in fields(config) if field.name in OF_THE_BANK and getattr(config, field.name) != field.default]
+    if bank is None and idle:
+        warnings.warn(
+            f"without a bank {' and '.join(idle)} do{'es' * (len(idle) == 1)} nothing: pass a bank, or leave that out", stacklevel=4
+        )
 
 
 def _record(pretrained: Pretrained, task: Task, bank: MemoryBank | None, config: DiffTuningConfig, callbacks: Sequence[Callback],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections import namedtuple
 from dataclasses import replace
 
@@ -129,6 +130,18 @@ def test_the_pretrained_model_is_left_as_it_was(pretrained, task, bank, tmp_path
     assert torch.equal(weights(pretrained.denoiser), before) and torch.equal(torch.get_rng_state(), state)
     assert not pretrained.denoiser.training and not result.model.denoiser.training
     assert all(weight.grad is None for weight in pretrained.denoiser.parameters())
+
+
+def test_settings_of_a_bank_that_is_not_there_are_named(tmp_path):
+    """And the usual ones are not: without a bank the defaults mean nothing either."""
+    pretrained, task = small_pretrained(), small_task()
+    with pytest.warns(UserWarning, match="without a bank bank_share and bank_weight do nothing"):
+        fine_tune(
+            pretrained, task, config=DiffTuningConfig(steps=1, bank_share=0.5, bank_weight=1.0), folder=tmp_path / "a", progress=False
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fine_tune(pretrained, task, config=DiffTuningConfig(steps=1, reconsolidation_power=0), folder=tmp_path / "b", progress=False)
 
 
 def test_a_class_without_pictures_is_warned_of(pretrained, task, tmp_path):
