@@ -19,7 +19,7 @@ YOURS, LEARNED, BEFORE = (
     "learned",
     "old",
 )  # which pictures a loss is of: the reader's held-out ones, those trained on, the source's
-FALLS = ("it still falls at the last step", "it has stopped falling before")
+FALLS = ("it falls to the last step", "it stops falling earlier")
 ALIKE = 0.02  # less is no difference between two losses
 
 
@@ -56,22 +56,22 @@ def stopping_in_words(curves: pandas.DataFrame) -> str:
         share = 1 - course(curves, OURS, data)[last] / course(curves, PLAIN, data)[last]
         told.append(f"the loss on {of} is {_lower(share)}")
     best = {method: best_step(course(curves, method)) for method in (PLAIN, OURS)}
-    where = {method: "at the last step" if step == last else f"after {step:,} steps" for method, step in best.items()}
+    until = {method: "to the last step" if step == last else f"until step {step:,}" for method, step in best.items()}
     return (
-        f"**After {last:,} steps of Diff-Tuning, compared with plain fine-tuning, {' and '.join(told)}.** On your held-out pictures plain fine-tuning is at "
-        f"its best {where[PLAIN]}, Diff-Tuning {where[OURS]}."
+        f"**After {last:,} steps of Diff-Tuning, compared with plain fine-tuning, {' and '.join(told)}.** On your held-out pictures plain fine-tuning gets "
+        f"better {until[PLAIN]}, Diff-Tuning {until[OURS]}."
     )
 
 
 def long_in_words(table: pandas.DataFrame) -> str:
-    """In bold, where each method is at its best on held-out pictures in the long runs, and how much worse it is at their end."""
-    told = []
-    for method, name in ((PLAIN, "plain fine-tuning"), (OURS, "Diff-Tuning")):
-        ratios = course(table, method)
+    """In bold, from where on the loss on held-out pictures does not fall in the long runs, how much higher it is at their end, and which method gets lower."""
+    told, courses = [], {method: course(table, method) for method in (PLAIN, OURS)}
+    for ratios, name in zip(courses.values(), ("plain fine-tuning", "Diff-Tuning")):
         rise = ratios.iloc[-1] / ratios.min() - 1
-        end = f"by step {ratios.index[-1]:,} it has risen again by {100 * rise:.0f} %" if rise > ALIKE else "it has hardly changed since"
-        told.append(f"under {name} the loss on held-out pictures is lowest after {best_step(ratios):,} steps, and {end}")
-    return f"**{told[0][0].upper()}{told[0][1:]}; {told[1]}.**"
+        end = f"is {100 * rise:.0f} % above its lowest by step {ratios.index[-1]:,}" if rise > ALIKE else "stays there"
+        told.append(f"under {name} the loss on held-out pictures falls until step {best_step(ratios):,} and {end}")
+    share = 1 - courses[OURS].min() / courses[PLAIN].min()
+    return f"**{told[0][0].upper()}{told[0][1:]}; {told[1]}. At its lowest, Diff-Tuning's is {_lower(share)}.**"
 
 
 def _lower(share: float) -> str:

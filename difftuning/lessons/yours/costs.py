@@ -79,21 +79,22 @@ def smallest_card(memory: Memory) -> int | None:
 
 
 def duration(seconds: float) -> str:
-    """ "40 minutes", "3 hours", "2 years"."""
+    """ "40 minutes", "1.5 hours", "2 years"."""
     count, unit = _in_units(seconds)
-    return f"{count:,} {unit}{'s' * (count > 1)}"
+    return f"{count:g} {unit}{'s' * (count != 1)}"
 
 
 def span(least: float, most: float) -> str:
     """From one time to another, in seconds: "18 to 46 minutes", "58 minutes to 2 hours"."""
     (few, unit), (_, other) = _in_units(least), _in_units(most)
-    return f"{f'{few:,}' if unit == other else duration(least)} to {duration(most)}"
+    return f"{f'{few:g}' if unit == other else duration(least)} to {duration(most)}"
 
 
-def _in_units(seconds: float) -> tuple[int, str]:
-    """How many of the largest unit of which there are one and a half at least."""
+def _in_units(seconds: float) -> tuple[float, str]:
+    """How many of the largest unit of which there are one and a half at least; in halves below five."""
     unit = max((name for name, size in UNITS.items() if seconds >= 1.5 * size), key=UNITS.__getitem__, default="second")
-    return max(1, round(seconds / UNITS[unit])), unit
+    count = seconds / UNITS[unit]
+    return (round(2 * count) / 2 if count < 5 else round(count)), unit
 
 
 def long(seconds: float) -> str:

@@ -83,8 +83,8 @@ def test_the_smallest_card_has_room_to_spare(gigabytes, card):
 
 @pytest.mark.parametrize(
     ("seconds", "words"),
-    [(0.2, "1 second"), (80, "80 seconds"), (90, "2 minutes"), (58 * 60, "58 minutes"), (3 * 3600, "3 hours"), (30 * 3600, "30 hours"),
-     (40 * 3600, "2 days"), (9 * 86_400, "9 days"), (80 * 86_400, "3 months"), (800 * 86_400, "2 years")],
+    [(1, "1 second"), (80, "80 seconds"), (90, "1.5 minutes"), (58 * 60, "58 minutes"), (3 * 3600, "3 hours"), (30 * 3600, "30 hours"),
+     (40 * 3600, "1.5 days"), (9 * 86_400, "9 days"), (80 * 86_400, "2.5 months"), (800 * 86_400, "2 years")],
 )  # fmt: skip
 def test_durations_are_said_in_the_unit_that_one_would_take(seconds, words):
     assert costs.duration(seconds) == words
@@ -177,7 +177,7 @@ def test_methods_are_compared_after_the_last_step():
     words = answers.stopping_in_words(curves)
     assert "After 20 steps of Diff-Tuning" in words
     assert "the loss on your held-out pictures is 10 % lower and the loss on old pictures is about the same" in words
-    assert "plain fine-tuning is at its best after 10 steps, Diff-Tuning at the last step" in words
+    assert "plain fine-tuning gets better until step 10, Diff-Tuning to the last step" in words
 
 
 def test_the_best_step_is_the_first_that_is_as_good_as_the_lowest():
@@ -186,7 +186,7 @@ def test_the_best_step_is_the_first_that_is_as_good_as_the_lowest():
     flat = _curves(plain={"yours": [0.9, 0.89], "old": [1, 1]}, Diff_Tuning={"yours": [0.9, 0.8], "old": [1, 1]})
     assert answers.does_it_fall(flat, "plain") == answers.FALLS[
         1
-    ] and "plain fine-tuning is at its best after 10 steps" in answers.stopping_in_words(flat)
+    ] and "plain fine-tuning gets better until step 10" in answers.stopping_in_words(flat)
 
 
 def test_long_runs_are_averaged_over_seeds_as_ratios():
@@ -196,8 +196,8 @@ def test_long_runs_are_averaged_over_seeds_as_ratios():
     table = pd.concat([one.assign(seed=0), other.assign(seed=1)])
     assert answers.course(table, "plain").tolist() == pytest.approx([0.8, 0.4, 0.6])
     assert answers.long_in_words(table) == (
-        "**Under plain fine-tuning the loss on held-out pictures is lowest after 20 steps, and by step 30 it has risen again by 50 %; "
-        "under Diff-Tuning the loss on held-out pictures is lowest after 20 steps, and it has hardly changed since.**"
+        "**Under plain fine-tuning the loss on held-out pictures falls until step 20 and is 50 % above its lowest by step 30; "
+        "under Diff-Tuning the loss on held-out pictures falls until step 20 and stays there. At its lowest, Diff-Tuning's is 25 % higher.**"
     )
 
 
@@ -251,15 +251,9 @@ def test_the_readme_says_what_the_long_runs_show():
     readme = " ".join((NOTEBOOK.parents[1] / "README.md").read_text(encoding="utf-8").split())
     table = read_long_runs()
     plain, ours = (answers.course(table, method) for method in ("plain", "Diff-Tuning"))
-    assert (
-        (answers.best_step(plain), answers.best_step(ours)) == (80, 160)
-        and plain[320] > 1.05 * plain.min()
-        and ours[320] < 1.02 * ours.min()
-    )
-    assert (
-        "plain fine-tuning is at its best on held-out ones after 80 steps and then gets worse; Diff-Tuning goes on to 160, stays there"
-        in readme
-    )
+    assert answers.best_step(plain) == 80 and plain[320] > 1.05 * plain.min() and ours[320] < 1.02 * ours.min()
+    assert "plain fine-tuning stops getting better on held-out ones after 80 steps and is worse after 320" in readme
+    assert f"Diff-Tuning's loss on them gets {100 * (1 - ours.min() / plain.min()):.0f} % lower and stays there" in readme
     rises = [answers.course(table, method, "old")[320] - 1 for method in ("Diff-Tuning", "plain")]
     assert rises[0] < 0.5 * rises[1] and "loses far less of the old" in readme
 
