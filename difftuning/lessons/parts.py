@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Iterable, Mapping, NamedTuple, Sequence
 
 import numpy as np
 
-from ..studies.gains import Estimate, estimate, read_table
+from ..studies.gains import Estimate, Gain, estimate, read_table
 from .seeds import runs, seeds_note, trust
 
 if TYPE_CHECKING:
@@ -140,6 +140,14 @@ def in_a_word(gains: Iterable[Estimate], margin: float) -> str:
     if len(words) < 2:
         return words.pop() if words else SAME
     return "mixed" if {BETTER, WORSE} <= words else "partly better" if BETTER in words else "partly worse"
+
+
+def change_in_words(gain: Estimate, margin: float = ALIKE) -> str:
+    """Of log(other's number / a method's): "23 % lower", "4 % higher", or that the two are about the same."""
+    if in_a_word([gain], margin) == SAME:
+        return SAME
+    change = 100 * Gain(*gain).lower
+    return f"{change:.0f} % lower" if change > 0 else f"{-change:.0f} % higher"
 
 
 def seeds(parts: Parts) -> tuple[int, int]:

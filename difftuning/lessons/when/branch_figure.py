@@ -20,9 +20,7 @@ def branches_figure(folder: Path | None = None) -> Figure:
         figure = Strip(figsize=(10.5, 3.6), layout="constrained")
         axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for axis, name in zip(axes, names):
-        mine = table.xs(name).rename(
-            index=lambda label: label.removeprefix("labels: "), columns=lambda guide: guide.removeprefix("the ").replace(" ", "\n", 1)
-        )
+        mine = table.xs(name).rename(columns=lambda guide: guide.removeprefix("the ").replace(" ", "\n", 1))
         seaborn.heatmap(mine, ax=axis, annot=True, fmt=".2f", cmap="Blues_r", cbar=False, linewidths=2, annot_kws={"fontsize": 11})
         axis.set_title(name, fontsize=12)
         axis.set(xlabel=f"guides, at {GUIDANCE:g}", ylabel="")

@@ -9,8 +9,8 @@ import numpy as np
 
 from ...studies.branches import GUIDANCE, NO_BANK, NONE, UNTOUCHED
 from ...studies.gains import Estimate, estimate, read_table
-from ..parts import ALIKE, SAME, in_a_word
-from .runs import OURS, PLAIN, lower
+from ..parts import ALIKE, SAME, change_in_words, in_a_word
+from .runs import OURS, PLAIN
 
 if TYPE_CHECKING:
     import pandas
@@ -47,10 +47,10 @@ class Split(NamedTuple):
 def branches_table(folder: Path | None = None) -> pandas.DataFrame:
     """Frechet distance at guidance 1.5, the mean over seeds: who answers under the labels by who answers under the null label."""
     table = read_table("branches", folder)
-    table = table.assign(labels=table.labels_by.map(NAMES).radd("labels: "), guide=table.guided_by.map(NAMES))
+    table = table.assign(labels=table.labels_by.map(NAMES), guide=table.guided_by.map(NAMES))
     mean = table.pivot_table(index=["set", "labels"], columns="guide", values="fid", sort=False)
     order = [name for name in NAMES.values() if name in mean.columns]
-    mean = mean[order].reindex([f"labels: {name}" for name in order], level="labels")
+    mean = mean[order].reindex(order, level="labels")
     return mean.rename_axis(index=[None, None], columns=f"guided, at {GUIDANCE:g}, by:")
 
 
@@ -109,11 +109,3 @@ def made_by(one: Split) -> str:
         "the rising weights alone have" if share >= MOST else "the bank has" if share < LITTLE else "rising weights and bank together have"
     )
     return f", and {maker} made it so"
-
-
-def change_in_words(gain: Estimate) -> str:
-    """ "23 % lower", "4 % higher", or that nothing changes."""
-    if in_a_word([gain], ALIKE) == SAME:
-        return SAME
-    change = lower(gain)
-    return f"{change:.0f} % lower" if change > 0 else f"{-change:.0f} % higher"

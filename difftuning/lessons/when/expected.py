@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Iterable
 from ...studies.grid import FEW, SOME
 from ..expectations import expectations_table
 from ..knobs import KNOBS, compared
-from ..parts import ALIKE, BETTER, SAME, WORSE, Parts, mean_saved
+from ..parts import ALIKE, BETTER, SAME, WORSE, Parts, change_in_words, mean_saved
 from .answers import size_trend
-from .branches import LITTLE, MOST, Split, change_in_words
+from .branches import LITTLE, MOST, Split
 from .index import known_before
 from .runs import GUIDED, NEW, OURS, TASKS, by_pictures, lower
 

@@ -6,8 +6,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...studies.gains import Estimate
 from ..numerals import listed
-from ..when.runs import GUIDED, NEW, OLD, TASKS, by_pictures, called, lower
+from ..parts import change_in_words
+from ..tuning.plane import LOSS_ALIKE
+from ..when.runs import GUIDED, MEASURES, NEW, OLD, TASKS, by_pictures, called
 from .costs import duration, paper_operations, span, times
 
 if TYPE_CHECKING:
@@ -20,7 +23,6 @@ YOURS, LEARNED, BEFORE = (
     "old",
 )  # which pictures a loss is of: the reader's held-out ones, those trained on, the source's
 FALLS = ("it falls to the last step", "it stops falling earlier")
-ALIKE = 0.02  # less is no difference between two losses
 
 
 def over_the_chain(table: pandas.DataFrame) -> pandas.DataFrame:
@@ -39,7 +41,7 @@ def course(table: pandas.DataFrame, method: str, data: str = YOURS) -> pandas.Se
 
 def best_step(ratios: pandas.Series) -> int:
     """The first step at which a course is, but for next to nothing, at its lowest."""
-    return int(ratios.index[ratios <= (1 + ALIKE) * ratios.min()][0])
+    return int(ratios.index[ratios <= (1 + LOSS_ALIKE) * ratios.min()][0])
 
 
 def does_it_fall(curves: pandas.DataFrame, method: str) -> str:
@@ -53,8 +55,7 @@ def stopping_in_words(curves: pandas.DataFrame) -> str:
     last = curves.step.max()
     told = []
     for data, of in ((YOURS, "your held-out pictures"), (BEFORE, "old pictures")):
-        share = 1 - course(curves, OURS, data)[last] / course(curves, PLAIN, data)[last]
-        told.append(f"the loss on {of} is {_lower(share)}")
+        told.append(f"the loss on {of} is {_beside(*(course(curves, method, data)[last] for method in (PLAIN, OURS)))}")
     best = {method: best_step(course(curves, method)) for method in (PLAIN, OURS)}
     until = {method: "to the last step" if step == last else f"until step {step:,}" for method, step in best.items()}
     return (
@@ -68,16 +69,13 @@ def long_in_words(table: pandas.DataFrame) -> str:
     told, courses = [], {method: course(table, method) for method in (PLAIN, OURS)}
     for ratios, name in zip(courses.values(), ("plain fine-tuning", "Diff-Tuning")):
         rise = ratios.iloc[-1] / ratios.min() - 1
-        end = f"is {100 * rise:.0f} % above its lowest by step {ratios.index[-1]:,}" if rise > ALIKE else "stays there"
+        end = f"is {100 * rise:.0f} % above its lowest by step {ratios.index[-1]:,}" if rise > LOSS_ALIKE else "stays there"
         told.append(f"under {name} the loss on held-out pictures falls until step {best_step(ratios):,} and {end}")
-    share = 1 - courses[OURS].min() / courses[PLAIN].min()
-    return f"**{told[0][0].upper()}{told[0][1:]}; {told[1]}. At its lowest, Diff-Tuning's is {_lower(share)}.**"
+    return f"**{told[0][0].upper()}{told[0][1:]}; {told[1]}. At its lowest, Diff-Tuning's is {_beside(*(ratios.min() for ratios in courses.values()))}.**"
 
 
-def _lower(share: float) -> str:
-    if abs(share) < ALIKE:
-        return "about the same"
-    return f"{100 * abs(share):.0f} % {'lower' if share > 0 else 'higher'}"
+def _beside(plain: float, ours: float) -> str:
+    return change_in_words(Estimate(float(np.log(plain / ours)), float("nan"), 1), LOSS_ALIKE)
 
 
 def tables_in_words(pictures: int, gains: pandas.DataFrame) -> str:
@@ -87,15 +85,9 @@ def tables_in_words(pictures: int, gains: pandas.DataFrame) -> str:
         found = {measure: by_pictures(gains, task, measure) for measure in (NEW, OLD, GUIDED)}
         tried = sorted(set.intersection(*map(set, found.values())))
         near = min(tried, key=lambda count: abs(np.log(count / pictures)))
-        told = [f"the {measure} {_told(found[measure][near], measure)}" for measure in (NEW, OLD)]
+        told = [f"the {measure} {change_in_words(found[measure][near], MEASURES[measure])}" for measure in (NEW, OLD)]
         lines.append(f"- *{task}, {near:,} pictures*: {listed(told)}; samples {called(found[GUIDED][near], GUIDED)}")
     return "\n".join(lines)
-
-
-def _told(gain, measure: str) -> str:
-    if called(gain, measure) == "about the same":
-        return "about the same"
-    return f"{abs(lower(gain)):.0f} % {'lower' if gain.mean > 0 else 'higher'}"
 
 
 def hours_in_words(speed: float) -> str:

@@ -247,13 +247,16 @@ def test_the_readme_says_what_the_shipped_tables_say():
     assert "The bank by itself tends to make unguided samples worse, and does little to guided ones" in readme
 
 
-def test_what_diverged_in_the_pilot_is_in_the_readme():
+def test_what_diverged_is_in_the_readme():
     ends = read_table("pilot").query("step == 1600 and split == 'test' and guidance == '1.5'")
     of_method = {method: (int(np.isinf(rows.fid).sum()), len(rows)) for method, rows in ends.groupby("method")}
     assert {method for method, (diverged, _) in of_method.items() if diverged} == {"Diff-Tuning, own labels"}
     assert of_method["Diff-Tuning, own labels"] == (1, 15)
     readme = " ".join((NOTEBOOK.parents[1] / "README.md").read_text().split())
     assert "one of fifteen with the bank's own labels diverged" in readme
+    doubled = read_table("learning_rates_losses").query("learning_rate == 0.002")
+    assert set(doubled[np.isinf(doubled.after)].method) == {"Diff-Tuning", "P2"} and doubled.method.nunique() == 8
+    assert "of eight methods with the learning rate doubled from 1e-3 to 2e-3 Diff-Tuning and P2 failed" in readme
 
 
 def test_where_another_replay_wins_it_is_said(tables):

@@ -30,7 +30,7 @@ def test_the_table_has_a_row_for_who_answers_and_a_column_for_who_guides(tmp_pat
     written(tmp_path, seeds=2)
     table = branches.branches_table(tmp_path)
     assert table.shape == (2, 4)
-    assert table.loc[("digits, 200 pictures", "labels: Diff-Tuning"), "plain tuning"] == pytest.approx(1.9 * 1.5)
+    assert table.loc[("digits, 200 pictures", "Diff-Tuning"), "plain tuning"] == pytest.approx(1.9 * 1.5)
 
 
 def test_the_tiles_are_the_table(tmp_path):
