@@ -25,7 +25,7 @@ TRIED: dict[str, tuple[float, ...]] = {
 
 
 class _ChosenRates(dict[str, float]):
-    """Method -> its learning rate, looked up when first asked for: the chosen one, and until there is one the middle one of those tried."""
+    """Method -> its learning rate, looked up when first asked for: the chosen one, and until there is one the second of those tried."""
 
     def __missing__(self, method: str) -> float:
         family = METHODS[method].rate_of
