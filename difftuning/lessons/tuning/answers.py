@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Iterable, Sequence
+from typing import TYPE_CHECKING, Iterable, Sequence
 
-from ...studies.gains import LEAST_SEEDS, mean_gain, mean_loss_gain, read_table
+from ...studies.gains import LEAST_SEEDS, Gain, mean_gain, mean_loss_gain, read_table
 from ..numerals import listed
 from ..parts import ALIKE, BETTER, GUIDANCES, KEPT, RUNS, SAME, WORSE, Parts, distance_saved, in_a_word, rise_avoided, seeds
 from ..seeds import runs
@@ -26,6 +26,9 @@ from .plane import (
     set_name,
     shared_runs,
 )
+
+if TYPE_CHECKING:
+    import pandas
 
 STOPS = ("earlier", "at the same step", "later")
 STANDS = ("on the front", "beaten by another way of replay", "beaten by a method of another kind")
@@ -100,18 +103,37 @@ def terms_in_words(terms: Parts) -> str:
     return "\n\n".join(lines)
 
 
-def terms_on_all_sets() -> str:
-    """Markdown, a line for each term of Diff-Tuning: by how much samples and old pictures are better than plain's, the mean over all sets of the pilot."""
+def terms_in_numbers() -> str:
+    """Markdown, a table: by how much Diff-Tuning and each of its terms lower distances and losses, the mean over all sets of the pilot."""
     table, losses = read_table("pilot"), read_table("pilot_losses")
     last, seeds = shared_runs(table, "set", table.set.unique())
-    table, losses = (rows[rows.seed.isin(seeds)] for rows in (table, losses))
-    lines = []
-    for method in TERMS[1:]:
-        guided, free = (mean_gain(table, method, guidance, last).percent for guidance in (SHOWN, "1"))
-        old = mean_loss_gain(losses, method, "source", last).percent
-        lines.append(f"- *{method}*: Frechet distance {guided} at guidance {SHOWN}, {free} without; loss on old pictures {old}")
-    head = f"Lower than after plain fine-tuning by (a minus: higher), the mean over {table.set.nunique()} sets after {last:,} steps, {runs([len(seeds)])}"
-    return f"{head}:\n\n" + "\n".join(lines)
+    return _in_numbers(*(rows[rows.seed.isin(seeds)] for rows in (table, losses)), TERMS[1:], last)
+
+
+def methods_in_numbers() -> str:
+    """The same of all methods, the mean over the sets of the study of baselines."""
+    return _in_numbers(read_table("baselines"), read_table("baselines_losses"), METHODS[1:], STEPS)
+
+
+def _in_numbers(table: pandas.DataFrame, losses: pandas.DataFrame, methods: Iterable[str], step: int) -> str:
+    over = f"mean over {table.set.nunique()} sets, {step:,} steps, {runs([table.seed.nunique()])}"
+    lines = [
+        f"| lower than after plain fine-tuning by (a minus: higher); {over} | distance of samples, guidance {SHOWN} | the same, without guidance | loss on new pictures | loss on old pictures |",
+        "|---|---|---|---|---|",
+    ]
+    for method in methods:
+        gains = [mean_gain(table, method, guidance, step) for guidance in (SHOWN, "1")]
+        gains += [mean_loss_gain(losses, method, data, step) for data in ("target", "source")]
+        lines.append(f"| {method} | {' | '.join(map(_number, gains))} |")
+    return "\n".join(lines)
+
+
+def _number(gain: Gain) -> str:
+    """A gain in per cent, and what is more than twice as high in times."""
+    if not gain.lower < -1:
+        return gain.percent
+    low, high = sorted(1 - end for end in gain.ends)
+    return f"{1 - gain.lower:.2g} times as high" + (f" ({low:.2g} to {high:.2g})" if gain.has_interval else "")
 
 
 def guide_in_words(study: Study) -> str:

@@ -23,10 +23,11 @@ from .answers import (
     guide_in_words,
     holds_best,
     margins_in_words,
+    methods_in_numbers,
     stands_in_words,
     stop_in_words,
+    terms_in_numbers,
     terms_in_words,
-    terms_on_all_sets,
 )
 from .figures import convergence_figure, plane_explorer, plane_figure, stopping_figure, terms_figure
 from .live import live_places
@@ -40,7 +41,7 @@ __all__ = [
     "beside_plain", "convergence_figure", "convergence_in_words", "data_folder", "empty_folder", "expected", "explore", "filmstrip", "front",
     "guide_in_words", "holds_best", "live_places", "margins_in_words", "path", "places", "plane_explorer", "plane_figure", "predict",
     "read_study", "read_terms", "runs_in_words", "stands_in_words", "stop_in_words", "terms_in_words", "stopping_figure", "terms_figure",
-    "terms_on_all_sets",
+    "terms_in_numbers", "methods_in_numbers",
 ]  # fmt: skip
 
 
