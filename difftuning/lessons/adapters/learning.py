@@ -10,7 +10,7 @@ import math
 from itertools import pairwise
 from typing import Iterable, NamedTuple, Sequence
 
-from ..numerals import numeral, out_of
+from ..numerals import listed, numeral, out_of
 from ..parts import KEPT, Parts
 from ..tuning.plane import LOSS, LOSS_ALIKE, SAMPLES, Place, Study, View, path, place, set_name
 from .effects import LEAST_RISE, measured, pair
@@ -74,7 +74,7 @@ def _of_a_set(parts: Parts, study: Study, task: str) -> str:
         walk = path(study, View(task, LOSS))
         lowest = min(walk, key=lambda step: walk[step].missed.mean)
         near = [name for name, level in found.items() if not level.reached and level.ahead < LOSS_ALIKE]
-        hardly = f" ({' and '.join(near)} by less than {100 * LOSS_ALIKE:.0f} %, which is about as low)" if near else ""
+        hardly = f" ({listed(near)} by less than {100 * LOSS_ALIKE:.0f} %, which is about as low)" if near else ""
         said.append(
             f"On new pictures, {out_of(len(beyond), len(found), 'adapters')} {'gets' if len(beyond) == 1 else 'get'} lower than plain tuning of all "
             f"weights at any of the {numeral(len(walk))} numbers of steps that were measured{hardly}. At the best of these, {lowest:,} steps, "
