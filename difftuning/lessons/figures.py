@@ -132,6 +132,15 @@ def label_ends(axis: Axes, ends: Sequence[tuple[float, str, str]], x: float | No
         text.set_path_effects([withStroke(linewidth=3, foreground="white")])  # readable across a line
 
 
+def step_axis(axis: Axes, steps: Sequence[int], room: float) -> None:
+    """A logarithmic axis of training steps, as far as `room` times the last one, for the curves' names."""
+    axis.set_xscale("log", base=2)
+    axis.set_xlim(0.85 * min(steps), room * max(steps))
+    axis.set_xticks(list(steps), [f"{step:,}" for step in steps])
+    axis.minorticks_off()
+    axis.set_xlabel("training steps", fontsize=11)
+
+
 def describe(figure: Figure, text: str) -> Figure:
     """Attach alt text: what is drawn, and what is to be seen in it."""
     figure.set_label(text)

@@ -27,11 +27,16 @@ Conditioner = Callable[[Tensor, Sequence[str]], dict[str, Tensor]]
 CONDITION_BATCH = 64  # pictures
 
 
+def bank_places(batch_size: int, bank_share: float) -> int:
+    """Of a batch, how many pictures are the bank's: the share, rounded down."""
+    return int(round(batch_size * bank_share, 6))  # 100 * 0.29 is 28.999999999999996
+
+
 def split_batch(config: DiffTuningConfig, bank: MemoryBank | None, *, unused: bool = False) -> tuple[int, int]:
     """Target and bank pictures in each global batch: 26 and 6 of 32 at a share of 0.2; `unused`: none is allowed, too."""
     if bank is None or (unused and config.bank_share == 0):
         return config.batch_size, 0
-    from_bank = int(round(config.batch_size * config.bank_share, 6))  # 100 * 0.29 is 28.999999999999996
+    from_bank = bank_places(config.batch_size, config.bank_share)
     if from_bank == 0:
         raise ValueError(
             f"a batch of {config.batch_size} at bank_share {config.bank_share} holds no bank picture: raise one of them, or pass bank=None"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Iterable, Sequence
 
 from ...studies.gains import LEAST_SEEDS, Gain, mean_gain, mean_loss_gain, read_table
+from ...studies.report import markdown
 from ..numerals import listed
 from ..parts import ALIKE, BETTER, GUIDANCES, KEPT, RUNS, SAME, WORSE, Parts, distance_saved, in_a_word, rise_avoided, seeds
 from ..seeds import runs
@@ -117,15 +118,17 @@ def methods_in_numbers() -> str:
 
 def _in_numbers(table: pandas.DataFrame, losses: pandas.DataFrame, methods: Iterable[str], step: int) -> str:
     over = f"mean over {table.set.nunique()} sets, {step:,} steps, {runs([table.seed.nunique()])}"
-    lines = [
-        f"| lower than after plain fine-tuning by (a minus: higher); {over} | distance of samples, guidance {SHOWN} | the same, without guidance | loss on new pictures | loss on old pictures |",
-        "|---|---|---|---|---|",
+    head = [
+        f"lower than after plain fine-tuning by (a minus: higher); {over}",
+        f"distance of samples, guidance {SHOWN}",
+        "the same, without guidance",
     ]
+    rows = []
     for method in methods:
         gains = [mean_gain(table, method, guidance, step) for guidance in (SHOWN, "1")]
         gains += [mean_loss_gain(losses, method, data, step) for data in ("target", "source")]
-        lines.append(f"| {method} | {' | '.join(map(_number, gains))} |")
-    return "\n".join(lines)
+        rows.append([method, *map(_number, gains)])
+    return "\n".join(markdown([*head, "loss on new pictures", "loss on old pictures"], rows))
 
 
 def _number(gain: Gain) -> str:

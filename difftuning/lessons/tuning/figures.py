@@ -8,7 +8,7 @@ import numpy as np
 
 from ...studies.gains import Estimate
 from ..explorers import Frames, precompute
-from ..figures import COLOURS, Figure, describe, label_ends, log_band, theme
+from ..figures import COLOURS, Figure, describe, label_ends, log_band, step_axis, theme
 from ..filmstrip import Strip
 from ..labels import Label, along, place_labels
 from ..parts import RUNS, Parts, seeds_in_words
@@ -46,11 +46,7 @@ def convergence_figure(study: Study, measures: Sequence[str] = (LOSS, SAMPLES)) 
             axis.margins(y=0.12)
         line[0].set_ylabel(AXES[measure], fontsize=10.5)
     for axis in axes[-1]:
-        axis.set_xscale("log", base=2)
-        axis.set_xlim(0.85 * min(study.at), 2.2 * max(study.at))  # room for the methods' names
-        axis.set_xticks(list(study.at), [f"{step:,}" for step in study.at])
-        axis.minorticks_off()
-        axis.set_xlabel("training steps", fontsize=11)
+        step_axis(axis, list(study.at), room=2.2)
     for axis, of_panel in zip(axes.flat, ends):  # once the limits are final
         label_ends(axis, of_panel, x=1.12 * max(line.get_xdata()[-1] for line in axis.lines))
     return describe(figure, f"New pictures against training steps; lower is better. {'; '.join(seen)}.")

@@ -23,6 +23,7 @@ from ...diffusion.timestep_weights import (
     retention_weighting,
     timestep_distribution,
 )
+from ...training.streams import bank_places
 
 LossWeighting = Literal["none", "p2", "min_snr"]
 Use = Literal["sample t", "weight the loss"]
@@ -57,7 +58,7 @@ def balance(diffusion: Diffusion, *, family: Family = "official", parameter: flo
 
     `parameter` stands for both powers; `use` is the configuration's `weighted` in words.
     """
-    from_bank = int(round(batch_size * bank_share, 6))  # as `split_batch` cuts it
+    from_bank = bank_places(batch_size, bank_share)
     extra = eps_multiplier(diffusion, loss_weighting)
     sides = []
     for weighting, pictures, factor in (

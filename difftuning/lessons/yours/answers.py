@@ -17,11 +17,8 @@ if TYPE_CHECKING:
     import pandas
 
 PLAIN, OURS = "plain", "Diff-Tuning"
-YOURS, LEARNED, BEFORE = (
-    "yours",
-    "learned",
-    "old",
-)  # which pictures a loss is of: the reader's held-out ones, those trained on, the source's
+# Which pictures a loss is of: the reader's held-out ones, those trained on, the source's.
+YOURS, LEARNED, BEFORE = "yours", "learned", "old"
 FALLS = ("it falls to the last step", "it stops falling earlier")
 
 

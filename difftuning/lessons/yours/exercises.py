@@ -8,6 +8,7 @@ from typing import Callable
 import torch
 
 from ...models.dit import build_dit
+from ...training.streams import bank_places
 from ..adapters.variants import FULL, with_adapter
 from ..exercises import Grade, compare, exercise, written
 from ..memory import training_memory
@@ -24,7 +25,7 @@ def steps(answer: Callable) -> Grade:
         value = answer(pictures, times, batch, share)
         written(value)
         found.append(float(value))
-        expected.append(math.ceil(pictures * times / (batch - int(round(batch * share, 6)))))
+        expected.append(math.ceil(pictures * times / (batch - bank_places(batch, share))))
     graded = compare(torch.tensor(found), torch.tensor(expected), place=lambda n: "with {} pictures, {} times, a batch of {} and a bank share of {} it".format(*CASES[n]), separate=True)  # fmt: skip
     without = [math.ceil(pictures * times / batch) for pictures, times, batch, _ in CASES]
     if not graded.passed and found == without:

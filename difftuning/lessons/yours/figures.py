@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..adapters.variants import FULL
 from ..explorers import Frames, precompute
-from ..figures import COLOURS, describe, draw_with_interval, label_ends, theme
+from ..figures import COLOURS, describe, draw_with_interval, label_ends, step_axis, theme
 from ..filmstrip import Strip
 from ..memory_bars import memory_bars, name_parts
 from .answers import BEFORE, LEARNED, OURS, PLAIN, YOURS, course, over_the_chain
@@ -50,7 +50,8 @@ def courses_figure(curves: pandas.DataFrame) -> Strip:
             axis.plot(ratios.index, ratios, color=COLOURS[method], marker="o", markersize=5, linewidth=2)
             ends.append((ratios.iloc[-1], method, COLOURS[method]))
             seen.append(f"{title}, {method}: {', '.join(f'{ratio:.2f} after {step}' for step, ratio in ratios.items())}")
-        _step_axis(axis, steps, room=2.4)
+        step_axis(axis, steps, room=2.4)
+        axis.margins(y=0.15)
         axis.set_title(title, fontsize=12)
         label_ends(axis, ends, x=1.12 * steps[-1])
     axes[0].set_ylabel("loss after / before tuning\n(lower is better)", fontsize=11)
@@ -75,7 +76,8 @@ def long_figure(table: pandas.DataFrame) -> Strip:
                 ratios = course(table, method, data)
                 ends.append((ratios.iloc[-1], f"{method}, {NAMES[data]}" if len(shown) > 1 else method, COLOURS[method]))
                 seen.append(f"{method}, {NAMES[data]}: {', '.join(f'{ratio:.2f} after {step}' for step, ratio in ratios.items())}")
-        _step_axis(axis, steps, room=10 if len(shown) > 1 else 3)
+        step_axis(axis, steps, room=10 if len(shown) > 1 else 3)
+        axis.margins(y=0.15)
         axis.set_title(title, fontsize=12)
         label_ends(axis, ends, x=1.12 * steps[-1])
     axes[0].set_ylabel("loss after / before tuning\n(lower is better)", fontsize=11)
@@ -153,13 +155,12 @@ def memory_figure(trained: str = FULL, pixels: int = 256) -> Strip:
         figure = Strip(figsize=(8.6, 3.7), layout="constrained")
         axis = figure.subplots()
     ends = memory_bars(axis, list(found.values()), GB)
-    sizes = sorted({card.memory for card in CARDS})
-    for size in sizes:
-        axis.axvline(size, color="0.3", linewidth=1, linestyle=":")
-        axis.text(size, -0.75, f" {' / '.join(card.name for card in CARDS if card.memory == size)}", fontsize=10, rotation=20, va="bottom")
+    for card in CARDS:
+        axis.axvline(card.memory, color="0.3", linewidth=1, linestyle=":")
+        axis.text(card.memory, -0.75, f" {card.name}", fontsize=10, rotation=20, va="bottom")
     for height, memory in enumerate(found.values()):
-        card = smallest_card(memory)
-        text = axis.text(ends[height] + 1, height, f"fits {card} GB" if card else "too much", va="center", fontsize=10)
+        size = smallest_card(memory)
+        text = axis.text(ends[height] + 1, height, f"fits {size} GB" if size else "too much", va="center", fontsize=10)
         text.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})  # above the cards' lines
     axis.set_yticks(range(len(found)), [str(pictures) for pictures in found], fontsize=11)
     axis.set_ylabel("pictures at a time", fontsize=11)
@@ -168,22 +169,14 @@ def memory_figure(trained: str = FULL, pixels: int = 256) -> Strip:
     figure.suptitle(f"DiT-XL/2, {pixels} pixels, training {trained}", fontsize=12)
     name_parts(figure, axis)
     seen = ", ".join(f"{pictures} at a time {memory.total / GB:.0f}" for pictures, memory in found.items())
-    return describe(figure, f"Memory in GB to train {trained} of DiT-XL/2 at {pixels} pixels: {seen}. The cards have {sizes}.")
+    return describe(
+        figure, f"Memory in GB to train {trained} of DiT-XL/2 at {pixels} pixels: {seen}. The cards have {[card.memory for card in CARDS]}."
+    )
 
 
 def memory_explorer() -> Frames:
     """The same for all weights or LoRA, at either size of the pictures."""
     return precompute(lambda trained, pixels: memory_figure(trained, pixels), trained=[FULL, LORA], pixels=(256, 512))
-
-
-def _step_axis(axis: Axes, steps: list[int], room: float) -> None:
-    """A logarithmic axis of steps with `room` times the last one for the curves' names."""
-    axis.set_xscale("log", base=2)
-    axis.set_xlim(0.85 * steps[0], room * steps[-1])
-    axis.set_xticks(steps, [f"{step:,}" for step in steps])
-    axis.minorticks_off()
-    axis.margins(y=0.15)
-    axis.set_xlabel("training steps", fontsize=11)
 
 
 def _limits(ratios: pandas.Series) -> tuple[float, float]:

@@ -1,5 +1,6 @@
 """Everything that lesson 10 imports, in one place."""
 
+from ...studies.gains import read_table
 from ...support.world import data_folder
 from ..adapters.variants import FULL
 from ..explorers import explore
@@ -10,7 +11,7 @@ from ..predictions import predict
 from ..quickstart.figures import samples_and_nearest
 from ..quickstart.own_pictures import example_folder
 from ..when.runs import read_gains
-from .answers import FALLS, best_step, course, does_it_fall, hours_in_words, long_in_words, stopping_in_words, tables_in_words
+from .answers import FALLS, course, does_it_fall, hours_in_words, long_in_words, stopping_in_words, tables_in_words
 from .costs import (
     LONG,
     PAPER_STEPS,
@@ -22,13 +23,12 @@ from .costs import (
     training_operations,
 )
 from .figures import courses_figure, long_figure, memory_explorer, memory_figure, tenths_explorer, time_explorer, time_figure
-from .long_runs import read_long_runs
 from .pictures import old_pictures, split
 
 __all__ = [
-    "FALLS", "FULL", "LONG", "PAPER_STEPS", "at_a_time", "best_step", "course", "courses_figure", "data_folder", "does_it_fall",
+    "FALLS", "FULL", "LONG", "PAPER_STEPS", "at_a_time", "course", "courses_figure", "data_folder", "does_it_fall",
     "empty_folder", "example_folder", "explore", "filmstrip", "hours_in_words", "long", "long_figure", "long_in_words", "memory_explorer",
-    "memory_figure", "old_pictures", "paper_memory", "paper_operations", "picture_rows", "predict", "read_gains", "read_long_runs",
+    "memory_figure", "old_pictures", "paper_memory", "paper_operations", "picture_rows", "predict", "read_gains", "read_table",
     "samples_and_nearest", "smallest_card", "split", "stopping_in_words", "tables_in_words", "tenths_explorer", "time_explorer",
     "time_figure", "training_operations",
 ]  # fmt: skip

@@ -15,10 +15,10 @@ from difftuning.lessons.adapters.variants import FULL, with_adapter
 from difftuning.lessons.exercises import grade
 from difftuning.lessons.memory import dit_xl, training_memory
 from difftuning.lessons.yours import answers, costs, figures, pictures
-from difftuning.lessons.yours.long_runs import read_long_runs
 from difftuning.models.dit import build_dit
 from difftuning.models.loading import load_pretrained
 from difftuning.sampling import sample
+from difftuning.studies.gains import read_table
 from small import SOURCE_NAMES, small_pretrained, small_task
 
 pd = pytest.importorskip("pandas")
@@ -202,7 +202,7 @@ def test_long_runs_are_averaged_over_seeds_as_ratios():
 
 
 def test_the_shipped_long_runs_are_of_three_seeds_and_show_what_the_lesson_says():
-    table = read_long_runs()
+    table = read_table("own_pictures")
     assert (
         set(table.seed) == {0, 1, 2}
         and set(table.method) == {"plain", "Diff-Tuning"}
@@ -249,7 +249,7 @@ def test_figures_say_what_they_show():
 
 def test_the_readme_says_what_the_long_runs_show():
     readme = " ".join((NOTEBOOK.parents[1] / "README.md").read_text(encoding="utf-8").split())
-    table = read_long_runs()
+    table = read_table("own_pictures")
     plain, ours = (answers.course(table, method) for method in ("plain", "Diff-Tuning"))
     assert answers.best_step(plain) == 80 and plain[320] > 1.05 * plain.min() and ours[320] < 1.02 * ours.min()
     assert "plain fine-tuning stops getting better on held-out ones after 80 steps and is worse after 320" in readme
