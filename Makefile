@@ -11,6 +11,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 GPU_PYTHON ?= $(RUN)
 GPU_FLAGS ?=
+PARALLEL = -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder
 INSTALL = $(RUN) -m pip install $(PIP_FLAGS) -c constraints.txt
 
 .PHONY: help setup quickstart test test-fast lab pages assets bench gpu clean
@@ -43,10 +44,10 @@ quickstart: $(VENV)/.installed
 	@$(RUN) -m tests.notebooks.runner notebooks/00_quickstart.ipynb -o runs/quickstart
 
 test: $(VENV)/.installed
-	$(RUN) -m pytest -n $(PROCESSES) --dist loadgroup --no-loadscope-reorder
+	$(RUN) -m pytest $(PARALLEL)
 
 test-fast: $(VENV)/.installed
-	$(RUN) -m pytest -m "not slow and not browser and not paper_scale"
+	$(RUN) -m pytest $(PARALLEL) -m "not slow and not browser and not paper_scale"
 
 lab: $(VENV)/.installed
 	$(RUN) -m jupyter lab notebooks

@@ -36,8 +36,8 @@ def test_linux_runs_what_ci_runs():
 
 def test_macos_and_windows_install_and_test_as_make_test_fast_does():
     install = re.search(r'-e ("\.\[.*\]")', MAKEFILE)[1]
-    marked = re.search(r'^test-fast:.*\n\t\$\(RUN\) -m (pytest -m ".*")$', MAKEFILE, re.MULTILINE)[1]
-    assert commands("units") == [f"python -m pip install -c constraints.txt -e {install}", f"python -m {marked}"]
+    marked = re.search(r'^test-fast:.*\n\t\$\(RUN\) -m pytest \$\(PARALLEL\) (-m ".*")$', MAKEFILE, re.MULTILINE)[1]
+    assert commands("units") == [f"python -m pip install -c constraints.txt -e {install}", f"python -m pytest {marked}"]
     systems = JOBS["units"]["strategy"]["matrix"]["os"]
     assert {name.split("-")[0] for name in systems} == {"macos", "windows"}
 

@@ -103,7 +103,8 @@ def _warn_of_empty_classes(task: Task) -> None:
 
 
 def _warn_of_idle_settings(config: DiffTuningConfig, bank: MemoryBank | None) -> None:
-    idle = [field.name for field in fields(config) if field.name in OF_THE_BANK and getattr(config, field.name) != field.default]
+    # 0 says what is so without a bank
+    idle = [field.name for field in fields(config) if field.name in OF_THE_BANK and getattr(config, field.name) not in (0, field.default)]
     if bank is None and idle:
         warnings.warn(
             f"without a bank {' and '.join(idle)} do{'es' * (len(idle) == 1)} nothing: pass a bank, or leave that out", stacklevel=4

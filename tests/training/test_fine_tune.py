@@ -133,7 +133,7 @@ def test_the_pretrained_model_is_left_as_it_was(pretrained, task, bank, tmp_path
 
 
 def test_settings_of_a_bank_that_is_not_there_are_named(tmp_path):
-    """And the usual ones are not: without a bank the defaults mean nothing either."""
+    """And the usual ones are not, nor is 0: without a bank the defaults mean nothing either, and 0 is what is so."""
     pretrained, task = small_pretrained(), small_task()
     with pytest.warns(UserWarning, match="without a bank bank_share and bank_weight do nothing"):
         fine_tune(
@@ -141,7 +141,8 @@ def test_settings_of_a_bank_that_is_not_there_are_named(tmp_path):
         )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        fine_tune(pretrained, task, config=DiffTuningConfig(steps=1, reconsolidation_power=0), folder=tmp_path / "b", progress=False)
+        for name, options in {"b": {}, "c": {"bank_share": 0.0, "bank_weight": 0.0}}.items():
+            fine_tune(pretrained, task, config=DiffTuningConfig(steps=1, **options), folder=tmp_path / name, progress=False)
 
 
 def test_a_class_without_pictures_is_warned_of(pretrained, task, tmp_path):
