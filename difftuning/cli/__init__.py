@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 import sys
-from typing import Sequence
+import warnings
+from contextlib import contextmanager
+from typing import Any, Iterator, Sequence
 
 from ..support.files import DamagedFileError
 from . import commands
@@ -22,7 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = vars(build_parser().parse_args(arguments))
         usage = options.pop("parser").format_usage()
-        getattr(commands, options.pop("command"))(options)
+        with _warnings_in_a_line(usage):
+            getattr(commands, options.pop("command"))(options)
         return 0
     except KeyboardInterrupt:
         print(
@@ -37,6 +40,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
 
 
+@contextmanager
+def _warnings_in_a_line(usage: str) -> Iterator[None]:
+    """The package's warnings as its errors are said, without the line of code that they come from."""
+    usual = warnings.showwarning
+
+    def show(message: Warning, category: type[Warning], *place: Any) -> None:
+        if category is UserWarning:
+            print(f"difftuning: warning: {with_flags(' '.join(str(message).split()), usage)}", file=sys.stderr)
+        else:
+            usual(message, category, *place)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
 def _one_line(error: Exception) -> str | None:
     """What is said of an error; None for a bug, which keeps its traceback."""
     by_torch = type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)  # of a GPU; of the machine
@@ -48,12 +67,18 @@ def _one_line(error: Exception) -> str | None:
 
 
 def with_flags(message: str, usage: str) -> str:
-    """Python's arguments as this command's flags: "size=32" is "--size 32", "bank=None" is "no --bank"."""
+    """Python's arguments as this command's flags: "size=32" is "--size 32", "bank=None" is "no --bank", "bank_share" is "--bank-share"."""
 
     def flag(found: re.Match) -> str:
-        name, value = f"--{found['name'].replace('_', '-')}", (found["value"] or "").strip("'\"")
+        name = f"--{(found['given'] or found['bare'] or '').replace('_', '-')}"
+        if name == "--resume" and "--no-resume" in usage:
+            return "the same without --no-resume"
         if not re.search(rf"{name}[ \]\n]", usage):
             return found[0]
+        value = (found["value"] or "").strip("'\"")
         return f"no {name}" if value == "None" else f"{name} {value}".rstrip()
 
-    return re.sub(r"""(?<![\w./=-])(?P<name>[a-z][a-z_]*)=(?P<value>'[^']*'|"[^"]*"|[\w.]*\w)?(?![\w/])""", flag, message)
+    made = r"\w+\([^()]*\)"  # an object as Python shows it, such as LoRA(rank=4), is left as it is
+    given = r"""(?P<given>[a-z][a-z_]*)=(?P<value>'[^']*'|"[^"]*"|[\w.]*\w)?(?![\w/])"""
+    bare = r"(?P<bare>[a-z]+(?:_[a-z]+)+)(?![\w/=.(])"
+    return re.sub(rf"""(?<![\w./='"-])(?:{made}|{given}|{bare})""", flag, message)

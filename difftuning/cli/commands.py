@@ -80,12 +80,14 @@ def train(given: dict[str, Any]) -> None:
     config = (ControlNetConfig if "control" in options else DiffTuningConfig)(**settings)
     shipped = ("tiny-text-to-image", "bank_text_to_image") if "control" in options else ("tiny", "bank")
     model, _ = _model(options.get("model", shipped[0]), _device(options))
+    if model.takes_prompts and "control" not in options:
+        raise ValueError(f"{model.name} is a text-to-image model, which learns by a ControlNet: give --control")
     task = load_task(options["task"], size=model.image_size)
     place = options.get("bank")
     bank = None if place is None else MemoryBank.load(data_folder() / shipped[1] if place == "tiny" else place)
     callbacks = []
     if "early_stopping" in options:
-        callbacks = [methods.early_stopping(model, config, options["early_stopping"], options["task"], stopping)]
+        callbacks = [methods.early_stopping(model, config, options["early_stopping"], task, options["task"], stopping)]
     if "control" in options:
         tune = partial(fine_tune_controlnet, **control)
     else:
@@ -234,11 +236,14 @@ def _device(given: dict[str, Any]) -> str:
 def _model(source: str, device: str, adapter: str | None = None) -> tuple[Pretrained, list[int]]:
     """A model, with an adapter put on it, and the label rows of its classes (of the task's, where it was fine-tuned)."""
     from ..models.loading import load_adapter, load_pretrained
+    from ..support.files import read_json
     from ..training.fine_tuned import RESULT, load_fine_tuned
 
     if adapter is not None:
         base, _ = _model(source, device)
-        model = load_adapter(base, adapter)
+        model, run = load_adapter(base, adapter), user_path(adapter) / RESULT
+        if run.is_file():
+            return model, read_json(run)["rows"]
         rows = list(range(len(model.label_names)))
         return model, rows[base.first_free_label :] or rows  # of the classes that came with it
     if (user_path(source) / RESULT).is_file():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Iterator
 
 from ..models.adapters import options as adapters
 from ..support.options import require_choice, with_options
@@ -11,6 +12,7 @@ from ..training import regularizers
 
 if TYPE_CHECKING:
     from ..config import DiffTuningConfig
+    from ..data.tasks import Task
     from ..models.pretrained import Pretrained
     from ..training.early_stopping import EarlyStopping
 
@@ -45,18 +47,30 @@ def chosen(role: str, options: dict[str, str], settings: dict[str, Any]) -> Any:
     if role not in options:
         return None
     require_choice(role, options[role], table)
-    return with_options(options[role], table, own)
+    with _named(f"{role} {options[role]}"):
+        return with_options(options[role], table, own)
 
 
-def early_stopping(model: Pretrained, config: DiffTuningConfig, place: str, source: str, own: dict[str, int]) -> EarlyStopping:
-    """Early stopping on the pictures of `place`: the validation split of the task's `source`, or a set of the user's."""
+@contextmanager
+def _named(flag: str) -> Iterator[None]:
+    """Errors within begin with the flag that chose what they speak of: an option's own name would not say whose it is."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"--{flag}: {error}") from error
+
+
+def early_stopping(model: Pretrained, config: DiffTuningConfig, place: str, task: Task, source: str, own: dict[str, int]) -> EarlyStopping:
+    """Early stopping on the pictures of `place`: the validation split of the task, which comes from `source`, or a set of the user's."""
     from ..data.sets import NoSplitError
     from ..data.tasks import load_task
-    from ..training.early_stopping import EarlyStopping
+    from ..training.early_stopping import EarlyStopping, require_other_pictures
 
     try:
         source, split = (source, VALIDATION) if place == VALIDATION else (place, "train")
         pictures = load_task(source, split=split, size=model.image_size)
     except NoSplitError as error:
         raise ValueError(f"{source} has no {split} pictures: give --early-stopping a folder or npz file of others") from error
-    return EarlyStopping(model, pictures, config, **own)
+    require_other_pictures(pictures, task)  # before the long encoding
+    with _named("early-stopping"):
+        return EarlyStopping(model, pictures, config, **own)

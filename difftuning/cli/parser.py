@@ -29,7 +29,7 @@ CONTROLNET_OPTIONS = CONTROL_OPTIONS | {  # of `train`
 TRAIN_OPTIONS = {
     "task": "name, folder of class folders, npz file or hub data set to adapt to; cropped to the model's size",
     "folder": "for checkpoints and result; the same command goes on where it stopped",
-    "model": "what to start from: 'tiny' (default; 'tiny-text-to-image' with --control), a folder of a pipeline or a hub id",
+    "model": f"what to start from: {MODEL_HELP} (default: tiny; tiny-text-to-image with --control)",
     "bank": "folder of `difftuning bank`, or 'tiny' for the shipped one; without it, nothing is replayed",
     "control": "trains a ControlNet on a text-to-image model, for edge, sketch, segmentation, depth or normal",
     **{name: f"with --control: {text}" for name, text in CONTROLNET_OPTIONS.items()},

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Iterable, Mapping, NamedTuple, Sequence
+from typing import Mapping, NamedTuple, Sequence
 
-from ..studies.gains import Estimate
-from .parts import ALIKE, BETTER, GUIDANCES, SAME, WORSE, Parts, distance_saved, in_a_word, loss_saved
+from .numerals import listed
+from .parts import BETTER, MIXED, SAME, WORSE, Parts, new_samples, old_losses
 
 OURS, PLAIN = "Diff-Tuning", "plain"
 
@@ -43,28 +43,11 @@ KNOBS = {
         {"": {0.03: "Diff-Tuning, weight 0.03", 0.1: OURS, 0.3: "Diff-Tuning, weight 0.3", 1: "Diff-Tuning, weight 1"}}, default=0.1
     ),
 }
-NOT_RUN = "–"
-
-
-def word(gains: Iterable[Estimate]) -> str:
-    """`in_a_word` over what was run; a dash where nothing was."""
-    found = [gain for gain in gains if gain.seeds]
-    return in_a_word(found, ALIKE) if found else NOT_RUN
-
-
-def new_word(parts: Parts, method: str, other: str) -> str:
-    """Are a method's samples better than another's, over the sets and ways of guidance in which both were run?"""
-    return word(distance_saved(parts, task, method, other, guidance) for task in parts.tasks for guidance in GUIDANCES)
-
-
-def old_word(parts: Parts, method: str, other: str) -> str:
-    """Is the loss on old pictures lower than under another method?"""
-    return word(loss_saved(parts, task, method, other) for task in parts.tasks)
 
 
 def compared(parts: Parts, knob: str) -> dict[str, tuple[str, str]]:
     """Value -> (new samples, old pictures) beside the default, for the values that were run."""
-    return {value: (new_word(parts, method, OURS), old_word(parts, method, OURS))
+    return {value: (new_samples(parts, method, OURS), old_losses(parts, method, OURS))
             for value, method in KNOBS[knob].others if parts.present([method])}  # fmt: skip
 
 
@@ -79,8 +62,9 @@ def knob_table(parts: Parts, *knobs: str) -> str:
     lines = [f"| compared with Diff-Tuning, on {' and '.join(sets_run(parts, *knobs))} | new samples | old pictures |", "|---|---|---|"]
     for knob in knobs:
         lines += [f"| {knob} {value} | {new} | {old} |" for value, (new, old) in compared(parts, knob).items()]
-    meant = "(*Partly*: in some comparisons, and about the same in the others. *Mixed*: better in some and worse in others.)"
-    return "\n".join(lines) + f"\n\n{meant}"
+    mixed = any(MIXED in words for knob in knobs for words in compared(parts, knob).values())
+    meant = "\n\n(*Mixed*: better in some comparisons and worse in others.)" if mixed else ""
+    return "\n".join(lines) + meant
 
 
 def knob_in_words(parts: Parts, knob: str) -> str:
@@ -89,14 +73,12 @@ def knob_in_words(parts: Parts, knob: str) -> str:
     if not words:
         return ""
     winners = [value for value, (new, _) in words.items() if new == BETTER]
-    new = f"The new samples get better in every comparison with {knob} {_either(winners)}" if winners else (
-        f"No other {knob} makes the new samples better in every comparison"
-    )  # fmt: skip
+    new = f"The new samples get better with {knob} {_either(winners)}" if winners else f"No other {knob} makes the new samples better"
     if all(old == SAME for _, old in words.values()):
         return f"{new}, and the old pictures are kept about as well with each."
-    kept, lost = ([value for value, (_, old) in words.items() if old.endswith(end)] for end in (BETTER, WORSE))
-    told = [f"{word} with {_either(values)}" for word, values in (("better", kept), ("less well", lost)) if values]
-    return f"{new}; the old pictures are kept {' and '.join(told) or 'better on one set and less well on the other'}."
+    said = {BETTER: "better", WORSE: "less well", MIXED: "better on one set and less well on the other"}
+    kept = {how: [value for value, (_, old) in words.items() if old == word] for word, how in said.items()}
+    return f"{new}; the old pictures are kept {listed(f'{how} with {_either(values)}' for how, values in kept.items() if values)}."
 
 
 def _either(values: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """What a choice does to tuning: losses along the chain and scores of samples, method by method (lessons 04 and 05).
 
-The runs are those of the study "parts": every method with the same steps, pictures and starting noise.  Both ways of guidance
-count alike, so a verdict holds for all sets and both of them, or says that it does not.
+The runs are those of the study "parts": every method with the same steps, pictures and starting noise.  Sets and both ways of
+guidance count alike: a verdict is that of the mean over them, seed by seed, or says that they contradict each other.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ STEPS, SPLIT, GUIDANCES = 800, "test", ("1", "1.5")
 SIDES = ("target", "source")  # new and old pictures, both held out
 TENTHS = range(1, 11)
 ALIKE, KEPT = 0.05, 0.1  # less is no difference: of a distance, and of a rise in the loss on old pictures
-BETTER, WORSE, SAME = "better", "worse", "about the same"
+BETTER, WORSE, SAME, MIXED = "better", "worse", "about the same", "mixed"
 
 
 class Parts(NamedTuple):
@@ -97,8 +97,7 @@ def mean_saved(parts: Parts, method: str, other: str, tasks: Iterable[str] = ())
 
 def loss_saved(parts: Parts, task: str, method: str, other: str) -> Estimate:
     """log(other's loss on old pictures / the method's), its mean over the chain, seed by seed: above 0 the method keeps more."""
-    ours, theirs = (_log_ratios(parts, task, "source", name) for name in (method, other))
-    return estimate((theirs - ours).dropna().to_numpy())
+    return estimate(_loss_saved(parts, task, method, other).to_numpy())
 
 
 def rise_avoided(parts: Parts, task: str, method: str, other: str, tenths: Sequence[int] = TENTHS, least: float = -np.inf) -> Estimate:
@@ -121,14 +120,29 @@ def mean_avoided(parts: Parts, method: str, other: str, least: float = -np.inf, 
 
 
 def new_samples(parts: Parts, method: str, other: str = "plain") -> str:
-    """Are a method's samples better than another's?  See `in_a_word`."""
-    cells = ((task, guidance) for task in parts.tasks for guidance in GUIDANCES)
-    return in_a_word((distance_saved(parts, task, method, other, guidance) for task, guidance in cells), ALIKE)
+    """Are a method's samples better than another's, on average over sets and ways of guidance?  See `mean_in_a_word`."""
+    cells = itertools.product(parts.tasks, GUIDANCES)
+    return mean_in_a_word([_saved(parts, task, method, other, guidance) for task, guidance in cells], ALIKE)
 
 
 def old_pictures(parts: Parts, method: str, other: str = "plain", least: float = -np.inf) -> str:
-    """Are old pictures kept better than under another method?  See `in_a_word`, and `rise_avoided` for `least`."""
-    return in_a_word((rise_avoided(parts, task, method, other, least=least) for task in parts.tasks), KEPT)
+    """Are old pictures kept better than under another method, on average over sets?  See `mean_in_a_word`, and `rise_avoided` for `least`."""
+    return mean_in_a_word([_avoided(parts, task, method, other, TENTHS, least) for task in parts.tasks], KEPT)
+
+
+def old_losses(parts: Parts, method: str, other: str = "plain") -> str:
+    """Is the loss on old pictures itself lower than under another method, on average over sets?  See `mean_in_a_word`, and `loss_saved`."""
+    return mean_in_a_word([_loss_saved(parts, task, method, other) for task in parts.tasks], ALIKE)
+
+
+def mean_in_a_word(cells: Sequence[pandas.Series], margin: float) -> str:
+    """The words "better", "worse" or "about the same" of the mean over cells, seed by seed; "mixed" where some cells are better and some worse.
+
+    Cells that were not measured count for nothing; where none was, "about the same".
+    """
+    if {BETTER, WORSE} <= {_one_word(estimate(cell.to_numpy()), margin) for cell in cells if len(cell)}:
+        return MIXED
+    return _one_word(estimate(_mean(cells).to_numpy()), margin)
 
 
 def in_a_word(gains: Iterable[Estimate], margin: float) -> str:
@@ -139,7 +153,7 @@ def in_a_word(gains: Iterable[Estimate], margin: float) -> str:
     words = {_one_word(gain, margin) for gain in gains if gain.seeds}
     if len(words) < 2:
         return words.pop() if words else SAME
-    return "mixed" if {BETTER, WORSE} <= words else "partly better" if BETTER in words else "partly worse"
+    return MIXED if {BETTER, WORSE} <= words else "partly better" if BETTER in words else "partly worse"
 
 
 def change_in_words(gain: Estimate, margin: float = ALIKE) -> str:
@@ -186,6 +200,11 @@ def _mean(cells: Sequence[pandas.Series]) -> pandas.Series:
 
 def _saved(parts: Parts, task: str, method: str, other: str, guidance: str) -> pandas.Series:
     ours, theirs = (np.log(_distances(parts, task, name, guidance)) for name in (method, other))
+    return (theirs - ours).dropna()
+
+
+def _loss_saved(parts: Parts, task: str, method: str, other: str) -> pandas.Series:
+    ours, theirs = (_log_ratios(parts, task, "source", name) for name in (method, other))
     return (theirs - ours).dropna()
 
 

@@ -14,6 +14,7 @@ from .parts import (
     BETTER,
     GUIDANCES,
     KEPT,
+    MIXED,
     SAME,
     WORSE,
     Parts,
@@ -27,11 +28,10 @@ ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "
 SAMPLES = {BETTER: "better", SAME: "about as good", WORSE: "worse"}  # "the new samples are ..."
 BRIEF = {BETTER: "better", SAME: "as good", WORSE: "worse"}
 OLD = {
-    "better": "more of the old is kept", "partly better": "more of the old is kept on one of the sets", "about the same": "no more of the old is kept",
-    "worse": "less of the old is kept", "partly worse": "less of the old is kept on one of the sets",
-    "mixed": "more of the old is kept on one set and less on the other",
+    BETTER: "more of the old is kept", SAME: "no more of the old is kept", WORSE: "less of the old is kept",
+    MIXED: "more of the old is kept on one set and less on the other",
 }  # fmt: skip
-MEANT = f"(A bank *keeps more of the old* if it avoids {100 * KEPT:.0f} % of the rise at least, on every set.)"
+MEANT = f"(A bank *keeps more of the old* if it avoids {100 * KEPT:.0f} % of the rise at least, on average over the sets.)"
 
 
 def samples_in_words(parts: Parts, method: str, other: str = "plain") -> str:

@@ -21,7 +21,7 @@ from ..support.world import world_file, world_files
 from .adapters.files import read_card, read_onto
 from .controlnet import require_matching_factor
 from .dit import DiT, require_one_embedder
-from .pretrained import ADAPTER, BASE, CARD, Pretrained, card_digest, checked_device
+from .pretrained import ADAPTER, BASE, CARD, Pretrained, card_digest, checked_device, require_model
 from .text_to_image import TextToImage
 
 LARGE = 10**8  # weights: more are not meant for a CPU
@@ -118,6 +118,7 @@ def load_adapter(pretrained: Pretrained, folder: str | Path) -> Pretrained:
 
     ValueError where it was trained on another model; FileNotFoundError where there is no adapter.
     """
+    require_model("pretrained", pretrained)
     folder = user_path(folder)
     folder = next((place for place in (folder / "model" / ADAPTER, folder / ADAPTER) if place.is_dir()), folder)
     card = read_card(folder)

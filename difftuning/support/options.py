@@ -18,6 +18,8 @@ def require_choice(role: str, given: object, choices: Iterable, otherwise: str =
 
 def choose(role: str, given: str | Callable | None, table: Mapping[str, Callable]) -> Callable | None:
     """The function that `given` names or is; ValueError names the choices."""
+    if isinstance(given, type):
+        raise ValueError(f"{role} must be an object, not the class {given.__name__}: pass {given.__name__}()")
     if given is None or callable(given):
         return given
     require_choice(role, given, table, ", or pass a function")

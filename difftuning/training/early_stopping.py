@@ -32,7 +32,8 @@ class EarlyStopping:
     nor tested on), with the same noise at each check, every `every` steps.  Pass it in `fine_tune(..., callbacks=[...])`,
     built from the same model and settings; a new one for each run.  It is part of what the run's folder belongs to.
 
-    ValueError for numbers below 1, a first check that would never come, and, in `fine_tune`, other classes than the task's.
+    ValueError for numbers below 1, a first check that would never come, and, in `fine_tune`, other classes than the task's or its
+    own pictures.
     """
 
     @undisturbed
@@ -56,11 +57,8 @@ class EarlyStopping:
         self.losses: dict[int, float] = {}  # step -> validation loss of each check of this run so far
 
     def recorded(self, task: Task) -> dict[str, dict[str, Any]]:
-        """What of it decides a run on `task`, for the run's record; ValueError where the two have other classes."""
-        if self.validation.class_names != task.class_names:
-            alone = sorted({*self.validation.class_names} ^ {*task.class_names})
-            wrong = f"only one has {alone[0]!r}" if alone else "their order differs"
-            raise ValueError(f"the validation pictures, {self.validation.name}, must have the classes of {task.name}: {wrong}")
+        """What of it decides a run on `task`, for the run's record; ValueError as in `require_other_pictures`."""
+        require_other_pictures(self.validation, task)
         draws = self.batches * self.objective.streams[0].batch
         return {
             "early_stopping": {"validation": self.validation.fingerprint, "every": self.every, "patience": self.patience, "draws": draws}
@@ -84,6 +82,16 @@ class EarlyStopping:
         """The validation loss of a denoiser."""
         losses = [self.objective.losses(model, i, self.device)["validation"] for i in range(self.batches)]
         return float(torch.stack(losses).mean())
+
+
+def require_other_pictures(validation: Task, task: Task) -> None:
+    """ValueError where validation pictures are of other classes than the task's, or are those that it trains on."""
+    if validation.class_names != task.class_names:
+        alone = sorted({*validation.class_names} ^ {*task.class_names})
+        wrong = f"only one has {alone[0]!r}" if alone else "their order differs"
+        raise ValueError(f"the validation pictures, {validation.name}, must have the classes of {task.name}: {wrong}")
+    if validation.fingerprint == task.fingerprint:
+        raise ValueError(f"the validation pictures are the training pictures, {task.name}: their loss falls on; take others")
 
 
 def validation_losses(state: TrainingState) -> dict[int, float]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..config import DiffTuningConfig
 from ..data.tasks import Task
-from ..models.adapters.apply import put_on
+from ..models.adapters.apply import adapter_of, put_on
 from ..models.adapters.options import ADAPTERS, Adapter
 from ..models.pretrained import Pretrained, require_model
 from ..support import processes
@@ -32,7 +32,7 @@ from .regularizers import REGULARIZERS, Regularizer
 from .run import Run
 from .streams import Conditioner, split_batch, training_streams
 
-OF_THE_BANK = ("bank_share", "bank_weight")  # settings
+OF_THE_BANK = ("bank_share", "bank_weight", "bank_labels", "retention_power")  # settings
 
 
 @undisturbed
@@ -63,6 +63,9 @@ def fine_tune(pretrained: Pretrained, task: Task, bank: MemoryBank | None = None
     require_kind("config", config, DiffTuningConfig)
     require_list(callbacks)
     adapt, regularize = choose("adapter", adapter, ADAPTERS), choose("regularizer", regularizer, REGULARIZERS)
+    for role, given, other, table in (("adapter", adapt, "regularizer", REGULARIZERS), ("regularizer", regularize, "adapter", ADAPTERS)):
+        if type(given) in map(type, table.values()):
+            raise ValueError(f"{given} is no {role}: pass it as {other}=")
     if hasattr(regularize, "adjusted"):
         config = regularize.adjusted(config, bank)
     if bank is not None:
@@ -70,6 +73,10 @@ def fine_tune(pretrained: Pretrained, task: Task, bank: MemoryBank | None = None
         require_same_model(bank.recipe, pretrained, bank.folder)
     _warn_of_empty_classes(task)
     _warn_of_idle_settings(config, bank)
+    if adapt is None and (known := adapter_of(pretrained.denoiser)) is not None:
+        warnings.warn(
+            f"{pretrained.name} has an adapter, {known}: that alone is trained; merge it first to train all weights", stacklevel=3
+        )
     rows = choose_rows(pretrained, len(task.class_names), config.label_rows)
     names, first_free = extended_names(pretrained, task, rows)
     require_open_rows(bank, config, rows)

@@ -83,7 +83,7 @@ def load_fine_tuned(folder: str | Path, *, device: str | torch.device | None = N
     folder = user_path(folder).absolute()  # model/ must never be taken for a hub id
     if not (folder / RESULT).is_file():
         raise FileNotFoundError(f"no finished fine-tuning in {folder}: it has no {RESULT}")
-    again = ", or call fine_tune again, which writes it anew" if list_checkpoints(folder) else ""
+    again = ", or train again as before, which writes it anew" if list_checkpoints(folder) else ""
     try:
         record = read_json(folder / RESULT)
         config, rows = DiffTuningConfig(**record["config"]), torch.tensor(record["rows"], dtype=torch.int64)

@@ -83,9 +83,13 @@ Callback = Callable[[TrainingState], None]
 
 
 def require_list(callbacks: object) -> None:
-    """TypeError where a callback is passed by itself."""
+    """TypeError where a callback is passed by itself, or something in the list is none."""
     if callable(callbacks):
         raise TypeError(f"callbacks must be a list, not {type(callbacks).__name__}: pass [{type(callbacks).__name__}(...)]")
+    for each in callbacks:
+        if isinstance(each, type) or not callable(each):
+            shown = f"the class {each.__name__}: pass {each.__name__}(...)" if isinstance(each, type) else f"{each!r}: pass a function"
+            raise TypeError(f"callbacks are called after each step, got {shown}")
 
 
 @undisturbed

@@ -7,7 +7,7 @@ a dataclass of its options here, its equation in diffusion/regularizers.py, its 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Callable, Literal
 
 from ..config import DiffTuningConfig
@@ -101,7 +101,14 @@ class PriorPreservation:
             raise ValueError("prior_preservation replays pictures of the pre-trained model: pass a bank, with bank_share above 0")
         if config.family != "official":
             raise ValueError(f"prior_preservation draws t uniformly, which family {config.family!r} cannot: take family='official'")
-        return replace(config, bank_weight=self.weight, bank_labels="own", retention_power=0.0)
+        own = {"bank_weight": self.weight, "bank_labels": "own", "retention_power": 0.0}
+        for each in fields(config):
+            if each.name in own and getattr(config, each.name) not in (each.default, own[each.name]):
+                raise ValueError(
+                    f"prior_preservation takes {each.name} {own[each.name]}, not {getattr(config, each.name)}: leave it out "
+                    "(the bank's weight is prior_preservation's own option)"
+                )
+        return replace(config, **own)
 
     def __call__(self, context: RunContext) -> list[Penalty]:
         return []

@@ -38,8 +38,9 @@ def split_batch(config: DiffTuningConfig, bank: MemoryBank | None, *, unused: bo
         return config.batch_size, 0
     from_bank = bank_places(config.batch_size, config.bank_share)
     if from_bank == 0:
+        which = "raise one of them" if config.bank_share else "raise the share"
         raise ValueError(
-            f"a batch of {config.batch_size} at bank_share {config.bank_share} holds no bank picture: raise one of them, or pass bank=None"
+            f"a batch of {config.batch_size} at bank_share {config.bank_share} holds no bank picture: {which}, or pass bank=None"
         )
     return config.batch_size - from_bank, from_bank
 

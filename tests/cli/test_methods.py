@@ -81,3 +81,16 @@ def test_an_adapter_beside_its_base_is_merged_from_there(capsys, model, pictures
     assert len({dt.load_pretrained(tmp_path / name).fingerprint for name in "abc"}) == 1
     code, _, err = run(capsys, "sample", "--model", tmp_path / "a", "--adapter", adapter)
     assert code == 2 and "was trained on another model" in err
+
+
+def test_an_adapter_of_a_run_brings_the_tasks_classes_wherever_their_rows_are(capsys, model, pictures, tuned, tmp_path):
+    """Here they take the source's own rows, so they do not stand after them."""
+    result = train(capsys, model, pictures, tuned.parent / "bank", tmp_path / "run", "--adapter", "bitfit", "--label-rows", "first")
+    assert result.rows.tolist() == [0, 1, 2]
+    assert drawn(capsys, tmp_path, "--model", model, "--adapter", tmp_path / "run").labels.tolist() == [0, 1, 2]
+
+
+def test_a_warning_is_said_in_a_line_as_the_commands_flags(capsys, model, pictures, tmp_path):
+    flags = ["--model", model, "--task", pictures, "--folder", tmp_path / "run", "--steps", 1, "--bank-labels", "own"]
+    code, _, err = run(capsys, "train", *flags)
+    assert code == 0 and "difftuning: warning: without a bank --bank-labels does nothing" in err and ".py" not in err

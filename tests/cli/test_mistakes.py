@@ -17,13 +17,13 @@ MISTAKES = {
     "train": "--task is needed",
     "train --task digits --folder x": "--steps is needed",
     "train --task digits --folder {tmp}/x --steps many": "steps must be a whole number, got 'many'",
-    "train --task digits --folder {tmp}/x --steps 2 --bank-share 2": "bank_share must be at least 0 and less than 1, got 2.0",
+    "train --task digits --folder {tmp}/x --steps 2 --bank-share 2": "--bank-share must be at least 0 and less than 1, got 2.0",
     "train --task digits --folder {tmp}/x --steps 2 --family cosine": "unknown family 'cosine'",
     "train --task digits --folder {tmp}/x --stpes 2": "unrecognized arguments: --stpes",
     "train --task digits --folder {tmp}/x --steps 2 --adapter lorra": "unknown adapter 'lorra'",
     "train --task digits --folder {tmp}/x --steps 2 --adapter vpt --rank 8": "vpt has no option 'rank': it has tokens",
     "train --task digits --folder {tmp}/x --steps 2 --adapter lora --rank many": "rank must be a whole number, got 'many'",
-    "train --task digits --folder {tmp}/x --steps 2 --adapter lora --rank 0": "rank must be at least 1, got 0",
+    "train --task digits --folder {tmp}/x --steps 2 --adapter lora --rank 0": "--adapter lora: rank must be at least 1, got 0",
     "train --task digits --folder {tmp}/x --steps 2 --rank 8": "--rank is an option of --adapter: give both",
     "train --model {model} --task digits --folder {tmp}/x --steps 2 --regularizer ewcc": "unknown regularizer 'ewcc'",
     "train --task digits --folder {tmp}/x --steps 2 --regularizer-weight 3": "--regularizer-weight is an option of --regularizer: give both",
@@ -40,7 +40,7 @@ MISTAKES = {
     "train --config {tmp}/broken.toml": "broken.toml is no TOML file",
     "train --config {tmp}/unknown.toml": "unknown setting 'bank_wieght'; did you mean 'bank_weight'?",
     "train --config {tmp}/text.toml": "steps must be a whole number, got 2.5",
-    "train --config {tmp}/flag.toml": "ema_warmup must be true or false, got 1",
+    "train --config {tmp}/flag.toml": "--ema-warmup must be true or false, got 1",
     "sample --model {tmp}/nowhere": "no model",
     "sample --model {model} --labels shoe": "unknown label 'shoe': this model's",
     "sample --model {model} --labels 3 --prompts x": "--prompts and --labels both say what to draw: give one of them",
@@ -65,7 +65,7 @@ MISTAKES = {
     "train --control edge --captions names --called shoe --task digits --folder {tmp}/x --steps 2": "--called gives measured captions another name",
     "train --control edge --annotator {tmp} --task {other} --folder {tmp}/x --steps 2 --model {text}": "no annotator '{tmp}' for edge: models are for",
     "train --control depth --annotator {tmp} --task {other} --folder {tmp}/x --steps 2 --model {text}": "no annotator '{tmp}' for depth-estimation",
-    "train --control edge --bank-control grey --bank {textbank} --task {other} --folder {tmp}/x --steps 2 --model {text}": "bank_control must be 'own' or 'blank'",
+    "train --control edge --bank-control grey --bank {textbank} --task {other} --folder {tmp}/x --steps 2 --model {text}": "--bank-control must be 'own' or 'blank'",
     "train --control edge --channels 16,0 --task {other} --folder {tmp}/x --steps 2 --model {text}": "channels must be at least 1, got 0",
     "train --control edge --channels 16,32,96 --task {other} --folder {tmp}/x --steps 2 --model {text}": "it needs 2 embedding channels, not 3",
     "sample --model {model} --annotator x --prompts x": "--annotator goes with --control and --task",
@@ -87,6 +87,13 @@ MISTAKES = {
     "pretrain --source {other} --autoencoder {model} --folder {tmp}/x --size 99999999999999999999": "size must fit into 64 bits",
     "pretrain --source {other} --autoencoder {model} --folder {tmp}/x --width 99999999999999999999": "width must fit into 64 bits",
     "sample --model large": "no model 'large'",
+    "train --task digits --folder {tmp}/x --steps 2 --regularizer l2_sp --regularizer-weight -1": "--regularizer l2_sp: weight must be more than 0",
+    "train --task {other} --folder {tmp}/x --steps 2 --model {model} --early-stopping {other}": "the validation pictures are the training pictures",
+    "train --task {other} --folder {tmp}/x --steps 2 --model {model} --bank-share 0 --bank {bank}": "holds no bank picture: raise the share, or pass no --bank",
+    "train --task {other} --folder {tmp}/x --steps 2 --model {model} --bank {bank} --regularizer prior_preservation --bank-weight 0.7": (
+        "prior_preservation takes --bank-weight 1.0, not 0.7: leave it out"
+    ),
+    "train --task {other} --folder {tmp}/x --steps 2 --model {text}": "is a text-to-image model, which learns by a ControlNet: give --control",
     "train --task mnist --folder {tmp}/x --steps 2 --model {model}": "no task, folder or npz file 'mnist'",
     "sample --model {model} --adapter {tmp}": "no adapter in",
     "merge {model}": "required: --out",
@@ -161,13 +168,18 @@ def test_an_interruption_ends_quietly(capsys, monkeypatch):
 
 
 def test_pythons_arguments_are_said_as_this_commands_flags():
-    usage = "usage: difftuning x [--size SIZE] [--split {train,test}] [--label-rows X] [--bank BANK] [--no-resume]"
+    usage = "usage: difftuning x [--size SIZE] [--split {train,test}] [--label-rows X] [--bank BANK] [--no-resume] [--rank N]"
     for message, said in {
         "give size= to crop": "give --size to crop",
         "give split='train'": "give --split train",
         "use label_rows='free'": "use --label-rows free",
         "or pass bank=None": "or pass no --bank",
-        "resume=True goes on": "resume=True goes on",  # no flag of that name
+        "resume=True goes on": "the same without --no-resume goes on",
+        "seed=3 is another": "seed=3 is another",  # no flag of that name
+        "label_rows was 'free', is 'first'": "--label-rows was 'free', is 'first'",
+        "bank_share is none": "bank_share is none",
+        "adapter was LoRA(rank=4, alpha=8), rank=4": "adapter was LoRA(rank=4, alpha=8), --rank 4",
+        "unknown 'label_row', did you mean 'label_rows'?": "unknown 'label_row', did you mean 'label_rows'?",  # in a file
         "runs/size=3/a is gone": "runs/size=3/a is gone",  # a path
         "set DIFFTUNING_DATA=x": "set DIFFTUNING_DATA=x",
     }.items():

@@ -103,6 +103,23 @@ def test_methods_are_compared_seed_by_seed(parts):
 
 
 @pytest.mark.parametrize(
+    "cells, word",
+    [
+        ([[0.2], [0.0]], "better"),  # 0.1 on average
+        ([[0.08], [0.0]], "about the same"),
+        ([[-0.3], [0.02]], "worse"),
+        ([[-0.2], [0.2]], "mixed"),
+        ([[0.4, 0.0, 0.2], [0.1, 0.5, 0.3]], "better"),  # each by itself may be chance; their means are 0.25 in every seed
+        ([[0.9, -0.8, 0.1], [0.1, 0.1, 0.1]], "about the same"),
+        ([[0.2], []], "better"),  # what was not measured says nothing
+        ([[], []], "about the same"),
+    ],
+)
+def test_a_word_is_of_the_mean_over_cells_seed_by_seed_unless_they_contradict_each_other(cells, word):
+    assert lesson.mean_in_a_word([pd.Series(cell, dtype=float) for cell in cells], 0.05) == word
+
+
+@pytest.mark.parametrize(
     "gains, words",
     [
         ([(0.2, 1), (0.3, 1)], "better"),

@@ -191,7 +191,12 @@ def test_difffits_share_of_dit_xl_is_below_the_published_one():
         (lambda: apply_adapter(denoiser(), "vpt", rank=8), "vpt has no option 'rank': it has tokens"),
         (lambda: apply_adapter(denoiser(), "bitfit", rank=8), "bitfit has no option 'rank': it has none"),
         (lambda: apply_adapter(denoiser(), LoRA(), rank=8), "options go into the adapter"),
-        (lambda: apply_adapter(apply_adapter(denoiser(), "lora"), "vpt"), "has an adapter already .*merge_adapter first"),
+        (
+            lambda: apply_adapter(apply_adapter(denoiser(), "lora"), "vpt"),
+            "has an adapter already, lora: merge it first, or take the model without",
+        ),
+        (lambda: apply_adapter(apply_adapter(denoiser(), "vpt"), "lora"), "has an adapter already, vpt: take the model without"),
+        (lambda: apply_adapter(denoiser(), LoRA), r"not the class LoRA: pass LoRA\(\)"),
         (lambda: merge_adapter(denoiser()), "no adapter to merge"),
         (lambda: LoRA(rank=0), "rank must be at least 1, got 0"),
         (lambda: LoRA(rank=2.5), "rank must be a whole number, got 2.5"),
@@ -203,3 +208,9 @@ def test_difffits_share_of_dit_xl_is_below_the_published_one():
 def test_a_mistake_is_named(mistake, said):
     with pytest.raises(ValueError, match=said):
         mistake()
+
+
+def test_what_is_no_model_is_named_with_what_to_pass():
+    for call in (merge_adapter, parameter_share, lambda model: apply_adapter(model, "lora")):
+        with pytest.raises(TypeError, match="an adapter is on a Pretrained or a denoiser, not 'tiny': pass what load_pretrained returns"):
+            call("tiny")

@@ -117,7 +117,7 @@ def test_a_damaged_adapter_of_a_result_is_named_and_written_anew_by_the_same_cal
     whole, path = contents(tmp_path / "model"), tmp_path / "model" / "adapter" / "adapter_model.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(
-        DamagedFileError, match="adapter_model.safetensors is missing, cut off or altered; restore it, or call fine_tune again"
+        DamagedFileError, match="adapter_model.safetensors is missing, cut off or altered; restore it, or train again as before"
     ):
         load_fine_tuned(tmp_path)
     assert tune(pretrained, task, None, tmp_path, "lora").model.fingerprint == tuned.model.fingerprint

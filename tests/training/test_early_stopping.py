@@ -96,6 +96,19 @@ def test_a_callback_that_is_in_no_list_is_refused_before_a_step(pretrained, tmp_
         fine_tune(pretrained, small_task(size=8), None, CONFIG, folder=tmp_path / "run", callbacks=alone, progress=False)
 
 
+@pytest.mark.parametrize("callbacks, said", [([EarlyStopping], r"the class EarlyStopping: pass EarlyStopping\("), (["early_stopping"], "'early_stopping': pass a function")])  # fmt: skip
+def test_what_is_no_callback_is_refused_before_a_step(pretrained, tmp_path, callbacks, said):
+    with pytest.raises(TypeError, match=said):
+        fine_tune(pretrained, small_task(size=8), None, CONFIG, folder=tmp_path / "run", callbacks=callbacks, progress=False)
+
+
+def test_the_training_pictures_are_no_validation_pictures(pretrained, tmp_path):
+    task = small_task(size=8)
+    stopping = EarlyStopping(pretrained, task, CONFIG, every=3, draws=7)
+    with pytest.raises(ValueError, match="the validation pictures are the training pictures"):
+        fine_tune(pretrained, task, None, CONFIG, folder=tmp_path / "run", callbacks=[stopping], progress=False)
+
+
 def test_a_runs_folder_belongs_to_its_early_stopping(stopped, pretrained):
     """Without it, with other patience, on other pictures: the result would be another."""
     folder, *_ = stopped

@@ -134,7 +134,7 @@ def test_a_damaged_result_is_named_and_written_anew_by_the_same_call(pretrained,
     if damage != "missing":
         content[len(content) // 2] ^= 1
         path.write_bytes(content if damage == "altered" else content[: len(content) // 2])
-    with pytest.raises(DamagedFileError, match=f"{path.parent}.* or call fine_tune again"):
+    with pytest.raises(DamagedFileError, match=f"{path.parent}.* or train again as before"):
         load_fine_tuned(copy)
     tune(pretrained, task, bank, copy)
     assert load_fine_tuned(copy).model.fingerprint == load_fine_tuned(tuned_folder).model.fingerprint

@@ -10,6 +10,7 @@ import torch
 from difftuning import DiffTuningConfig, fine_tune
 from difftuning.diffusion.losses import hybrid_loss
 from difftuning.diffusion.timestep_weights import timestep_distribution
+from difftuning.models.adapters.options import LoRA
 from difftuning.training import penalties
 from difftuning.training.checkpoints import trainable
 from difftuning.training.label_rows import choose_rows
@@ -173,6 +174,17 @@ def test_a_mistake_is_named_before_anything_is_written(pretrained, task, tmp_pat
     with pytest.raises(ValueError, match=said):
         mistake(pretrained=pretrained, task=task, folder=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("swapped, said", [({"adapter": EWC()}, "is no adapter: pass it as regularizer="), ({"regularizer": LoRA()}, "is no regularizer: pass it as adapter=")])  # fmt: skip
+def test_adapters_and_regularizers_are_not_taken_for_each_other(pretrained, task, tmp_path, swapped, said):
+    with pytest.raises(ValueError, match=said):
+        fine_tune(pretrained, task, config=DiffTuningConfig(steps=1), folder=tmp_path, progress=False, **swapped)
+
+
+def test_prior_preservation_does_not_overrule_what_was_asked_for(pretrained, task, bank, tmp_path):
+    with pytest.raises(ValueError, match="prior_preservation takes retention_power 0.0, not 2.0: leave it out"):
+        tune(pretrained, task, bank, tmp_path, "prior_preservation", retention_power=2.0)
 
 
 def test_prior_preservation_needs_a_family_that_can_be_uniform(pretrained, task, bank, tmp_path):

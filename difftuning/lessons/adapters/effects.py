@@ -1,7 +1,7 @@
 """The study "adapters": what training few weights does, and what Diff-Tuning does on top, each in two words.
 
-New samples are judged by their Frechet distance in every set and under both ways of guidance, old pictures by the share of the
-other's rise in their held-out loss that is avoided in every set.
+New samples are judged by their Frechet distance, on average over sets and both ways of guidance, old pictures by the share of the
+other's rise in their held-out loss that is avoided, on average over sets.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from ...studies.methods import ADAPTED
-from ..parts import BETTER, SAME, WORSE, Parts, new_samples, old_pictures
+from ..parts import BETTER, MIXED, WORSE, Parts, new_samples, old_pictures
 from .variants import FULL
 
 ENDING = " + Diff-Tuning"
@@ -30,16 +30,15 @@ def measured(parts: Parts) -> list[str]:
 
 
 class Compared(NamedTuple):
-    """A method beside another: is it better or worse in new samples, in old pictures?  (`in_a_word`)"""
+    """A method beside another: is it better or worse in new samples, in old pictures?  (`mean_in_a_word`)"""
 
     new: str
     old: str
 
     @property
     def verdict(self) -> str:
-        """Helped: better somewhere and worse nowhere.  Harmed: the reverse.  A trade: both."""
-        gains = any(word in (BETTER, "partly better", "mixed") for word in self)
-        losses = any(word in (WORSE, "partly worse", "mixed") for word in self)
+        """Helped: one side is better and neither is worse.  Harmed: the reverse.  A trade: both."""
+        gains, losses = (any(word in (found, MIXED) for word in self) for found in (BETTER, WORSE))
         return {(True, False): HELPED, (True, True): TRADE, (False, False): UNCHANGED, (False, True): HARMED}[gains, losses]
 
 
@@ -61,4 +60,4 @@ def with_diff_tuning(parts: Parts, name: str) -> Compared:
 
 def less(word: str) -> bool:
     """Is that a loss: somewhere worse, whatever it is elsewhere?"""
-    return word not in (BETTER, SAME, "partly better")
+    return word in (WORSE, MIXED)

@@ -90,28 +90,21 @@ def copies_in_words(copied: Mapping[tuple[str, int, int], tuple[float, float]]) 
 
 
 def steps_in_words(gains: pandas.DataFrame) -> str:
-    """Markdown: one bold sentence on old pictures and samples; below, a line for each measure.  Does the gain grow or shrink from the first step count to the last?
+    """Markdown, one bold sentence on old pictures and samples: does the gain grow or shrink from the first step count to the last?
 
     It is asked of the sets that have several, seed by seed.
     """
-    lines, counts = [], {}
-    for measure in MEASURES:
+    counts = []
+    for measure in (OLD, GUIDED):
         found: dict[str, list[str]] = {word: [] for word in TRENDS}
-        spans = set()
         for task, pictures in sets(gains, measure):
             steps = list(by_steps(gains, task, pictures, measure))
             if len(steps) >= LEAST_POINTS:
-                spans.add((steps[0], steps[-1]))
                 found[in_a_word([_growth(gains, task, pictures, measure, steps)], MEASURES[measure])].append(f"{task} {pictures:,}")
-        told = "; ".join(f"it {TRENDS[word]} on {listed(names)}" for word, names in found.items() if names)
-        if told:
-            first, last = min(low for low, _ in spans), max(high for _, high in spans)
-            lines.append(f"- *The gain in {measure}*, from {first:,} to {last:,} steps: {told}.")
-            of_all = sum(map(len, found.values()))
+        if of_all := sum(map(len, found.values())):
             word = max(found, key=lambda word: len(found[word]))
-            counts[measure] = f"the gain in {measure} {TRENDS[word]} on {out_of(len(found[word]), of_all, 'sets')}"
-    bold = "; ".join(counts[measure] for measure in (OLD, GUIDED) if measure in counts)
-    return f"**As training goes on, {bold}.**\n\n" * bool(bold) + "\n".join(lines)
+            counts.append(f"the gain in {measure} {TRENDS[word]} on {out_of(len(found[word]), of_all, 'sets')}")
+    return f"**As training goes on, {'; '.join(counts)}.**" if counts else ""
 
 
 def _growth(gains: pandas.DataFrame, task: str, pictures: int, measure: str, steps: list[int]):

@@ -10,6 +10,7 @@ import numpy as np
 from ...studies.branches import GUIDANCE, NO_BANK, NONE, UNTOUCHED
 from ...studies.gains import Estimate, estimate, read_table
 from ..parts import ALIKE, SAME, change_in_words, in_a_word
+from ..seeds import seeds_note
 from .runs import OURS, PLAIN
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def branches_in_words(folder: Path | None = None) -> str:
         + _best_mixture(rows)
         for one, rows in found.items()
     )
-    return f"**{bold[0].upper()}{bold[1:]}.**\n\n{lines}"
+    return f"**{bold[0].upper()}{bold[1:]} ({seeds_note(one.both.seeds for one in found)}).**\n\n{lines}"
 
 
 def _best_mixture(rows: pandas.DataFrame) -> str:

@@ -24,7 +24,7 @@ def expected(gains: pandas.DataFrame, sweeps: Parts, errors: pandas.DataFrame, b
     best = {family: _best_tau(sweeps, values) for family, values in KNOBS["tau"].lines.items()}
     other = {value: set(words) != {SAME} for value, words in compared(sweeps, "bank size").items() if float(value) >= 100}
     most = {knob: compared(sweeps, knob).get(value, ("–", "–")) for knob, value in (("bank share", "0.4"), ("bank weight", "1"))}
-    trades = {knob: new in (WORSE, "partly worse") and old == BETTER for knob, (new, old) in most.items()}
+    trades = {knob: new == WORSE and old == BETTER for knob, (new, old) in most.items()}
     trends = {task: size_trend(gains, task, NEW) for task in TASKS}
     shoes = {pictures: lower(one) for pictures, one in by_pictures(gains, "footwear", GUIDED).items() if pictures in (2000, 10_000)}
     known = known_before(errors)

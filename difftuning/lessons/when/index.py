@@ -61,6 +61,6 @@ def known_in_words(errors: pandas.DataFrame, measure: str = GUIDED) -> str:
         "neither": "So neither is a rule.",
     }[known_before(errors, measure)]
     return (
-        f"Leave out one set and predict its gain in {measure}. {MEAN.capitalize()} is off by {mean:.0f} %, {INDEX} by {index:.0f} %, "
-        f"and {SIZE} by {size:.0f} %. {verdict}"
+        f"**Leave out one set and predict its gain in {measure}: {MEAN} is off by {mean:.0f} %, {INDEX} by {index:.0f} %, "
+        f"and {SIZE} by {size:.0f} %.** {verdict}"
     )

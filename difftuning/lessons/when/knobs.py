@@ -8,14 +8,14 @@ import numpy as np
 
 from ..knobs import KNOBS, compared, sets_run
 from ..numerals import listed
-from ..parts import GUIDANCES, SAME, Parts, distance_saved, loss_saved
+from ..parts import ALIKE, GUIDANCES, SAME, Parts, distance_saved, loss_saved, seeds
 from .runs import CELL, GUIDED, OLD, OURS, PLAIN, UNGUIDED
 
 if TYPE_CHECKING:
     import pandas
 
 YARDSTICK = "plain or Diff-Tuning"
-CHANCE = "another seed"
+CHANCE = "other seeds"
 
 
 def knobs_in_words(parts: Parts) -> str:
@@ -44,7 +44,7 @@ def spread(parts: Parts, methods: Iterable[str], value: Callable[[str, str], flo
 
 
 def spreads(parts: Parts, gains: pandas.DataFrame) -> pandas.DataFrame:
-    """How much each knob moves, as largest / smallest; first the step from plain fine-tuning to Diff-Tuning, and what another seed does to it.
+    """How much each knob moves, as largest / smallest; first the step from plain fine-tuning to Diff-Tuning, and what other seeds do to it.
 
     `gains`: of `runs.read_gains`; the row of seeds is there only if some cell has several.
     """
@@ -61,26 +61,30 @@ def spreads(parts: Parts, gains: pandas.DataFrame) -> pandas.DataFrame:
         if sets_run(parts, name)
     }
     found = {row: {name: spread(parts, methods, value) for name, value in columns.items()} for row, methods in rows.items()}
-    between_seeds = {name: seed_spread(gains, measure) for name, measure in zip(columns, (GUIDED, UNGUIDED, OLD))}
+    averaged = seeds(parts)[0]
+    between_seeds = {name: seed_spread(gains, measure, averaged) for name, measure in zip(columns, (GUIDED, UNGUIDED, OLD))}
     if not any(map(np.isnan, between_seeds.values())):
         found = {YARDSTICK: found.pop(YARDSTICK), CHANCE: between_seeds} | found
     return pandas.DataFrame(found).T
 
 
-def seed_spread(gains: pandas.DataFrame, measure: str) -> float:
-    """The largest plain / Diff-Tuning over the seeds of a cell divided by the smallest: the geometric mean over the cells with several; nan without any."""
+def seed_spread(gains: pandas.DataFrame, measure: str, averaged: int = 1) -> float:
+    """The largest plain / Diff-Tuning over the seeds of a cell divided by the smallest: the geometric mean over the cells with several; nan without any.
+
+    `averaged`: of means over so many seeds, whose logarithms vary less, by the root of that number.
+    """
     mine = gains[gains.measure == measure].groupby(CELL).gain
-    return float(np.exp(mine.agg(np.ptp)[mine.size() > 1].mean()))
+    return float(np.exp(mine.agg(np.ptp)[mine.size() > 1].mean() / averaged**0.5))
 
 
 def beyond_seeds(table: pandas.DataFrame) -> str:
-    """In words, which knobs move each number more than another seed does; `table`: of `spreads`; "" where no seeds are known."""
+    """In words, which knobs move each number more than other seeds do, and by more than the margin; `table`: of `spreads`; "" where no seeds are known."""
     if CHANCE not in table.index:
         return ""
     knobs = table.drop([YARDSTICK, CHANCE])
-    found = {name: list(knobs.index[knobs[name] > table.loc[CHANCE, name]]) for name in table}
+    found = {name: list(knobs.index[knobs[name] > max(table.loc[CHANCE, name], 1 + ALIKE)]) for name in table}
     told = (f"the {name}: {listed(names)}" for name, names in found.items())
-    return f"What moves them more than another seed does: {'; '.join(told)}."
+    return f"What moves them more than other seeds do: {'; '.join(told)}."
 
 
 def most_moving(parts: Parts, gains: pandas.DataFrame) -> str:

@@ -41,7 +41,9 @@ def apply_adapter(model: Model, name: str | adapters.Adapter, *, seed: int = 0, 
 def put_on(denoiser: nn.Module, adapter: adapters.Adapter, seed: int) -> None:
     """`apply_adapter` without its checks of names."""
     if adapter_of(denoiser) is not None:
-        raise ValueError(f"the model has an adapter already ({adapter_of(denoiser)}): merge_adapter first, or take the model without")
+        known = adapters.name_of(adapter_of(denoiser))
+        merge = "merge it first, or " if all(hasattr(layer, "merge") for _, layer in wrappers(denoiser)) else ""
+        raise ValueError(f"the model has an adapter already, {known}: {merge}take the model without")
     if adapters.name_of(adapter) is not None and getattr(denoiser, "takes_prompts", False):
         raise ValueError(f"{adapters.name_of(adapter)} goes onto a DiT; a text-to-image model learns by fine_tune_controlnet")
     before = dict(denoiser.named_parameters())
@@ -102,12 +104,13 @@ def _forget(denoiser: nn.Module) -> None:
     denoiser.requires_grad_(True)
 
 
-def parameter_share(denoiser: nn.Module, *, num_classes: int | None = None) -> float:
-    """Trained weights as a fraction of all; f"{100 * share:.2f} %" prints it as the papers' tables do.
+def parameter_share(model: Any, *, num_classes: int | None = None) -> float:
+    """Trained weights of a `Pretrained` or a denoiser as a fraction of all; f"{100 * share:.2f} %" prints it as the papers' tables do.
 
     `num_classes` counts the label table as one of that many rows and the null row, in both numbers: the rows that a task
     trains.  (The published tables' figures come out so, at 101 classes.)  None counts the table as it is.
     """
+    denoiser = denoiser_of(model)
     counts = {name: (weight.numel(), weight.requires_grad) for name, weight in denoiser.named_parameters()}
     trained, total = sum(count for count, open in counts.values() if open), sum(count for count, _ in counts.values())
     if num_classes is not None:
@@ -118,5 +121,9 @@ def parameter_share(denoiser: nn.Module, *, num_classes: int | None = None) -> f
 
 
 def denoiser_of(model: Any) -> nn.Module:
-    """A `Pretrained`'s denoiser, or the denoiser that was given."""
-    return getattr(model, "denoiser", model)
+    """A `Pretrained`'s denoiser, or the denoiser that was given; TypeError where it is neither."""
+    denoiser = getattr(model, "denoiser", model)
+    if not isinstance(denoiser, nn.Module):
+        part = "its .model" if hasattr(model, "model") else "what load_pretrained returns"
+        raise TypeError(f"an adapter is on a Pretrained or a denoiser, not {model!r:.80}: pass {part}")
+    return denoiser

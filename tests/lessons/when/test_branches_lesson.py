@@ -44,7 +44,7 @@ def test_the_tiles_are_the_table(tmp_path):
 def test_each_branch_is_told_by_itself(tmp_path):
     written(tmp_path)
     assert branches.branches_in_words(tmp_path) == (
-        "**On digits, 200 pictures neither branch makes the difference alone.**\n\n"
+        "**On digits, 200 pictures neither branch makes the difference alone (one run each).**\n\n"
         "- *digits, 200 pictures*: both branches 25 % higher; the labels' branch alone 5 % lower, the null branch alone 50 % lower. "
         "The best of all 8 mixtures: labels by plain tuning, guided by Diff-Tuning (1.00)."
     )
