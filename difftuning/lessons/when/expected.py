@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Iterable
 from ...studies.grid import FEW, SOME
 from ..expectations import expectations_table
 from ..knobs import KNOBS, compared
-from ..parts import ALIKE, BETTER, SAME, WORSE, Parts, change_in_words, mean_saved
+from ..parts import ALIKE, BETTER, SAME, WORSE, Parts, change_in_words, mean_saved, new_samples
 from .answers import size_trend
 from .branches import LITTLE, MOST, Split
 from .index import known_before
@@ -30,7 +30,7 @@ def expected(gains: pandas.DataFrame, sweeps: Parts, errors: pandas.DataFrame, b
     known = known_before(errors)
     rows = {
         "a tau from 0.5 to 1 is best in both families": (
-            all(tau in FORETOLD_TAU for tau in best.values()), ", ".join(f"{tau:g} ({family})" for family, tau in best.items())),
+            all(tau in FORETOLD_TAU for tau in best.values()), ", ".join(_told_tau(sweeps, family, tau) for family, tau in best.items())),
         "from 100 on the bank's size does not matter": (
             not any(other.values()), ", ".join(f"{'another' if moved else 'the same'} at {value}" for value, moved in other.items())),
         "more share or weight: worse new samples, more of the old kept": (
@@ -60,6 +60,12 @@ def of_branches(branches: Iterable[Split]) -> dict[str, tuple[bool, str]]:
 
 def _null_branches(one: Split) -> str:
     return f"Diff-Tuning's {change_in_words(one.null)}, that without a bank {change_in_words(one.null_without_bank)}"
+
+
+def _told_tau(parts: Parts, family: str, tau: float) -> str:
+    values = KNOBS["tau"].lines[family]
+    sure = tau in FORETOLD_TAU or new_samples(parts, values[tau], values[1]) == BETTER
+    return f"{tau:g}{'' if sure else ', not clearly better than 1'} ({family})"
 
 
 def _best_tau(parts: Parts, values: dict[float, str]) -> float:

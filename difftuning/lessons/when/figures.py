@@ -47,9 +47,9 @@ OWN_BEST = "samples,\nown best"
 def sizes_figure(gains: pandas.DataFrame, lost: Sequence[Lost] = (), steps: int = STEPS) -> Figure:
     """The gain against the number of training pictures, a panel for each measure, a line for each task; in grey what counts as the same.
 
-    A `lost` run, which would stretch the axis, is a cross at its border.
+    A `lost` run, which would stretch the axis, is a cross at its border, and no part of a mean.
     """
-    kept = on_course(gains, lost)
+    kept, unstable = on_course(gains, lost), {(run.task, run.pictures) for run in lost}
     lines = {
         measure: {task: by_pictures(kept, task, measure, steps) for task in TASKS if by_pictures(kept, task, measure, steps)}
         for measure in MEASURES
@@ -57,8 +57,9 @@ def sizes_figure(gains: pandas.DataFrame, lost: Sequence[Lost] = (), steps: int 
     note = f"{steps} steps, {seeds_footnote(kept[kept.steps == steps])}"
     figure = _panels(lines, "training pictures", note, lambda task: (TASK_COLOURS[task], "-"))
     for axis, measure in zip(figure.axes, MEASURES):
-        for cell in set(cells(gains, measure, steps=steps)) - set(cells(kept, measure, steps=steps)):
-            _cross(axis, cell.pictures, TASK_COLOURS[cell.task])
+        for cell in cells(gains, measure, steps=steps):
+            if (cell.task, cell.pictures) in unstable:
+                _cross(axis, cell.pictures, TASK_COLOURS[cell.task])
     return figure
 
 
@@ -144,13 +145,13 @@ def ratio_scale(axis: Axes) -> None:
 def map_figure(gains: pandas.DataFrame, best: Mapping[tuple[str, int], Estimate], lost: Sequence[Lost] = ()) -> Figure:
     """Every cell: a row for each set, columns by measure and steps; blue: Diff-Tuning's number is lower, by so many per cent.
 
-    A cell that only a `lost` run has shows a word in place of its number.
+    A cell that only a `lost` run has shows a word in place of its number; one of several runs, some of them lost, has a dagger.
     """
     rows = list(dict.fromkeys([*sets(gains), *best]))
     columns = [(SHORT[measure], steps, measure) for measure in (GUIDED, UNGUIDED) for steps in SHOWN_STEPS]
     columns += [(OWN_BEST, 0, GUIDED)] + [(SHORT[measure], steps, measure) for measure in (NEW, OLD) for steps in SHOWN_STEPS]
     held = {cell for measure in MEASURES for cell in cells(gains, measure)}
-    kept = set(sets(on_course(gains, lost)))
+    kept, unstable = set(sets(on_course(gains, lost))), {(run.task, run.pictures) for run in lost}
 
     def found(task: str, pictures: int, steps: int, measure: str) -> Estimate | None:
         cell = Cell(task, pictures, steps, measure)
@@ -163,7 +164,8 @@ def map_figure(gains: pandas.DataFrame, best: Mapping[tuple[str, int], Estimate]
         for x, (_, steps, measure) in enumerate(columns):
             one = found(task, pictures, steps, measure)
             if one is not None and one.seeds:
-                _tile(axis, x, y, one, measure, told="" if (task, pictures) in kept else "unstable")
+                mark = ("†" if (task, pictures) in kept else "unstable") if (task, pictures) in unstable else ""
+                _tile(axis, x, y, one, measure, mark)
     axis.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5))
     axis.set_xticks(range(len(columns)), [f"{steps:,}" if steps else "" for _, steps, _ in columns], fontsize=10)
     axis.set_yticks(range(len(rows)), [f"{task} {pictures:,}" for task, pictures in rows], fontsize=11)
@@ -178,15 +180,18 @@ def map_figure(gains: pandas.DataFrame, best: Mapping[tuple[str, int], Estimate]
     )
 
 
-def _tile(axis: Axes, x: int, y: int, one: Estimate, measure: str, told: str = "") -> None:
-    """A cell's square, the deeper the larger the gain, grey where it is not clear; a star: too few runs for an interval; or what is `told`."""
+def _tile(axis: Axes, x: int, y: int, one: Estimate, measure: str, mark: str) -> None:
+    """A cell's square, the deeper the larger the gain, grey where it is not clear; a star: too few runs for an interval.
+
+    `mark` is a sign beside the number, or a word in its place.
+    """
     from matplotlib.patches import Rectangle
 
     same = called(one, measure) == SAME
     colour = "0.5" if same else COLOURS["Diff-Tuning" if one.mean > 0 else "plain"]
     depth = 0.2 if same else min(1.0, 0.25 + abs(one.mean) / 0.6)
     axis.add_patch(Rectangle((x - 0.48, y - 0.46), 0.96, 0.92, color=colour, alpha=0.75 * depth, linewidth=0))
-    told = told or f"{lower(one):+z.0f}{'' if one.has_interval else '*'}"
+    told = mark if len(mark) > 1 else f"{lower(one):+z.0f}{'' if one.has_interval else '*'}{mark}"
     axis.text(x, y, told, ha="center", va="center", fontsize=10.5 if len(told) < 6 else 8.5, color="0.4" if same else "black")
 
 

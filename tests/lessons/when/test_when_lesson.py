@@ -328,6 +328,18 @@ def test_a_run_that_became_unstable_is_a_cross_and_no_part_of_a_line(tmp_path):
     assert told.count("unstable") == len([cell for measure in runs.MEASURES for cell in runs.cells(gains, measure) if (cell.task, cell.pictures) == ("digits", 50) and cell.steps in figures.SHOWN_STEPS])  # fmt: skip
 
 
+def test_an_unstable_run_among_others_is_a_cross_below_their_mean_and_a_dagger(tmp_path):
+    def effect(task, pictures, steps, measure, seed):
+        return 0.01 if (task, pictures, seed) == ("digits", 50, 0) else 1.2
+
+    gains, lost = written(tmp_path, effect, seeds=3), [runs.Lost("Diff-Tuning", 50, "digits", 0)]
+    panel = figures.sizes_figure(gains, lost).axes[0]
+    assert [line.get_xdata()[0] for line in panel.lines if line.get_marker() == "x"] == [50]
+    assert min(y for line in panel.lines if line.get_marker() == "o" for y in line.get_ydata()) == pytest.approx(1.2)
+    told = [text.get_text() for text in figures.map_figure(gains, {}, lost).axes[0].texts]
+    assert "unstable" not in told and {text[-1] for text in told if "†" in text} == {"†"}
+
+
 def test_a_run_that_came_off_its_course_is_named_and_counts(tmp_path):
     written(tmp_path, lambda task, pictures, steps, measure, seed: 3.0 if (task, pictures, measure) == ("digits", 50, runs.NEW) else 1.0)
     (lost,) = runs.lost_runs(folder=tmp_path)
