@@ -8,7 +8,7 @@ from typing import Callable, Mapping, Sequence
 import numpy as np
 
 from ..studies.gains import LEAST_SEEDS
-from .numerals import listed, numeral
+from .numerals import listed
 from .parts import (
     ALIKE,
     BETTER,
@@ -18,47 +18,41 @@ from .parts import (
     SAME,
     WORSE,
     Parts,
+    change_in_words,
     distance_saved,
     in_a_word,
+    mean_saved,
+    new_samples,
     old_pictures,
     seeds,
 )
 
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "last")  # tenths of the chain
-SAMPLES = {BETTER: "better", SAME: "about as good", WORSE: "worse"}  # "the new samples are ..."
-BRIEF = {BETTER: "better", SAME: "as good", WORSE: "worse"}
+SAMPLES = {  # "the new samples are ..."
+    BETTER: "better", SAME: "about as good", WORSE: "worse", MIXED: "better in some comparisons and worse in others",
+}  # fmt: skip
 OLD = {
     BETTER: "more of the old is kept", SAME: "no more of the old is kept", WORSE: "less of the old is kept",
     MIXED: "more of the old is kept on one set and less on the other",
 }  # fmt: skip
-MEANT = f"(A bank *keeps more of the old* if it avoids {100 * KEPT:.0f} % of the rise at least, on average over the sets.)"
+MEANT = f"(A bank *keeps more of the old* if it avoids {100 * KEPT:.0f} % of the rise at least, on average.)"
 
 
 def samples_in_words(parts: Parts, method: str, other: str = "plain") -> str:
-    """The new samples of a method "are ..." compared with another's: better, about as good and worse in how many comparisons."""
-    words = list(settings(parts, method, other).values())
-    counts = [(SAMPLES[word], words.count(word)) for word in (BETTER, SAME, WORSE) if word in words]
-    if not counts:
-        return "not measured"
-    (first, count), *rest = counts
-    if not rest:
-        return f"{first} in {'both' if count == 2 else f'all {numeral(count)}'} comparisons" if count > 1 else first
-    told = [f"{first} in {numeral(count)} comparison{'s' * (count > 1)}", *(f"{word} in {numeral(count)}" for word, count in rest)]
-    return f"{', '.join(told[:-1])} and {told[-1]}"
+    """The new samples of a method "are ..." compared with another's, on average over sets and ways of guidance, and by how much."""
+    told, gain = samples_at_large(parts, method, other), mean_saved(parts, method, other)
+    return f"{told} (distance {change_in_words(gain)} on average)" if told in (BETTER, WORSE) else told
+
+
+def samples_at_large(parts: Parts, method: str, other: str = "plain") -> str:
+    """The same without a number."""
+    return SAMPLES[new_samples(parts, method, other)] if mean_saved(parts, method, other).seeds else "not measured"
 
 
 def settings(parts: Parts, method: str, other: str) -> dict[tuple[str, str], str]:
     """For each set and guidance that was measured: are a method's samples better than another's, worse or about the same?"""
     gains = {cell: distance_saved(parts, cell[0], method, other, cell[1]) for cell in itertools.product(parts.tasks, GUIDANCES)}
     return {cell: in_a_word([gain], ALIKE) for cell, gain in gains.items() if gain.seeds}
-
-
-def samples_at_large(parts: Parts, method: str, other: str = "plain") -> str:
-    """The same without counting: "better or as good", "worse", ..."""
-    words = set(settings(parts, method, other).values())
-    if {BETTER, WORSE} <= words:
-        return "better in some comparisons and worse in others"
-    return " or ".join(BRIEF[word] for word in (BETTER, SAME, WORSE) if word in words) or "not measured"
 
 
 def kept_in_words(parts: Parts, method: str, other: str = "plain") -> str:

@@ -8,7 +8,22 @@ import numpy as np
 
 from ..ideal.transfer import CLASSES
 from ..knobs import knob_in_words, knob_table
-from ..parts import ALIKE, BETTER, GUIDANCES, SAME, TENTHS, WORSE, in_a_word, mean_saved, old_pictures, ratio, rise_avoided, score
+from ..parts import (
+    ALIKE,
+    BETTER,
+    GUIDANCES,
+    MIXED,
+    SAME,
+    TENTHS,
+    WORSE,
+    in_a_word,
+    mean_saved,
+    new_samples,
+    old_pictures,
+    ratio,
+    rise_avoided,
+    score,
+)
 from ..parts_words import (
     MEANT,
     OLD,
@@ -16,7 +31,6 @@ from ..parts_words import (
     longest_run,
     samples_at_large,
     samples_in_words,
-    settings,
     stretch_in_words,
     tenths_in_words,
 )
@@ -111,7 +125,7 @@ def tau_in_words(sweeps: Parts) -> str:
 def picked_or_multiplied(parts: Parts) -> str:
     """Whether multiplying the loss gives other samples than picking t."""
     method = "weighted, not sampled"
-    advice = "" if WORSE in settings(parts, method, LIGHT).values() else " So nothing in these samples speaks for picking."
+    advice = "" if new_samples(parts, method, LIGHT) in (WORSE, MIXED) else " So nothing in these samples speaks for picking."
     return f"*Compared with picking (blue), the samples of multiplying (purple) are {samples_in_words(parts, method, LIGHT)}.*{advice}"
 
 
@@ -178,7 +192,7 @@ def _in_a_sentence(parts: Parts) -> str:
         f"with a bank {OLD[kept.pop()]}" if len(kept) == 1 else "a bank keeps more of the old with some curves and not with others"
     )  # fmt: skip
     worst = "the worst" if worst_of_all(parts, SWAPPED) else swapped
-    return f"The rising curve alone makes the new samples {rise}; {bank}; with the two curves swapped the new samples are {worst}."
+    return f"With the rising curve alone the new samples are {rise}; {bank}; with the two curves swapped the new samples are {worst}."
 
 
 def _noise_end(parts: Parts) -> str:
