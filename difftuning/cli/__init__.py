@@ -9,22 +9,24 @@ import re
 import sys
 import warnings
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Iterator, Sequence
 
 from ..support.files import DamagedFileError
 from . import commands
 from .parser import build_parser
 
+PACKAGE = Path(__file__).parents[1]
 TOO_LITTLE_MEMORY = "out of memory: lower batch_size, raise accumulation (train) or take fewer pictures at a time"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; 0 if it went well, 2 with one line on stderr if its input is at fault."""
-    usage = ""
+    usage, given = "", list(sys.argv[1:] if arguments is None else arguments)
     try:
-        options = vars(build_parser().parse_args(arguments))
+        options = vars(build_parser().parse_args(given))
         usage = options.pop("parser").format_usage()
-        with _warnings_in_a_line(usage):
+        with _warnings_in_a_line(usage, given):
             getattr(commands, options.pop("command"))(options)
         return 0
     except KeyboardInterrupt:
@@ -36,20 +38,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if (message := _one_line(error)) is None:
             raise
-        print(f"difftuning: {with_flags(message, usage)}", file=sys.stderr)
+        print(f"difftuning: {with_flags(message, usage, given)}", file=sys.stderr)
         return 2
 
 
 @contextmanager
-def _warnings_in_a_line(usage: str) -> Iterator[None]:
-    """The package's warnings as its errors are said, without the line of code that they come from."""
+def _warnings_in_a_line(usage: str, given: Sequence[str]) -> Iterator[None]:
+    """The package's warnings as its errors are said, without the line of code that they come from; those of others as usual."""
     usual = warnings.showwarning
 
-    def show(message: Warning, category: type[Warning], *place: Any) -> None:
-        if category is UserWarning:
-            print(f"difftuning: warning: {with_flags(' '.join(str(message).split()), usage)}", file=sys.stderr)
+    def show(message: Warning, category: type[Warning], filename: str, *place: Any) -> None:
+        if category is UserWarning and Path(filename).is_relative_to(PACKAGE):
+            print(f"difftuning: warning: {with_flags(' '.join(str(message).split()), usage, given)}", file=sys.stderr)
         else:
-            usual(message, category, *place)
+            usual(message, category, filename, *place)
 
     with warnings.catch_warnings():
         warnings.showwarning = show
@@ -66,11 +68,16 @@ def _one_line(error: Exception) -> str | None:
     return None
 
 
-def with_flags(message: str, usage: str) -> str:
-    """Python's arguments as this command's flags: "size=32" is "--size 32", "bank=None" is "no --bank", "bank_share" is "--bank-share"."""
+def with_flags(message: str, usage: str, given: Sequence[str] = ()) -> str:
+    """Python's arguments as this command's flags: "size=32" is "--size 32", "bank=None" is "no --bank", "bank_share" is "--bank-share".
+
+    A word of the user's own, as in the `given` name of a folder, stays.
+    """
 
     def flag(found: re.Match) -> str:
-        name = f"--{(found['given'] or found['bare'] or '').replace('_', '-')}"
+        name = f"--{(found['name'] or found['bare'] or '').replace('_', '-')}"
+        if found["bare"] and any(found["bare"] in value for value in given if not value.startswith("--")):
+            return found[0]
         if name == "--resume" and "--no-resume" in usage:
             return "the same without --no-resume"
         if not re.search(rf"{name}[ \]\n]", usage):
@@ -79,6 +86,6 @@ def with_flags(message: str, usage: str) -> str:
         return f"no {name}" if value == "None" else f"{name} {value}".rstrip()
 
     made = r"\w+\([^()]*\)"  # an object as Python shows it, such as LoRA(rank=4), is left as it is
-    given = r"""(?P<given>[a-z][a-z_]*)=(?P<value>'[^']*'|"[^"]*"|[\w.]*\w)?(?![\w/])"""
+    argument = r"""(?P<name>[a-z][a-z_]*)=(?P<value>'[^']*'|"[^"]*"|[\w.]*\w)?(?![\w/])"""
     bare = r"(?P<bare>[a-z]+(?:_[a-z]+)+)(?![\w/=.(])"
-    return re.sub(rf"""(?<![\w./='"-])(?:{made}|{given}|{bare})""", flag, message)
+    return re.sub(rf"""(?<![\w./\\='"-])(?:{made}|{argument}|{bare})""", flag, message)

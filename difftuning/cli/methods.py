@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Iterator
 
 from ..models.adapters import options as adapters
 from ..support.options import require_choice, with_options
-from ..support.settings import Setting
+from ..support.settings import COUNT, Setting, require_within
 from ..training import regularizers
 
 if TYPE_CHECKING:
@@ -47,17 +47,17 @@ def chosen(role: str, options: dict[str, str], settings: dict[str, Any]) -> Any:
     if role not in options:
         return None
     require_choice(role, options[role], table)
-    with _named(f"{role} {options[role]}"):
+    with _named(role):
         return with_options(options[role], table, own)
 
 
 @contextmanager
-def _named(flag: str) -> Iterator[None]:
+def _named(role: str) -> Iterator[None]:
     """Errors within begin with the flag that chose what they speak of: an option's own name would not say whose it is."""
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"--{flag}: {error}") from error
+        raise ValueError(f"--{role.replace('_', '-')}: {error}") from error
 
 
 def early_stopping(model: Pretrained, config: DiffTuningConfig, place: str, task: Task, source: str, own: dict[str, int]) -> EarlyStopping:
@@ -72,5 +72,7 @@ def early_stopping(model: Pretrained, config: DiffTuningConfig, place: str, task
     except NoSplitError as error:
         raise ValueError(f"{source} has no {split} pictures: give --early-stopping a folder or npz file of others") from error
     require_other_pictures(pictures, task)  # before the long encoding
-    with _named("early-stopping"):
-        return EarlyStopping(model, pictures, config, **own)
+    with _named("early_stopping"):
+        for name, value in own.items():
+            require_within(name, value, COUNT)
+    return EarlyStopping(model, pictures, config, **own)

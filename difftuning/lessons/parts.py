@@ -23,7 +23,7 @@ STEPS, SPLIT, GUIDANCES = 800, "test", ("1", "1.5")
 SIDES = ("target", "source")  # new and old pictures, both held out
 TENTHS = range(1, 11)
 ALIKE, KEPT = 0.05, 0.1  # less is no difference: of a distance, and of a rise in the loss on old pictures
-BETTER, WORSE, SAME, MIXED = "better", "worse", "about the same", "mixed"
+BETTER, WORSE, SAME, MIXED, NOT_MEASURED = "better", "worse", "about the same", "mixed", "–"
 
 
 class Parts(NamedTuple):
@@ -136,13 +136,14 @@ def old_losses(parts: Parts, method: str, other: str = "plain") -> str:
 
 
 def mean_in_a_word(cells: Sequence[pandas.Series], margin: float) -> str:
-    """The words "better", "worse" or "about the same" of the mean over cells, seed by seed; "mixed" where some cells are better and some worse.
-
-    Cells that were not measured count for nothing; where none was, "about the same".
+    """The words "better", "worse" or "about the same" of the mean over cells, seed by seed; "mixed" where that is the same, yet some cells are
+    better and some worse; a dash where nothing was measured.
     """
-    if {BETTER, WORSE} <= {_one_word(estimate(cell.to_numpy()), margin) for cell in cells if len(cell)}:
-        return MIXED
-    return _one_word(estimate(_mean(cells).to_numpy()), margin)
+    mean = estimate(_mean(cells).to_numpy())
+    if not mean.seeds:
+        return NOT_MEASURED
+    word, each = _one_word(mean, margin), {_one_word(estimate(cell.to_numpy()), margin) for cell in cells if len(cell)}
+    return MIXED if word == SAME and {BETTER, WORSE} <= each else word
 
 
 def in_a_word(gains: Iterable[Estimate], margin: float) -> str:

@@ -15,6 +15,7 @@ from .parts import (
     GUIDANCES,
     KEPT,
     MIXED,
+    NOT_MEASURED,
     SAME,
     WORSE,
     Parts,
@@ -30,10 +31,11 @@ from .parts import (
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "last")  # tenths of the chain
 SAMPLES = {  # "the new samples are ..."
     BETTER: "better", SAME: "about as good", WORSE: "worse", MIXED: "better in some comparisons and worse in others",
+    NOT_MEASURED: "not measured",
 }  # fmt: skip
 OLD = {
     BETTER: "more of the old is kept", SAME: "no more of the old is kept", WORSE: "less of the old is kept",
-    MIXED: "more of the old is kept on one set and less on the other",
+    MIXED: "more of the old is kept on one set and less on the other", NOT_MEASURED: "the old pictures were not measured",
 }  # fmt: skip
 MEANT = f"(A bank *keeps more of the old* if it avoids {100 * KEPT:.0f} % of the rise at least, on average.)"
 
@@ -46,7 +48,7 @@ def samples_in_words(parts: Parts, method: str, other: str = "plain") -> str:
 
 def samples_at_large(parts: Parts, method: str, other: str = "plain") -> str:
     """The same without a number."""
-    return SAMPLES[new_samples(parts, method, other)] if mean_saved(parts, method, other).seeds else "not measured"
+    return SAMPLES[new_samples(parts, method, other)]
 
 
 def settings(parts: Parts, method: str, other: str) -> dict[tuple[str, str], str]:

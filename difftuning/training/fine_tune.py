@@ -13,10 +13,10 @@ from typing import Callable, Sequence
 
 from torch import Tensor
 
-from ..config import DiffTuningConfig
+from ..config import ControlNetConfig, DiffTuningConfig
 from ..data.tasks import Task
 from ..models.adapters.apply import adapter_of, put_on
-from ..models.adapters.options import ADAPTERS, Adapter
+from ..models.adapters.options import ADAPTERS, Adapter, name_of
 from ..models.pretrained import Pretrained, require_model
 from ..support import processes
 from ..support.kinds import require_kind
@@ -65,17 +65,18 @@ def fine_tune(pretrained: Pretrained, task: Task, bank: MemoryBank | None = None
     adapt, regularize = choose("adapter", adapter, ADAPTERS), choose("regularizer", regularizer, REGULARIZERS)
     for role, given, other, table in (("adapter", adapt, "regularizer", REGULARIZERS), ("regularizer", regularize, "adapter", ADAPTERS)):
         if type(given) in map(type, table.values()):
-            raise ValueError(f"{given} is no {role}: pass it as {other}=")
+            raise ValueError(f"{given} is no {role}: it goes where the {other} does")
     if hasattr(regularize, "adjusted"):
         config = regularize.adjusted(config, bank)
     if bank is not None:
         require_kind("bank", bank, MemoryBank, "MemoryBank.load")
         require_same_model(bank.recipe, pretrained, bank.folder)
     _warn_of_empty_classes(task)
-    _warn_of_idle_settings(config, bank)
+    _warn_of_idle_settings(config, bank, ControlNetConfig if pretrained.takes_prompts else DiffTuningConfig)
     if adapt is None and (known := adapter_of(pretrained.denoiser)) is not None:
         warnings.warn(
-            f"{pretrained.name} has an adapter, {known}: that alone is trained; merge it first to train all weights", stacklevel=3
+            f"{pretrained.name} has an adapter, {name_of(known)}: it is trained further, with the label table, and all else stays as it is",
+            stacklevel=3,
         )
     rows = choose_rows(pretrained, len(task.class_names), config.label_rows)
     names, first_free = extended_names(pretrained, task, rows)
@@ -109,9 +110,9 @@ def _warn_of_empty_classes(task: Task) -> None:
         warnings.warn(f"{task.name} has no picture of {len(empty)} of its classes, {name!r} first: they will not be learned", stacklevel=4)
 
 
-def _warn_of_idle_settings(config: DiffTuningConfig, bank: MemoryBank | None) -> None:
-    # 0 says what is so without a bank
-    idle = [field.name for field in fields(config) if field.name in OF_THE_BANK and getattr(config, field.name) not in (0, field.default)]
+def _warn_of_idle_settings(config: DiffTuningConfig, bank: MemoryBank | None, usual: type[DiffTuningConfig]) -> None:
+    """Of what is neither `usual` nor 0, which says what is so without a bank."""
+    idle = [each.name for each in fields(usual) if each.name in OF_THE_BANK and getattr(config, each.name) not in (0, each.default)]
     if bank is None and idle:
         warnings.warn(
             f"without a bank {' and '.join(idle)} do{'es' * (len(idle) == 1)} nothing: pass a bank, or leave that out", stacklevel=4

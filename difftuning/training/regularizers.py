@@ -104,9 +104,9 @@ class PriorPreservation:
         own = {"bank_weight": self.weight, "bank_labels": "own", "retention_power": 0.0}
         for each in fields(config):
             if each.name in own and getattr(config, each.name) not in (each.default, own[each.name]):
+                instead = " (its own weight is what counts)" if each.name == "bank_weight" else ""
                 raise ValueError(
-                    f"prior_preservation takes {each.name} {own[each.name]}, not {getattr(config, each.name)}: leave it out "
-                    "(the bank's weight is prior_preservation's own option)"
+                    f"prior_preservation takes {each.name} {own[each.name]}, not {getattr(config, each.name)}: leave that out{instead}"
                 )
         return replace(config, **own)
 

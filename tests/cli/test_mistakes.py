@@ -23,7 +23,7 @@ MISTAKES = {
     "train --task digits --folder {tmp}/x --steps 2 --adapter lorra": "unknown adapter 'lorra'",
     "train --task digits --folder {tmp}/x --steps 2 --adapter vpt --rank 8": "vpt has no option 'rank': it has tokens",
     "train --task digits --folder {tmp}/x --steps 2 --adapter lora --rank many": "rank must be a whole number, got 'many'",
-    "train --task digits --folder {tmp}/x --steps 2 --adapter lora --rank 0": "--adapter lora: rank must be at least 1, got 0",
+    "train --task digits --folder {tmp}/x --steps 2 --adapter lora --rank 0": "--adapter: rank must be at least 1, got 0",
     "train --task digits --folder {tmp}/x --steps 2 --rank 8": "--rank is an option of --adapter: give both",
     "train --model {model} --task digits --folder {tmp}/x --steps 2 --regularizer ewcc": "unknown regularizer 'ewcc'",
     "train --task digits --folder {tmp}/x --steps 2 --regularizer-weight 3": "--regularizer-weight is an option of --regularizer: give both",
@@ -87,11 +87,11 @@ MISTAKES = {
     "pretrain --source {other} --autoencoder {model} --folder {tmp}/x --size 99999999999999999999": "size must fit into 64 bits",
     "pretrain --source {other} --autoencoder {model} --folder {tmp}/x --width 99999999999999999999": "width must fit into 64 bits",
     "sample --model large": "no model 'large'",
-    "train --task digits --folder {tmp}/x --steps 2 --regularizer l2_sp --regularizer-weight -1": "--regularizer l2_sp: weight must be more than 0",
+    "train --task digits --folder {tmp}/x --steps 2 --regularizer l2_sp --regularizer-weight -1": "--regularizer: weight must be more than 0",
     "train --task {other} --folder {tmp}/x --steps 2 --model {model} --early-stopping {other}": "the validation pictures are the training pictures",
     "train --task {other} --folder {tmp}/x --steps 2 --model {model} --bank-share 0 --bank {bank}": "holds no bank picture: raise the share, or pass no --bank",
     "train --task {other} --folder {tmp}/x --steps 2 --model {model} --bank {bank} --regularizer prior_preservation --bank-weight 0.7": (
-        "prior_preservation takes --bank-weight 1.0, not 0.7: leave it out"
+        "prior_preservation takes --bank-weight 1.0, not 0.7: leave that out"
     ),
     "train --task {other} --folder {tmp}/x --steps 2 --model {text}": "is a text-to-image model, which learns by a ControlNet: give --control",
     "train --task mnist --folder {tmp}/x --steps 2 --model {model}": "no task, folder or npz file 'mnist'",
@@ -184,6 +184,9 @@ def test_pythons_arguments_are_said_as_this_commands_flags():
         "set DIFFTUNING_DATA=x": "set DIFFTUNING_DATA=x",
     }.items():
         assert cli.with_flags(message, usage) == said
+    taken = "label_rows already holds a run: the same without --no-resume continues it"
+    assert cli.with_flags("label_rows already holds a run: resume=True continues it", usage, ["--folder", "label_rows"]) == taken
+    assert cli.with_flags(r"no folder C:\runs\label_rows", usage) == r"no folder C:\runs\label_rows"
 
 
 @pytest.mark.parametrize("out, said", [("", "has an empty name"), ("file/x", "file is a file"), ("taken", "taken.png is there")])

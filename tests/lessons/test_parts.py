@@ -112,7 +112,8 @@ def test_methods_are_compared_seed_by_seed(parts):
         ([[0.4, 0.0, 0.2], [0.1, 0.5, 0.3]], "better"),  # each by itself may be chance; their means are 0.25 in every seed
         ([[0.9, -0.8, 0.1], [0.1, 0.1, 0.1]], "about the same"),
         ([[0.2], []], "better"),  # what was not measured says nothing
-        ([[], []], "about the same"),
+        ([[-0.1], [0.4]], "better"),  # they contradict each other, and the mean is clear
+        ([[], []], "–"),
     ],
 )
 def test_a_word_is_of_the_mean_over_cells_seed_by_seed_unless_they_contradict_each_other(cells, word):

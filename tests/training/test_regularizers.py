@@ -176,14 +176,14 @@ def test_a_mistake_is_named_before_anything_is_written(pretrained, task, tmp_pat
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("swapped, said", [({"adapter": EWC()}, "is no adapter: pass it as regularizer="), ({"regularizer": LoRA()}, "is no regularizer: pass it as adapter=")])  # fmt: skip
+@pytest.mark.parametrize("swapped, said", [({"adapter": EWC()}, "is no adapter: it goes where the regularizer does"), ({"regularizer": LoRA()}, "is no regularizer: it goes where the adapter does")])  # fmt: skip
 def test_adapters_and_regularizers_are_not_taken_for_each_other(pretrained, task, tmp_path, swapped, said):
     with pytest.raises(ValueError, match=said):
         fine_tune(pretrained, task, config=DiffTuningConfig(steps=1), folder=tmp_path, progress=False, **swapped)
 
 
 def test_prior_preservation_does_not_overrule_what_was_asked_for(pretrained, task, bank, tmp_path):
-    with pytest.raises(ValueError, match="prior_preservation takes retention_power 0.0, not 2.0: leave it out"):
+    with pytest.raises(ValueError, match="prior_preservation takes retention_power 0.0, not 2.0: leave that out"):
         tune(pretrained, task, bank, tmp_path, "prior_preservation", retention_power=2.0)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Sequence
 
 import numpy as np
 
 from ..expectations import expectations_table
 from ..numerals import all_of, listed, numeral, out_of
-from ..parts import ALIKE, BETTER, GUIDANCES, Parts, log_score, mean_avoided, mean_saved, ratio
+from ..parts import ALIKE, BETTER, GUIDANCES, KEPT, SAME, Parts, in_a_word, log_score, mean_avoided, mean_saved, ratio, rise_avoided
 from .effects import HARMED, HELPED, LEAST_RISE, TRADE, UNCHANGED, beside_full, less, measured, pair, with_diff_tuning
 from .learning import forgets_less_at_equal_loss
 from .variants import FULL
@@ -50,7 +51,7 @@ def verdicts(parts: Parts) -> pandas.DataFrame:
 
 
 def forgets_less(parts: Parts) -> list[str]:
-    """The adapters that, alone, keep old pictures better than plain tuning of all weights, in every set."""
+    """The adapters that, alone, keep old pictures better than plain tuning of all weights."""
     return [name for name in measured(parts) if beside_full(parts, name).old == BETTER]
 
 
@@ -91,11 +92,14 @@ def gains_in_words(parts: Parts) -> str:
 
 def _small_rises(parts: Parts) -> dict[tuple[str, str], float]:
     """By how much more the loss on old pictures rises with Diff-Tuning, where that is too little to count: (adapter, task) -> change."""
-    spared = [name for name in measured(parts) if not less(with_diff_tuning(parts, name).old)]
+
+    def alike(task: str, name: str) -> bool:
+        return in_a_word([rise_avoided(parts, task, *reversed(pair(name)), least=LEAST_RISE)], KEPT) == SAME
+
     changes = {
         (name, task): float(np.subtract(*(ratio(parts, task, "source", method) for method in reversed(pair(name)))))
-        for name in spared
-        for task in parts.tasks
+        for name, task in itertools.product(measured(parts), parts.tasks)
+        if alike(task, name)
     }
     return {which: change for which, change in changes.items() if change > 0}
 

@@ -59,5 +59,5 @@ def with_diff_tuning(parts: Parts, name: str) -> Compared:
 
 
 def less(word: str) -> bool:
-    """Is that a loss: somewhere worse, whatever it is elsewhere?"""
+    """Is that a loss: worse on average, or in some comparisons?"""
     return word in (WORSE, MIXED)

@@ -7,7 +7,21 @@ from typing import Mapping
 import numpy as np
 
 from ..knobs import KNOBS, knob_in_words, knob_table
-from ..parts import BETTER, KEPT, MIXED, SAME, TENTHS, WORSE, Parts, in_a_word, mean_avoided, old_pictures, ratio, rise_avoided
+from ..parts import (
+    BETTER,
+    KEPT,
+    MIXED,
+    NOT_MEASURED,
+    SAME,
+    TENTHS,
+    WORSE,
+    Parts,
+    in_a_word,
+    mean_avoided,
+    old_pictures,
+    ratio,
+    rise_avoided,
+)
 from ..parts_words import ORDINALS, longest_run, of_set, samples_in_words, settings, stretch_in_words
 from .banks import BANKS, NEW, NOISE, OWN, REAL, SHIPPED, WITHOUT
 
@@ -17,6 +31,7 @@ FRACTIONS = {"a tenth": 1 / 10, "a seventh": 1 / 7, "a fifth": 1 / 5, "a quarter
              "three fifths": 3 / 5, "two thirds": 2 / 3, "three quarters": 3 / 4, "four fifths": 4 / 5, "nine tenths": 9 / 10}  # fmt: skip
 PROTECT = {  # "protects ..." or "protect ..."
     BETTER: "better", SAME: "about as well", WORSE: "less", MIXED: "better on one set and less on the other",
+    NOT_MEASURED: "by an amount that was not measured",
 }  # fmt: skip
 CLEAR, MEET, HELD = 1.05, 1.15, 0.2  # one loss is clearly above another, lines nearly meet, a loss is held
 

@@ -96,14 +96,12 @@ def steps_in_words(gains: pandas.DataFrame) -> str:
     """
     counts = []
     for measure in (OLD, GUIDED):
-        found: dict[str, list[str]] = {word: [] for word in TRENDS}
-        for task, pictures in sets(gains, measure):
-            steps = list(by_steps(gains, task, pictures, measure))
-            if len(steps) >= LEAST_POINTS:
-                found[in_a_word([_growth(gains, task, pictures, measure, steps)], MEASURES[measure])].append(f"{task} {pictures:,}")
-        if of_all := sum(map(len, found.values())):
-            word = max(found, key=lambda word: len(found[word]))
-            counts.append(f"the gain in {measure} {TRENDS[word]} on {out_of(len(found[word]), of_all, 'sets')}")
+        followed = {one: list(by_steps(gains, *one, measure)) for one in sets(gains, measure)}
+        growths = [_growth(gains, *one, measure, steps) for one, steps in followed.items() if len(steps) >= LEAST_POINTS]
+        words = [in_a_word([growth], MEASURES[measure]) for growth in growths]
+        if words:
+            most = max(TRENDS, key=words.count)
+            counts.append(f"the gain in {measure} {TRENDS[most]} on {out_of(words.count(most), len(words), 'sets')}")
     return f"**As training goes on, {'; '.join(counts)}.**" if counts else ""
 
 

@@ -24,6 +24,7 @@ from .runs import (
     called,
     cells,
     gain,
+    lost_of,
     lower,
     on_course,
     seeds_footnote,
@@ -49,7 +50,7 @@ def sizes_figure(gains: pandas.DataFrame, lost: Sequence[Lost] = (), steps: int 
 
     A `lost` run, which would stretch the axis, is a cross at its border, and no part of a mean.
     """
-    kept, unstable = on_course(gains, lost), {(run.task, run.pictures) for run in lost}
+    kept = on_course(gains, lost)
     lines = {
         measure: {task: by_pictures(kept, task, measure, steps) for task in TASKS if by_pictures(kept, task, measure, steps)}
         for measure in MEASURES
@@ -58,7 +59,7 @@ def sizes_figure(gains: pandas.DataFrame, lost: Sequence[Lost] = (), steps: int 
     figure = _panels(lines, "training pictures", note, lambda task: (TASK_COLOURS[task], "-"))
     for axis, measure in zip(figure.axes, MEASURES):
         for cell in cells(gains, measure, steps=steps):
-            if (cell.task, cell.pictures) in unstable:
+            if lost_of(gains, cell, lost):
                 _cross(axis, cell.pictures, TASK_COLOURS[cell.task])
     return figure
 
@@ -151,7 +152,6 @@ def map_figure(gains: pandas.DataFrame, best: Mapping[tuple[str, int], Estimate]
     columns = [(SHORT[measure], steps, measure) for measure in (GUIDED, UNGUIDED) for steps in SHOWN_STEPS]
     columns += [(OWN_BEST, 0, GUIDED)] + [(SHORT[measure], steps, measure) for measure in (NEW, OLD) for steps in SHOWN_STEPS]
     held = {cell for measure in MEASURES for cell in cells(gains, measure)}
-    kept, unstable = set(sets(on_course(gains, lost))), {(run.task, run.pictures) for run in lost}
 
     def found(task: str, pictures: int, steps: int, measure: str) -> Estimate | None:
         cell = Cell(task, pictures, steps, measure)
@@ -164,12 +164,14 @@ def map_figure(gains: pandas.DataFrame, best: Mapping[tuple[str, int], Estimate]
         for x, (_, steps, measure) in enumerate(columns):
             one = found(task, pictures, steps, measure)
             if one is not None and one.seeds:
-                mark = ("†" if (task, pictures) in kept else "unstable") if (task, pictures) in unstable else ""
-                _tile(axis, x, y, one, measure, mark)
+                cell = Cell(task, pictures, steps, measure)
+                count = len(lost_of(gains, cell, lost))
+                _tile(axis, x, y, one, measure, mark="" if not count else "†" if count < one.seeds else "unstable")
     axis.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5))
     axis.set_xticks(range(len(columns)), [f"{steps:,}" if steps else "" for _, steps, _ in columns], fontsize=10)
     axis.set_yticks(range(len(rows)), [f"{task} {pictures:,}" for task, pictures in rows], fontsize=11)
-    axis.set_xlabel(f"training steps ({seeds_footnote(gains)})", fontsize=11)
+    dagger = "; †: one of the runs became unstable" if any(text.get_text().endswith("†") for text in axis.texts) else ""
+    axis.set_xlabel(f"training steps ({seeds_footnote(gains)}{dagger})", fontsize=11)
     axis.grid(False)
     _heads(axis, [title for title, *_ in columns])
     better = sum(called(one, GUIDED) != SAME and one.mean > 0 for one in best.values())

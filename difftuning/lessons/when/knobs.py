@@ -68,7 +68,7 @@ def spreads(parts: Parts, gains: pandas.DataFrame) -> pandas.DataFrame:
     return pandas.DataFrame(found).T
 
 
-def seed_spread(gains: pandas.DataFrame, measure: str, averaged: int = 1) -> float:
+def seed_spread(gains: pandas.DataFrame, measure: str, averaged: int) -> float:
     """The largest plain / Diff-Tuning over the seeds of a cell divided by the smallest: the geometric mean over the cells with several; nan without any.
 
     `averaged`: of means over so many seeds, whose logarithms vary less, by the root of that number.
@@ -84,7 +84,7 @@ def beyond_seeds(table: pandas.DataFrame) -> str:
     knobs = table.drop([YARDSTICK, CHANCE])
     found = {name: list(knobs.index[knobs[name] > max(table.loc[CHANCE, name], 1 + ALIKE)]) for name in table}
     told = (f"the {name}: {listed(names)}" for name, names in found.items())
-    return f"What moves them more than other seeds do: {'; '.join(told)}."
+    return f"What moves them more than other seeds do, and by {100 * ALIKE:.0f} % at least: {'; '.join(told)}."
 
 
 def most_moving(parts: Parts, gains: pandas.DataFrame) -> str:

@@ -156,6 +156,13 @@ def on_course(gains: pandas.DataFrame, lost: Sequence[Lost]) -> pandas.DataFrame
     return gains[[key not in out for key in zip(gains.task, gains.pictures, gains.seed)]]
 
 
+def lost_of(gains: pandas.DataFrame, cell: Cell, lost: Sequence[Lost]) -> set[int]:
+    """The seeds of a cell whose run was lost; of all its set's, where the cell is of no number of steps."""
+    rows = gains[(gains.task == cell.task) & (gains.pictures == cell.pictures)]
+    rows = rows[(rows.steps == cell.steps) & (rows.measure == cell.measure)] if cell.steps else rows
+    return {run.seed for run in lost if (run.task, run.pictures) == (cell.task, cell.pictures)} & set(rows.seed)
+
+
 def lost_in_words(lost: Sequence[Lost]) -> str:
     """That some runs became unstable, and still count."""
     if not lost:

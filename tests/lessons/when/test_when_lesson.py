@@ -312,7 +312,10 @@ def test_a_knob_is_named_that_moves_more_than_other_seeds_do():
         "bank share": (1.2, 1.1),
     }
     table = pd.DataFrame(rows, index=["samples", "loss"]).T
-    assert knobs.beyond_seeds(table) == "What moves them more than other seeds do: the samples: tau and bank size; the loss: none."
+    assert (
+        knobs.beyond_seeds(table)
+        == "What moves them more than other seeds do, and by 5 % at least: the samples: tau and bank size; the loss: none."
+    )
     assert knobs.beyond_seeds(table.drop("other seeds")) == ""
 
 
