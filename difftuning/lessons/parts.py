@@ -89,9 +89,9 @@ def distance_saved(parts: Parts, task: str, method: str, other: str, guidance: s
     return estimate(_saved(parts, task, method, other, guidance).to_numpy())
 
 
-def mean_saved(parts: Parts, method: str, other: str, tasks: Iterable[str] = ()) -> Estimate:
+def mean_saved(parts: Parts, method: str, other: str, tasks: Iterable[str] = (), guidances: Iterable[str] = GUIDANCES) -> Estimate:
     """`distance_saved`, its mean over sets (or these of them) and ways of guidance: an estimate over the seeds that have all of them."""
-    cells = itertools.product(tasks or parts.tasks, GUIDANCES)
+    cells = itertools.product(tasks or parts.tasks, guidances)
     return estimate(_mean([_saved(parts, task, method, other, guidance) for task, guidance in cells]).to_numpy())
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from ...studies.gains import Estimate
 from ..numerals import numeral
 from ..parts import ALIKE, GUIDANCES, KEPT, Parts, log_score, ratios
-from ..tuning.plane import Place, front
+from ..tuning.plane import Place, beats, front
 from .effects import ENDING, LEAST_RISE, measured, pair
 from .tables import is_mergeable, trained_share
 from .variants import FULL
@@ -38,11 +38,18 @@ def sides(parts: Parts) -> dict[str, tuple[float, float]]:
 
 
 def best(parts: Parts) -> dict[str, list[str]]:
-    """The methods that no other beats by the lesson's rule, in the order of their samples -> those that are about the same on both sides."""
+    """The methods that none of these beats by the lesson's rule, in the order of their samples -> those that are about the same on both sides.
+
+    First the Pareto front; then those that are beaten by a beaten method alone, as differences within the margins can add up.
+    """
     found = sides(parts)
     places = {method: Place(*(Estimate(math.log(side), 0.0, 1) for side in (max(kept - 1, LEAST_RISE), distance)))
               for method, (distance, kept) in found.items()}  # fmt: skip
-    kept = sorted(front(places, MARGINS), key=found.__getitem__)
+    kept = front(places, MARGINS)
+    for method in sorted(places, key=found.__getitem__):
+        if method not in kept and not any(beats(places[other], places[method], MARGINS) for other in kept):
+            kept.append(method)
+    kept.sort(key=found.__getitem__)
     return {method: [other for other in places if other != method and _are_alike(places[method], places[other])] for method in kept}
 
 

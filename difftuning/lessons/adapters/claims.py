@@ -7,14 +7,14 @@ from typing import Callable
 
 import numpy as np
 
-from ..parts import ALIKE, GUIDANCES, KEPT, Parts, distance_saved, ratio, score
+from ..parts import ALIKE, GUIDANCES, KEPT, SAME, Parts, distance_saved, in_a_word, ratio, score
 from ..tuning.plane import SAMPLES, Study, View
 from .answers import expected, guidance_gains
 from .effects import LEAST_RISE, measured, pair
 from .learning import at_equal_loss, at_equal_samples
 
 SHOES, DIGITS = "footwear", "digits"
-AS_GOOD = ("LoRA, rank 16", "AdaptFormer, sequential")  # with Diff-Tuning, as plain tuning of all weights
+AS_GOOD = ("LoRA, rank 8", "LoRA, rank 16", "AdaptFormer, sequential", "AdaptFormer, parallel")  # with Diff-Tuning, as all weights plainly
 BEHIND = ("BitFit", "DiffFit", "VPT-Deep")  # LoRA's samples are better
 
 
@@ -45,9 +45,9 @@ def _everywhere(parts: Parts, better: str, worse: str, factor: float = 1) -> boo
 
 
 def _guided_shoes_are_as_good(parts: Parts, study: Study) -> bool:
-    plain = score(parts, SHOES, "plain", "1.5").mean
-    return all(abs(score(parts, SHOES, pair(name)[1], "1.5").mean / plain - 1) < ALIKE and ratio(parts, SHOES, "source", pair(name)[1]) < 1.03
-               for name in AS_GOOD)  # fmt: skip
+    gains = [distance_saved(parts, SHOES, pair(name)[1], "plain", "1.5") for name in AS_GOOD]
+    kept = all(ratio(parts, SHOES, "source", pair(name)[1]) < 1.05 for name in AS_GOOD)
+    return kept and all(gain.mean > ALIKE and in_a_word([gain], ALIKE) == SAME for gain in gains)
 
 
 CLAIMS: dict[str, Callable[[Parts, Study], bool]] = {
@@ -60,7 +60,7 @@ CLAIMS: dict[str, Callable[[Parts, Study], bool]] = {
         and score(parts, DIGITS, "plain", "1.5").mean < (1 - ALIKE) * score(parts, DIGITS, "plain", "1").mean
     ),
     "Diff-Tuning lowers the adapters' distance far at guidance 1.5, and a little at 1": lambda parts, study: (
-        _lowered(parts, "1") < 0.2 and _lowered(parts, "1.5") > 0.3
+        _lowered(parts, "1") < 0.2 and _lowered(parts, "1.5") > 0.4
     ),
     "on footwear plain tuning reaches the loss of every adapter on new pictures": lambda parts, study: all(
         level.reached for level in _levels(parts, study, SHOES)
@@ -85,12 +85,14 @@ CLAIMS: dict[str, Callable[[Parts, Study], bool]] = {
         score(study.at[400], task, "plain", way).mean < score(parts, task, name, way).mean
         for task, way, name in itertools.product(parts.tasks, GUIDANCES, measured(parts))
     ),
-    "without guidance every adapter draws worse even with Diff-Tuning than plain tuning after 400 steps": lambda parts, study: all(
-        score(parts, task, pair(name)[1], "1").mean > score(study.at[400], task, "plain", "1").mean
-        for task in parts.tasks
-        for name in measured(parts)
+    "without guidance all adapters but one on one set draw worse even with Diff-Tuning than plain tuning after 400 steps": lambda parts, study: (
+        [
+            score(parts, task, pair(name)[1], "1").mean > score(study.at[400], task, "plain", "1").mean
+            for task, name in itertools.product(parts.tasks, measured(parts))
+        ].count(False)
+        == 1
     ),
-    "guided shoes of LoRA of rank 16 and sequential AdaptFormer with Diff-Tuning are as good, and hardly anything is forgotten": (
+    "guided shoes of LoRA and AdaptFormer with Diff-Tuning are better in the mean, perhaps by chance, and hardly anything is forgotten": (
         _guided_shoes_are_as_good
     ),
     "after 120 steps plain tuning of all weights has already forgotten more than any adapter": lambda parts, study: all(
@@ -98,7 +100,7 @@ CLAIMS: dict[str, Callable[[Parts, Study], bool]] = {
         for task in parts.tasks
         for name in measured(parts)
     ),
-    "by Diff-Tuning every adapter gains more in samples than all weights": lambda parts, study: (
+    "by Diff-Tuning no adapter gains less in samples than all weights": lambda parts, study: (
         expected(parts).found.iloc[1] == f"none of {len(measured(parts))}"
     ),
     "only one of the written predictions was right": lambda parts, study: expected(parts).right.tolist() == ["yes"] + ["no"] * 4,

@@ -11,7 +11,7 @@ from ..filmstrip import Strip
 from ..labels import Label, along, place_labels
 from ..memory import BATCH, Memory
 from ..memory_bars import memory_bars, name_parts
-from ..parts import GUIDANCES, RUNS, Parts, ratios, score, seeds_in_words
+from ..parts import GUIDANCES, RUNS, Parts, mean_saved, ratios, score, seeds_in_words
 from ..tuning.plane import LOSS, STEPS, Study, View, path, place, set_name
 from .effects import measured, pair
 from .learning import at_equal_loss
@@ -117,6 +117,29 @@ def arrow_figure(parts: Parts, setting: str) -> Figure:
         place_labels(axis, labels, along([*(arrows[name] for name in names), *([line] if FULL not in names else [])], count=40))
     seen = (f"{name} from ({first[0]:.2f}, {first[1]:.2f}) to ({last[0]:.2f}, {last[1]:.2f})" for name, (first, last) in arrows.items())
     return describe(figure, f"From plain tuning to Diff-Tuning, (loss on old pictures, Frechet distance), {setting}: {'; '.join(seen)}.")
+
+
+def gains_figure(parts: Parts) -> Figure:
+    """By how much Diff-Tuning lowers the Frechet distance, the mean over sets with its 95 % interval: a row for all weights and each adapter, a panel for each guidance."""
+    names = [FULL, *measured(parts)]
+    with theme():
+        figure = Strip(figsize=(10.4, 0.42 * len(names) + 1.3), layout="constrained")
+        axes = figure.subplots(1, len(GUIDANCES), sharex=True, sharey=True)
+    seen = []
+    for axis, guidance in zip(axes, reversed(GUIDANCES)):
+        for row, name in enumerate(names):
+            gain = mean_saved(parts, *reversed(pair(name)), guidances=[guidance])
+            middle, *ends = (100 * (1 - np.exp(-end)) for end in (gain.mean, gain.mean - gain.half_width, gain.mean + gain.half_width))
+            axis.plot(middle, row, "o", color=ARROWS[name], markersize=8)
+            if gain.has_interval:
+                axis.plot(ends, [row, row], color=ARROWS[name], linewidth=4, alpha=0.35, solid_capstyle="butt")
+            seen.append(f"{name} at guidance {guidance} {middle:.0f} %")
+        axis.axvline(0, color="0.35", linewidth=1)
+        axis.set_title(f"guidance {guidance}", fontsize=12)
+    axes[0].set_yticks(range(len(names)), names, fontsize=11)
+    axes[0].invert_yaxis()
+    figure.supxlabel(f"Frechet distance lower with Diff-Tuning by ... % (right: better; {seeds_in_words(parts)})", fontsize=11.5)
+    return describe(figure, f"What Diff-Tuning adds to each method, mean over {len(parts.tasks)} sets: {'; '.join(seen)}.")
 
 
 def equal_learning_figure(parts: Parts, study: Study) -> Figure:

@@ -28,7 +28,7 @@ from .choices import choices, choices_in_words
 from .claims import unfounded
 from .diagrams import block_diagram
 from .effects import measured
-from .figures import arrow_figure, drawn_figure, equal_learning_figure, memory_figure, settings
+from .figures import arrow_figure, drawn_figure, equal_learning_figure, gains_figure, memory_figure, settings
 from .learning import equal_learning_in_words, equal_samples_in_words
 from .tables import beside_the_paper, share_table
 from .variants import SHOWN, adapted
@@ -37,6 +37,6 @@ __all__ = [
     "HOW_MANY", "SAVED", "SHOWN", "adapted", "answer_in_words", "arrow_figure", "avoided_in_words", "beside_the_paper",
     "block_diagram", "choices", "choices_in_words", "data_folder", "dit_xl", "drawn_figure", "empty_folder",
     "equal_learning_figure", "equal_learning_in_words", "equal_samples_in_words", "expected", "explore", "filmstrip",
-    "gains_in_words", "guidance_in_words", "helped_in_words", "in_markdown", "measured", "memory_figure", "precompute", "predict", "read_parts", "read_study", "runs_in_words",
+    "gains_figure", "gains_in_words", "guidance_in_words", "helped_in_words", "in_markdown", "measured", "memory_figure", "precompute", "predict", "read_parts", "read_study", "runs_in_words",
     "saved_in_words", "settings", "share_table", "small_rises_in_words", "training_memory", "unfounded", "verdicts",
 ]  # fmt: skip
