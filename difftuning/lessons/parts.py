@@ -46,8 +46,11 @@ class Parts(NamedTuple):
 
 
 def read_parts(study: str = "parts", folder: Path | None = None) -> Parts:
-    """The tables of the study, or of another that has such runs, after `STEPS` steps; scores on the test split."""
-    scores, losses = (of_runs(read_table(name, folder)) for name in (study, f"{study}_losses"))
+    """The tables of the study, or of another that has such runs, after `STEPS` steps; scores on the test split.
+
+    A seed that some method of its set lacks is left out, so that all means are over the same seeds.
+    """
+    scores, losses = (_whole_seeds(of_runs(read_table(name, folder))) for name in (study, f"{study}_losses"))
     floors = read_table("floors", folder)
     floors = floors[(floors.pictures == "training pictures") & (floors.training_pictures >= scores.samples.max())]  # as many as samples
     scores = scores[is_test(scores) & (scores.step == STEPS)]
@@ -57,6 +60,11 @@ def read_parts(study: str = "parts", folder: Path | None = None) -> Parts:
 def of_runs(table: pandas.DataFrame) -> pandas.DataFrame:
     """The rows of `RUNS`."""
     return table[table.task.map(RUNS).astype("Int64").astype(str) == table.training_pictures.astype(str)]
+
+
+def _whole_seeds(table: pandas.DataFrame) -> pandas.DataFrame:
+    having = table.groupby(["task", "seed"]).method.transform("nunique")
+    return table[having == table.groupby("task").method.transform("nunique")]
 
 
 def is_test(scores: pandas.DataFrame) -> pandas.Series:

@@ -56,6 +56,18 @@ def test_only_the_rows_of_these_runs_are_read(parts):
     assert parts.floors == {"digits": 0.45, "footwear": 0.45}  # of as many real pictures as samples
 
 
+def test_a_seed_that_some_method_of_the_set_lacks_is_left_out(parts, tmp_path):
+    for name in ("parts", "parts_losses"):
+        path = tmp_path / "results" / f"{name}.csv"
+        table = pd.read_csv(path, dtype={"guidance": str})
+        lacks = (table.task == "digits") & (table.method == "plain") & (table.seed == 2)
+        table[~lacks].to_csv(path, index=False)
+    found = lesson.read_parts()
+    for table in found[:2]:
+        assert table.groupby("task").seed.unique().map(set).to_dict() == {"digits": {0, 1}, "footwear": {0, 1, 2}}
+    assert lesson.score(found, "digits", "Diff-Tuning", "1").seeds == lesson.score(found, "digits", "plain", "1").seeds == 2
+
+
 def test_means_are_over_seeds_and_ratios_geometric(parts):
     assert lesson.score(parts, "digits", "plain", "1").mean == pytest.approx(2.1)
     assert lesson.score(parts, "digits", "plain", "1.5").mean == pytest.approx(3.15)

@@ -11,7 +11,7 @@ from ...studies.gains import Gain
 from ..expectations import expectations_table
 from ..numerals import all_of, listed, numeral, out_of
 from ..parts import ALIKE, BETTER, GUIDANCES, KEPT, SAME, Parts, in_a_word, log_score, mean_avoided, mean_saved, ratio, rise_avoided
-from .effects import HARMED, HELPED, LEAST_RISE, TRADE, UNCHANGED, beside_full, less, measured, pair, with_diff_tuning
+from .effects import HARMED, HELPED, LEAST_RISE, TRADE, UNCHANGED, UNCLEAR, beside_full, less, measured, pair, with_diff_tuning
 from .learning import forgets_less_at_equal_loss
 from .variants import FULL
 
@@ -48,7 +48,7 @@ def verdicts(parts: Parts) -> pandas.DataFrame:
             (alone, "new samples"): own[0], (alone, "old pictures"): own[1],
             (added, "new samples"): then.new, (added, "old pictures"): then.old, (added, "so"): then.verdict,
         }  # fmt: skip
-    return pandas.DataFrame(rows).T
+    return pandas.DataFrame(rows).T.replace(SAME, UNCLEAR)
 
 
 def forgets_less(parts: Parts) -> list[str]:
@@ -183,7 +183,7 @@ def expected(parts: Parts) -> pandas.DataFrame:
 
 
 def _all(truths: list[bool]) -> tuple[bool, str]:
-    return all(truths), f"{numeral(sum(truths))} of {len(truths)}"
+    return all(truths), out_of(sum(truths), len(truths), "of them").removesuffix(" of them")
 
 
 def _judged(parts: Parts, verdict: str) -> list[str]:

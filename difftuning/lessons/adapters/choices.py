@@ -9,7 +9,7 @@ import numpy as np
 
 from ...studies.gains import Estimate
 from ..numerals import numeral
-from ..parts import ALIKE, GUIDANCES, KEPT, Parts, log_score, ratios
+from ..parts import ALIKE, GUIDANCES, KEPT, SAME, Parts, log_score, ratios
 from ..tuning.plane import Place, beats, front
 from .effects import ENDING, LEAST_RISE, measured, pair
 from .tables import is_mergeable, trained_share
@@ -64,11 +64,12 @@ def choices(parts: Parts, pretrained: Pretrained, classes: int) -> pandas.DataFr
             "can be merged": {True: "yes", False: "no", None: "–"}[is_mergeable(pretrained, _without(method))],
             **{f"Frechet distance at guidance {way}": f"{_distance(parts, method, way):.2f}" for way in reversed(GUIDANCES)},
             "loss on old pictures, after / before": f"{found[method][1]:.2f}",
-            "about the same": "; ".join(CALLED.get(other, other) for other in alike) or "–",
+            SAME: "; ".join(CALLED.get(other, other) for other in alike) or "–",
         }
         for method, alike in best(parts).items()
     }
-    return pandas.DataFrame(rows).T
+    table = pandas.DataFrame(rows).T
+    return table if (table[SAME] != "–").any() else table.drop(columns=SAME)
 
 
 def choices_in_words(parts: Parts) -> str:

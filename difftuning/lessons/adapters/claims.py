@@ -85,12 +85,8 @@ CLAIMS: dict[str, Callable[[Parts, Study], bool]] = {
         score(study.at[400], task, "plain", way).mean < score(parts, task, name, way).mean
         for task, way, name in itertools.product(parts.tasks, GUIDANCES, measured(parts))
     ),
-    "without guidance all adapters but one on one set draw worse even with Diff-Tuning than plain tuning after 400 steps": lambda parts, study: (
-        [
-            score(parts, task, pair(name)[1], "1").mean > score(study.at[400], task, "plain", "1").mean
-            for task, name in itertools.product(parts.tasks, measured(parts))
-        ].count(False)
-        == 1
+    "on footwear LoRA and AdaptFormer forget 1 to 4 % with Diff-Tuning": lambda parts, study: (
+        {round(100 * (ratio(parts, SHOES, "source", pair(name)[1]) - 1)) for name in AS_GOOD} <= {1, 2, 3, 4}
     ),
     "guided shoes of LoRA and AdaptFormer with Diff-Tuning are better in the mean, perhaps by chance, and hardly anything is forgotten": (
         _guided_shoes_are_as_good
@@ -101,7 +97,7 @@ CLAIMS: dict[str, Callable[[Parts, Study], bool]] = {
         for name in measured(parts)
     ),
     "by Diff-Tuning no adapter gains less in samples than all weights": lambda parts, study: (
-        expected(parts).found.iloc[1] == f"none of {len(measured(parts))}"
+        expected(parts).found.iloc[1].startswith("none of")
     ),
     "only one of the written predictions was right": lambda parts, study: expected(parts).right.tolist() == ["yes"] + ["no"] * 4,
     "Diff-Tuning of all weights keeps more of the old, yet less than any adapter with it": lambda parts, study: all(

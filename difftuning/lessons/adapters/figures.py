@@ -107,9 +107,8 @@ def arrow_figure(parts: Parts, setting: str) -> Figure:
     panels[1].set_title("same scale, further right", fontsize=11, loc="left")
     panels[0].annotate("better", (0.03, 0.03), (0.13, 0.11), xycoords="axes fraction", fontsize=11, color="0.4", ha="center",
                        arrowprops={"arrowstyle": "->", "color": "0.4"})  # fmt: skip
-    figure.supxlabel("loss on old pictures, after / before, logarithmic (left: more is kept)", fontsize=12)
+    figure.supxlabel(f"loss on old pictures, after / before, logarithmic (left: more is kept; {seeds_in_words(parts)})", fontsize=12)
     panels[0].set_ylabel("Frechet distance of new samples,\nlogarithmic (low: better)", fontsize=12)
-    panels[1].set_title(seeds_in_words(parts), fontsize=10, color="0.3", loc="right")
     line = [(1, low) for low in panels[0].get_ylim()]
     figure.draw_without_rendering()  # lays the axes out
     for axis, names in zip(panels, groups):

@@ -9,7 +9,7 @@ from ...models.adapters.options import VPT, LoRA
 from ...studies.methods import ADAPTED
 from ..memory import dit_xl
 from ..parts import ALIKE, BETTER, SAME, WORSE, Parts
-from .effects import beside_full, measured, with_diff_tuning
+from .effects import UNCLEAR, beside_full, measured, with_diff_tuning
 from .paper import CLASSES, PUBLISHED, WITH_DIFF_TUNING
 from .variants import FULL, adapted
 
@@ -70,9 +70,9 @@ def beside_the_paper(parts: Parts) -> pandas.DataFrame:
         rows[name] = {
             "mean FID (papers)": published.text,
             "beside all weights (papers)": "–" if name == FULL else _direction(published.mean / PUBLISHED[FULL].mean),
-            "beside all weights (here)": "–" if name == FULL else beside_full(parts, name).new,
+            "beside all weights (here)": "–" if name == FULL else beside_full(parts, name).new.replace(SAME, UNCLEAR),
             "with Diff-Tuning (paper)": WITH_DIFF_TUNING.get(name, "–"),
-            "with Diff-Tuning (here)": with_diff_tuning(parts, name).new,
+            "with Diff-Tuning (here)": with_diff_tuning(parts, name).new.replace(SAME, UNCLEAR),
         }
     return pandas.DataFrame(rows).T
 

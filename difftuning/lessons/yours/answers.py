@@ -8,7 +8,7 @@ import numpy as np
 
 from ...studies.gains import Estimate
 from ..numerals import listed
-from ..parts import change_in_words
+from ..parts import SAME, change_in_words
 from ..tuning.plane import LOSS_ALIKE
 from ..when.runs import GUIDED, MEASURES, NEW, OLD, TASKS, by_pictures, called
 from .costs import duration, paper_operations, span, times
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas
 
 PLAIN, OURS = "plain", "Diff-Tuning"
+UNCLEAR = "not clearly different"
 # Which pictures a loss is of: the reader's held-out ones, those trained on, the source's.
 YOURS, LEARNED, BEFORE = "yours", "learned", "old"
 FALLS = ("it falls to the last step", "it stops falling earlier")
@@ -83,7 +84,7 @@ def tables_in_words(pictures: int, gains: pandas.DataFrame) -> str:
         tried = sorted(set.intersection(*map(set, found.values())))
         near = min(tried, key=lambda count: abs(np.log(count / pictures)))
         told = [f"the {measure} {change_in_words(found[measure][near], MEASURES[measure])}" for measure in (NEW, OLD)]
-        lines.append(f"- *{task}, {near:,} pictures*: {listed(told)}; samples {called(found[GUIDED][near], GUIDED)}")
+        lines.append(f"- *{task}, {near:,} pictures*: {listed(told)}; samples {called(found[GUIDED][near], GUIDED).replace(SAME, UNCLEAR)}")
     return "\n".join(lines)
 
 

@@ -274,7 +274,7 @@ def test_what_was_expected_stands_beside_what_came(tmp_path):
     few = {FULL: (0.7, 0.7), "LoRA, rank 8": (0.6, 0.9)}
     found = answers.expected(written(tmp_path, lambda name: few.get(name, (0.8, 0.8))))
     assert found.right.tolist() == ["yes", "no", "no", "no", "no"]
-    assert found.found.tolist()[:2] == ["seven of 7", "six of 7"] and found.found.iloc[2].startswith("BitFit")
+    assert found.found.tolist()[:2] == ["all seven", "six of the seven"] and found.found.iloc[2].startswith("BitFit")
 
 
 def test_arrows_lead_from_plain_tuning_to_diff_tuning(tmp_path):
