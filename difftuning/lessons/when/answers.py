@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Mapping, Sequence
 
-from ...studies.gains import estimate
+from ...studies.gains import Gain, estimate
 from ..numerals import listed, out_of
 from ..parts import ALIKE, BETTER, SAME, STEPS, WORSE, in_a_word
 from .counting import UNCLEAR, WAYS, paper_cells
@@ -42,7 +42,9 @@ def size_answer(gains: pandas.DataFrame) -> str:
 def _how_much(gains: pandas.DataFrame) -> str:
     found = {task: by_pictures(gains, task, GUIDED) for task in TASKS}
     helped = [
-        (task, max(mine.values(), key=lambda one: one.mean)) for task, mine in found.items() if _place(gains, task, GUIDED) != WHERE[4]
+        (task, max((found[task][pictures] for pictures in best), key=lambda one: one.mean))
+        for task in found
+        if (best := _best(gains, task, GUIDED))
     ]
     if not helped:
         return ""
@@ -68,6 +70,8 @@ def _helped(gains: pandas.DataFrame, task: str, measure: str) -> str:
     best, tried = _best(gains, task, measure), by_pictures(gains, task, measure)
     if not best:
         return "with none of the numbers tried"
+    if sum(called(one, measure) == BETTER for one in tried.values()) == 1:
+        return f"clearly with {best[0]:,} pictures alone"
     return f"about as much with any number from {min(tried)} on" if len(best) == len(tried) > 1 else f"most with {listed(best)} pictures"
 
 
@@ -92,9 +96,9 @@ def copies_in_words(copied: Mapping[tuple[str, int, int], tuple[float, float]]) 
 def steps_in_words(gains: pandas.DataFrame) -> str:
     """Markdown, one bold sentence on old pictures and samples: does the gain grow or shrink from the first step count to the last?
 
-    It is asked of the sets that have several, seed by seed.
+    It is asked of the sets that have several, seed by seed.  Below, the gain in guided samples on average over these sets.
     """
-    counts = []
+    counts, means = [], ""
     for measure in (OLD, GUIDED):
         followed = {one: list(by_steps(gains, *one, measure)) for one in sets(gains, measure)}
         growths = [_growth(gains, *one, measure, steps) for one, steps in followed.items() if len(steps) >= LEAST_POINTS]
@@ -102,7 +106,22 @@ def steps_in_words(gains: pandas.DataFrame) -> str:
         if words:
             most = max(TRENDS, key=words.count)
             counts.append(f"the gain in {measure} {TRENDS[most]} on {out_of(words.count(most), len(words), 'sets')}")
-    return f"**As training goes on, {'; '.join(counts)}.**" if counts else ""
+            several = [one for one, steps in followed.items() if len(steps) >= LEAST_POINTS]
+            means = _mean_by_steps(gains, several) if measure == GUIDED else ""
+    return f"**As training goes on, {'; '.join(counts)}.**{means}" if counts else ""
+
+
+def _mean_by_steps(gains: pandas.DataFrame, of: Sequence[tuple[str, int]]) -> str:
+    """The guided distance on average over these sets, after each number of steps that all of them have."""
+    rows = gains[[key in {(GUIDED, *one) for one in of} for key in zip(gains.measure, gains.task, gains.pictures)]]
+    means = rows.pivot_table(index=["steps", "seed"], columns=["task", "pictures"], values="gain").dropna().mean(axis=1)
+    found = {steps: Gain(*estimate(mine.to_numpy())).percent for steps, mine in means.groupby("steps")}
+    told = listed(f"{percent} after {steps:,} steps" for steps, percent in found.items())
+    return (
+        f" On average over these sets the distance of samples at guidance 1.5 is lower by {told} (in brackets the 95 % interval)."
+        if found
+        else ""
+    )
 
 
 def _growth(gains: pandas.DataFrame, task: str, pictures: int, measure: str, steps: list[int]):

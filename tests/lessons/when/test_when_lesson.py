@@ -182,7 +182,8 @@ def test_steps_are_told_by_whether_the_gain_grows(tmp_path):
         return steps ** (0.1 if task == "digits" else -0.1)
 
     assert answers.steps_in_words(written(tmp_path, effect)) == (
-        "**As training goes on, the gain in loss on old pictures grows on one of the two sets; the gain in samples at guidance 1.5 grows on one of the two sets.**"
+        "**As training goes on, the gain in loss on old pictures grows on one of the two sets; the gain in samples at guidance 1.5 grows on one of the two sets.** "
+        "On average over these sets the distance of samples at guidance 1.5 is lower by 0 % after 400 steps, 0 % after 800 steps and 0 % after 1,600 steps (in brackets the 95 % interval)."
     )
 
 
