@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ from difftuning.lessons.when import (
 )
 from difftuning.studies.methods import PARTS, SWEPT
 from difftuning.studies.tables import write_rows
-from difftuning.support.world import world_version
+from difftuning.support.world import data_folder, world_version
 
 pd = pytest.importorskip("pandas")
 
@@ -509,3 +510,14 @@ def test_the_shipped_runs_say_what_readme_and_recap_say_of_400_and_1600_steps():
         for steps in (400, 1600)
     }
     assert sorted(clear[400]) == ["about the same"] + ["better"] * 4 and set(clear[1600]) == {"about the same"} and len(clear[1600]) == 5
+
+
+def test_the_readme_says_the_mean_over_sets_as_the_lesson_does():
+    """By how much the guided distance is lower after each number of steps, over the five sets that have them all."""
+    said = answers.steps_in_words(runs.read_gains("pilot", "sweeps"))
+    (told,) = re.findall(r"is lower by (.*?) \(in brackets", said)
+    readme = (data_folder().parent / "README.md").read_text(encoding="utf-8")
+    assert (
+        f"is lower by {told.replace(' after 800 steps', ' after 800').replace(' after 1,600 steps', ' after 1,600')}, on average over the five sets"
+        in readme
+    )
