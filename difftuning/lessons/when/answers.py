@@ -32,7 +32,9 @@ def size_answer(gains: pandas.DataFrame) -> str:
     samples = (
         f"the samples of {first} {_helped(gains, first, GUIDED)} and those of {second} {_helped(gains, second, GUIDED)} (at guidance 1.5)"
     )
-    loss = f"the loss on new pictures it helps {_helped(gains, first, NEW)} on {first} and {_helped(gains, second, NEW)} on {second}"
+    of_each = [_helped(gains, task, NEW) for task in TASKS]
+    where = f"{of_each[0]} on {first} and {of_each[1]} on {second}" if len(set(of_each)) > 1 else f"{of_each[0]} on both"
+    loss = f"the loss on new pictures it helps {where}"
     helped = ([set(_best(gains, task, measure)) for measure in (GUIDED, NEW)] for task in TASKS)
     agree = all(samples & losses or samples == losses for samples, losses in helped)
     same = f"Samples and loss {'agree' if agree else 'do not agree'} on where that is."
@@ -148,7 +150,8 @@ def beside_the_paper(gains: pandas.DataFrame, lost: Sequence[Lost] = ()) -> pand
     import pandas
 
     words = [called(gain(gains, cell), GUIDED) for cell in paper_cells(gains)]
-    mean = _on_average(gains) + (f"; {_on_average(on_course(gains, lost))} without the unstable run{'s' * (len(lost) > 1)}" if lost else "")
+    mean, steady = _on_average(gains), _on_average(on_course(gains, lost))
+    mean += f"; {steady} without the unstable run{'s' * (len(lost) > 1)}" if steady != mean else ""
     rho, known = size_correlation()
     rows = {
         "better on": (out_of(len(TABLE), len(TABLE), "tasks"), f"{out_of(words.count(BETTER), len(words), 'sets')} of two tasks"),
@@ -172,8 +175,8 @@ def _everywhere(gains: pandas.DataFrame, measure: str) -> str:
 
 def when_in_words(table: pandas.DataFrame, verdict: str) -> str:
     """The lesson's answer in Markdown: one bold sentence with the counts of `counting.counts`, and whether one could have known."""
-    said = {way: f"{row.better} of {row.cells}" for way, row in table.iterrows()}
+    said = {way: out_of(int(row.better), int(row.cells), "sets" if way in WAYS[:2] else "cells") for way, row in table.iterrows()}
     return (
-        f"**Diff-Tuning's samples are better in {said[WAYS[0]]} sets under the paper's protocol and in {said[WAYS[1]]} with each method at its own best; "
-        f"its loss on new pictures is lower in {said[WAYS[4]]} cells and that on old ones in {said[WAYS[5]]}; {verdict}.**"
+        f"**Diff-Tuning's samples are clearly better on {said[WAYS[0]]} under the paper's protocol, and on {said[WAYS[1]]} with each method at its own best; "
+        f"its loss on new pictures is lower in {said[WAYS[4]]} and that on old ones in {said[WAYS[5]]}; {verdict}.**"
     )

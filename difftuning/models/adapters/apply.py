@@ -104,13 +104,13 @@ def _forget(denoiser: nn.Module) -> None:
     denoiser.requires_grad_(True)
 
 
-def parameter_share(model: Any, *, num_classes: int | None = None) -> float:
-    """Trained weights of a `Pretrained` or a denoiser as a fraction of all; f"{100 * share:.2f} %" prints it as the papers' tables do.
+def parameter_share(denoiser: Any, *, num_classes: int | None = None) -> float:
+    """Trained weights of a denoiser, or of a `Pretrained`'s, as a fraction of all; f"{100 * share:.2f} %" prints it as the papers' tables do.
 
     `num_classes` counts the label table as one of that many rows and the null row, in both numbers: the rows that a task
     trains.  (The published tables' figures come out so, at 101 classes.)  None counts the table as it is.
     """
-    denoiser = denoiser_of(model)
+    denoiser = denoiser_of(denoiser)
     counts = {name: (weight.numel(), weight.requires_grad) for name, weight in denoiser.named_parameters()}
     trained, total = sum(count for count, open in counts.values() if open), sum(count for count, _ in counts.values())
     if num_classes is not None:
