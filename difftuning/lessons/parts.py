@@ -23,6 +23,7 @@ STEPS, SPLIT, GUIDANCES = 800, "test", ("1", "1.5")
 SIDES = ("target", "source")  # new and old pictures, both held out
 TENTHS = range(1, 11)
 ALIKE, KEPT = 0.05, 0.1  # less is no difference: of a distance, and of a rise in the loss on old pictures
+UNCLEAR = "no clear difference"  # what SAME means beside an interval: too small, or within it
 BETTER, WORSE, SAME, MIXED, NOT_MEASURED = "better", "worse", "about the same", "mixed", "–"
 
 

@@ -62,10 +62,7 @@ def fine_tune(pretrained: Pretrained, task: Task, bank: MemoryBank | None = None
     require_kind("task", task, Task, "load_task")
     require_kind("config", config, DiffTuningConfig)
     require_list(callbacks)
-    adapt, regularize = choose("adapter", adapter, ADAPTERS), choose("regularizer", regularizer, REGULARIZERS)
-    for role, given, other, table in (("adapter", adapt, "regularizer", REGULARIZERS), ("regularizer", regularize, "adapter", ADAPTERS)):
-        if type(given) in map(type, table.values()):
-            raise ValueError(f"{given} is no {role}: it goes where the {other} does")
+    adapt, regularize = _chosen(adapter, regularizer)
     if hasattr(regularize, "adjusted"):
         config = regularize.adjusted(config, bank)
     if bank is not None:
@@ -102,6 +99,15 @@ def fine_tune(pretrained: Pretrained, task: Task, bank: MemoryBank | None = None
         result = FineTuned(model, history, config, rows)
         processes.in_main_process(partial(result.save, run.folder), pretrained.device)
     return result
+
+
+def _chosen(adapter: Adapter | str | None, regularizer: Regularizer | str | None) -> tuple[Adapter | None, Regularizer | None]:
+    """Both as functions; ValueError for an unknown name, and where one was given in the other's place."""
+    adapt, regularize = choose("adapter", adapter, ADAPTERS), choose("regularizer", regularizer, REGULARIZERS)
+    for role, given, other, table in (("adapter", adapt, "regularizer", REGULARIZERS), ("regularizer", regularize, "adapter", ADAPTERS)):
+        if type(given) in map(type, table.values()):
+            raise ValueError(f"{given} is no {role}: it goes where the {other} does")
+    return adapt, regularize
 
 
 def _warn_of_empty_classes(task: Task) -> None:

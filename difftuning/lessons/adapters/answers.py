@@ -10,8 +10,22 @@ import numpy as np
 from ...studies.gains import Gain
 from ..expectations import expectations_table
 from ..numerals import all_of, listed, numeral, out_of
-from ..parts import ALIKE, BETTER, GUIDANCES, KEPT, SAME, Parts, in_a_word, log_score, mean_avoided, mean_saved, ratio, rise_avoided
-from .effects import HARMED, HELPED, LEAST_RISE, TRADE, UNCHANGED, UNCLEAR, beside_full, less, measured, pair, with_diff_tuning
+from ..parts import (
+    ALIKE,
+    BETTER,
+    GUIDANCES,
+    KEPT,
+    SAME,
+    UNCLEAR,
+    Parts,
+    in_a_word,
+    log_score,
+    mean_avoided,
+    mean_saved,
+    ratio,
+    rise_avoided,
+)
+from .effects import HARMED, HELPED, LEAST_RISE, TRADE, UNCHANGED, beside_full, less, measured, pair, with_diff_tuning
 from .learning import forgets_less_at_equal_loss
 from .variants import FULL
 
@@ -183,7 +197,8 @@ def expected(parts: Parts) -> pandas.DataFrame:
 
 
 def _all(truths: list[bool]) -> tuple[bool, str]:
-    return all(truths), out_of(sum(truths), len(truths), "of them").removesuffix(" of them")
+    count, total = sum(truths), len(truths)
+    return all(truths), all_of(count, total) if all(truths) else f"{numeral(count)} of the {numeral(total)}"
 
 
 def _judged(parts: Parts, verdict: str) -> list[str]:

@@ -16,7 +16,6 @@ ENDING = " + Diff-Tuning"
 NAMES = [method for method in ADAPTED if not method.endswith(ENDING)]
 LEAST_RISE = 0.05  # of the loss on old pictures: a smaller one counts as this
 HELPED, TRADE, UNCHANGED, HARMED = "helped", "a trade", "no difference", "harmed"
-UNCLEAR = "no clear difference"  # too small, or within the interval
 
 
 def pair(name: str) -> tuple[str, str]:

@@ -8,8 +8,8 @@ from ...models.adapters.apply import apply_adapter, merge_adapter, parameter_sha
 from ...models.adapters.options import VPT, LoRA
 from ...studies.methods import ADAPTED
 from ..memory import dit_xl
-from ..parts import ALIKE, BETTER, SAME, WORSE, Parts
-from .effects import UNCLEAR, beside_full, measured, with_diff_tuning
+from ..parts import ALIKE, BETTER, SAME, UNCLEAR, WORSE, Parts
+from .effects import beside_full, measured, with_diff_tuning
 from .paper import CLASSES, PUBLISHED, WITH_DIFF_TUNING
 from .variants import FULL, adapted
 

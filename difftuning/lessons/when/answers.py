@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Mapping, Sequence
 
 from ...studies.gains import Gain, estimate
 from ..numerals import listed, out_of
-from ..parts import ALIKE, BETTER, SAME, STEPS, WORSE, in_a_word
-from .counting import UNCLEAR, WAYS, paper_cells
+from ..parts import ALIKE, BETTER, SAME, STEPS, UNCLEAR, WORSE, in_a_word
+from .counting import WAYS, paper_cells
 from .figures import LEAST_POINTS
 from .paper import CLAIM, MEAN, TABLE, size_correlation
 from .runs import CELL, GUIDED, MEASURES, NEW, OLD, TASKS, Lost, by_pictures, by_steps, called, gain, lower, on_course, sets

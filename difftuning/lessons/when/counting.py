@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...studies.gains import Estimate, at_mark, best_setting, by_seed, estimate, read_table
-from ..parts import BETTER, SAME, SPLIT, WORSE
+from ..parts import BETTER, SAME, SPLIT, UNCLEAR, WORSE
 from .runs import GUIDED, MEASURES, OURS, PLAIN, STUDIES, TASKS, Cell, called, cells, gain
 
 if TYPE_CHECKING:
     import pandas
 
-UNCLEAR = "no clear difference"  # too small, or within the interval
 WAYS = (
     "samples, the paper's protocol", "samples, each at its own best",
     "samples at guidance 1.5, any steps", "samples at guidance 1, any steps", "loss on new pictures, any steps", "loss on old pictures, any steps",

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import pandas
 
 PLAIN, OURS = "plain", "Diff-Tuning"
-UNCLEAR = "not clearly different"
 # Which pictures a loss is of: the reader's held-out ones, those trained on, the source's.
 YOURS, LEARNED, BEFORE = "yours", "learned", "old"
 FALLS = ("it falls to the last step", "it stops falling earlier")
@@ -84,7 +83,9 @@ def tables_in_words(pictures: int, gains: pandas.DataFrame) -> str:
         tried = sorted(set.intersection(*map(set, found.values())))
         near = min(tried, key=lambda count: abs(np.log(count / pictures)))
         told = [f"the {measure} {change_in_words(found[measure][near], MEASURES[measure])}" for measure in (NEW, OLD)]
-        lines.append(f"- *{task}, {near:,} pictures*: {listed(told)}; samples {called(found[GUIDED][near], GUIDED).replace(SAME, UNCLEAR)}")
+        lines.append(
+            f"- *{task}, {near:,} pictures*: {listed(told)}; samples {called(found[GUIDED][near], GUIDED).replace(SAME, 'not clearly different')}"
+        )
     return "\n".join(lines)
 
 
