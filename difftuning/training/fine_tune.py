@@ -50,7 +50,8 @@ def fine_tune(pretrained: Pretrained, task: Task, bank: MemoryBank | None = None
     `adapter` trains a part of the weights, or new ones: "bitfit", "lora", "difffit", "adaptformer", "adaptformer_parallel",
     "vpt", or an object with options such as LoRA(rank=16) (models/adapters/options.py).  `regularizer` holds the model near the
     pre-trained one: "l2_sp", "ewc", "distillation", "prior_preservation", or an object such as EWC(weight=10.0)
-    (training/regularizers.py); with bank_share=0 it may use a bank that is not replayed.  Either may be a function of your own.
+    (training/regularizers.py); at bank_share=0 one that reads the bank itself, as "ewc" does, may have one that is not replayed.
+    Either may be a function of your own.
     `conditions` gives what the model is told beside the label: (images (n, 3, H, W), class names) -> {name: tensor (n, ...)},
     of target and bank pictures alike unless `bank_conditions` gives the latter's.  A bank picture's name is that of its class,
     or its prompt.  Where a label is dropped, `null_conditions` (each (...)) take the place of those that they name.
@@ -78,7 +79,7 @@ def fine_tune(pretrained: Pretrained, task: Task, bank: MemoryBank | None = None
     rows = choose_rows(pretrained, len(task.class_names), config.label_rows)
     names, first_free = extended_names(pretrained, task, rows)
     require_open_rows(bank, config, rows)
-    batch = split_batch(config, bank, unused=regularize is not None)
+    batch = split_batch(config, bank, unused=regularize is not None and getattr(regularize, "reads_bank", True))
     functions = {"adapter": adapt, "regularizer": regularize, "conditions": conditions, "bank_conditions": bank_conditions}
     record = _record(pretrained, task, bank, config, callbacks, **functions)
     with Run(folder, record, device=pretrained.device, resume=resume, may_differ=config.may_differ) as run:  # before the long encoding

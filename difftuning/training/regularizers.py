@@ -26,6 +26,7 @@ Regularizer = Callable[["RunContext"], "list[Penalty]"]
 class L2SP:
     """The distance of the trained weights from where they began, new ones (label rows, an adapter's) included."""
 
+    reads_bank = False  # by itself: a bank that is not replayed is no use to it
     weight: float = setting(1e-3, within=POSITIVE)  # of 1e-4 to 1e-1 the best on 200 digits (the paper: 1e-3 to 1)
 
     def __post_init__(self):
@@ -70,6 +71,7 @@ class Distillation:
     Without a bank, on target pictures under the null label, as the frozen model has no row for a new class: a pass of both.
     """
 
+    reads_bank = False  # but the pictures that the run replays
     weight: float = setting(1.0, within=POSITIVE)
     on: On = setting("auto", "pictures of distillation; auto: the bank's where the run replays one, else the target's")
 

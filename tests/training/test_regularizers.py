@@ -150,7 +150,7 @@ def test_a_batch_cut_into_parts_gives_the_same_penalty(pretrained, task, bank, t
 @pytest.mark.parametrize("regularizer", [L2SP(weight=100.0), EWC(weight=1e6, samples=6)])
 def test_a_strong_penalty_keeps_the_weights_near_the_start(pretrained, task, bank, tmp_path, regularizer):
     options = {"bank_share": 0.0, "steps": 20, "learning_rate": 1e-3, **PLAIN}
-    held = tune(pretrained, task, bank, tmp_path / "held", regularizer, **options)
+    held = tune(pretrained, task, bank if isinstance(regularizer, EWC) else None, tmp_path / "held", regularizer, **options)
     free = tune(pretrained, task, None, tmp_path / "free", None, **options)
     (penalty,) = regularizer(context(pretrained, task, bank, bank_share=0.0))
     part = type("Part", (), {"share": 1.0})()
@@ -173,6 +173,13 @@ def test_a_strong_penalty_keeps_the_weights_near_the_start(pretrained, task, ban
 def test_a_mistake_is_named_before_anything_is_written(pretrained, task, tmp_path, mistake, said):
     with pytest.raises(ValueError, match=said):
         mistake(pretrained=pretrained, task=task, folder=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("regularizer", ["l2_sp", "distillation"])
+def test_a_bank_that_nothing_would_read_is_refused(pretrained, task, bank, tmp_path, regularizer):
+    with pytest.raises(ValueError, match="bank_share 0.0 holds no bank picture: raise the share, or pass bank=None"):
+        tune(pretrained, task, bank, tmp_path / "run", regularizer, bank_share=0.0)
     assert not (tmp_path / "run").exists()
 
 
