@@ -21,7 +21,7 @@ class Knob(NamedTuple):
     def others(self) -> list[tuple[str, str]]:
         """(value as a word, method) of all values but the default, which a second family has, too."""
         return [
-            (f"{value:g}{', ' + line if line else ''}", method)
+            (f"{value:g}{f' ({line})' if line else ''}", method)
             for line, values in self.lines.items()
             for value, method in values.items()
             if value != self.default

@@ -30,6 +30,7 @@ from .methods import MAIN
 from .tables import Row, append_rows, kept_rows
 
 STEPS, SAMPLES, SAMPLING_STEPS, GUIDANCE = 1600, 500, 12, 1.5  # as in the pilot
+SETS = (SOME, FEW)
 SET, PAIR = ("task", "training_pictures", "seed"), ("labels_by", "guided_by")
 UNTOUCHED, NONE = "untouched", "none"  # Domain Guidance; no guidance
 NO_BANK = "reconsolidation only"
@@ -65,13 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what the table lacks."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", type=Path, default=None, help="default: results/branches.csv of the tiny world")
+    parser.add_argument("--task", choices=[task for task, _ in SETS], default=None, help="one alone (default: both)")
     parser.add_argument("--seeds", type=int, default=1, help="how many (default: 1)")
     given = parser.parse_args(arguments)
     table = given.table or data_folder() / "results" / "branches.csv"
     known = {tuple(row[column] for column in (*SET, *PAIR)) for row in kept_rows(table)}
     wanted = {
         one: [pair for pair in PAIRS if (*map(str, one), *pair) not in known]
-        for one in ((*one, seed) for seed in range(given.seeds) for one in (SOME, FEW))
+        for one in ((*one, seed) for seed in range(given.seeds) for one in SETS if given.task in (None, one[0]))
     }
     missing = {one: pairs for one, pairs in wanted.items() if pairs}
     with progress_bar(None, "branches", initial=len(wanted) - len(missing), total=len(wanted), shown=bool(missing)) as bar:

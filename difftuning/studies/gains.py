@@ -291,5 +291,6 @@ def trend(table: pandas.DataFrame, place: str, value: str) -> Trend:
     """Does `value` rise with `place` (a timestep or tenth)?  One rank correlation for each seed, then their mean and interval."""
     from scipy.stats import spearmanr
 
-    correlations = np.array([spearmanr(rows[place], rows[value]).statistic for _, rows in table.groupby("seed")])
+    by_seed = [rows for _, rows in table.groupby("seed")]
+    correlations = np.array([spearmanr(rows[place], rows[value]).statistic if rows[value].nunique() > 1 else 0.0 for rows in by_seed])
     return Trend(*estimate(correlations))

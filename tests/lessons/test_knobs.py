@@ -41,9 +41,9 @@ def test_values_that_were_run_have_a_row_and_others_none():
     assert rows == [
         "| compared with Diff-Tuning, on footwear and digits | new samples | old pictures |",
         "|---|---|---|",
-        "| tau 0, official | about the same | about the same |",
-        "| tau 0.5, official | better | about the same |",
-        "| tau 2, paper | worse | about the same |",
+        "| tau 0 (official) | about the same | about the same |",
+        "| tau 0.5 (official) | better | about the same |",
+        "| tau 2 (paper) | worse | about the same |",
         "| bank size 30 | about the same | worse |",
     ]
 
@@ -53,7 +53,7 @@ def test_values_that_were_run_have_a_row_and_others_none():
     [
         (
             "tau",
-            "The new samples get better with tau 0.5, official, and the old pictures are kept about as well with each.",
+            "The new samples get better with tau 0.5 (official), and the old pictures are kept about as well with each.",
         ),
         ("bank size", "No other bank size makes the new samples better; the old pictures are kept less well with 30."),
         ("bank share", "No other bank share makes the new samples better; the old pictures are kept better with 0.4."),
@@ -75,7 +75,7 @@ def test_the_figure_draws_the_values_that_were_run_and_all_knobs_share_their_axe
     parts = made_parts(EFFECTS)
     tau, share = (knob_figures.knob_figure(parts, name) for name in ("tau", "bank share"))
     assert [axis.get_ylim() for axis in tau.axes] == [axis.get_ylim() for axis in share.axes]
-    assert "footwear: 0, official 1.00, 0.5, official 0.80, 2, paper 3.00; default 1.00, plain 2.00" in tau.get_label()
+    assert "footwear: 0 (official) 1.00, 0.5 (official) 0.80, 2 (paper) 3.00; default 1.00, plain 2.00" in tau.get_label()
     official = tau.axes[0].lines[0]
     assert official.get_xdata().tolist() == [0, 0.5, 1] and official.get_ydata() == pytest.approx([1, 0.8, 1])
     assert {text.get_text() for text in tau.axes[0].texts} == {"official", "paper", "plain"}

@@ -170,8 +170,9 @@ def map_figure(gains: pandas.DataFrame, best: Mapping[tuple[str, int], Estimate]
     axis.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5))
     axis.set_xticks(range(len(columns)), [f"{steps:,}" if steps else "" for _, steps, _ in columns], fontsize=10)
     axis.set_yticks(range(len(rows)), [f"{task} {pictures:,}" for task, pictures in rows], fontsize=11)
-    dagger = "; †: one of the runs became unstable" if any(text.get_text().endswith("†") for text in axis.texts) else ""
-    axis.set_xlabel(f"training steps ({seeds_footnote(gains)}{dagger})", fontsize=11)
+    signs = {"*": "one run, so chance may have made it", "†": "one of the runs became unstable"}
+    told = "".join(f"; {sign}: {what}" for sign, what in signs.items() if any(sign in text.get_text() for text in axis.texts))
+    axis.set_xlabel(f"training steps ({seeds_footnote(gains[gains.steps.isin(SHOWN_STEPS)])}{told})", fontsize=11)
     axis.grid(False)
     _heads(axis, [title for title, *_ in columns])
     better = sum(called(one, GUIDED) != SAME and one.mean > 0 for one in best.values())

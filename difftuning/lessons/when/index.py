@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 MEAN, INDEX, SIZE = "the mean of the other sets", "a line through the index", "a line through the number of pictures"
 BETTER_BY = 0.1  # of the mean's error: less is no better
 KNOWN = {
+    "both": "the index or the number of pictures would have told you part of it, though for two tasks alone",
     "index": "the index would have told you part of it, though for two tasks alone",
     "size": "the index would not have told you, and the number of pictures a little",
     "neither": "neither the index nor the number of pictures would have told you",
@@ -49,14 +50,16 @@ def prediction_errors(gains: pandas.DataFrame, indices: Mapping[str, float], ste
 def known_before(errors: pandas.DataFrame, measure: str = GUIDED) -> str:
     """Which of `KNOWN`: what predicts a gain clearly better than the mean of the others."""
     good = {way for way in (INDEX, SIZE) if errors[measure][way] < (1 - BETTER_BY) * errors[measure][MEAN]}
-    return "index" if INDEX in good else "size" if SIZE in good else "neither"
+    return "both" if len(good) == 2 else "index" if INDEX in good else "size" if SIZE in good else "neither"
 
 
 def known_in_words(errors: pandas.DataFrame, measure: str = GUIDED) -> str:
     """Markdown: the errors of the three predictions, and what follows."""
     mean, index, size = (errors[measure][way] for way in (MEAN, INDEX, SIZE))
+    name = "with two tasks the index is little more than the task's name, and any other difference between them would do as well."
     verdict = {
-        "index": "So here the index helps to predict. But with two tasks it is little more than the task's name, and any other difference between them would do as well.",
+        "both": f"So here each of the two helps to predict. But {name}",
+        "index": f"So here the index helps to predict. But {name}",
         "size": "So the number of pictures predicts better than the index, which is the same for all sets of a task.",
         "neither": "So neither is a rule.",
     }[known_before(errors, measure)]

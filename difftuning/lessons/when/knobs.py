@@ -25,7 +25,7 @@ def knobs_in_words(parts: Parts) -> str:
         groups: dict[tuple[str, str], list[str]] = {}
         for value, pair in words.items():
             groups.setdefault(pair, []).append(value)
-        told = (f"**{' / '.join(values)}**: {_told(*pair)}" for pair, values in groups.items())
+        told = (f"**{listed(values)}**: {_told(*pair)}" for pair, values in groups.items())
         lines.append(f"- *{name}* (default {KNOBS[name].default:g}): {'; '.join(told)}.")
     return "\n".join(lines)
 

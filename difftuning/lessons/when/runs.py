@@ -93,6 +93,14 @@ def gain(gains: pandas.DataFrame, cell: Cell) -> Estimate:
     return estimate(gains[(gains[CELL] == list(cell)).all(axis=1)].gain.to_numpy())
 
 
+def mean_over(gains: pandas.DataFrame, of: Sequence[Cell]) -> Gain:
+    """The mean over cells, seed by seed, of the seeds that have all of them."""
+    import pandas
+
+    found = [gains[(gains[CELL] == list(cell)).all(axis=1)].set_index("seed").gain for cell in of]
+    return Gain(*estimate(pandas.concat(found, axis=1, join="inner").mean(axis=1).to_numpy()))
+
+
 def by_pictures(gains: pandas.DataFrame, task: str, measure: str, steps: int = STEPS) -> dict[int, Estimate]:
     """Training pictures -> gain."""
     return {cell.pictures: gain(gains, cell) for cell in cells(gains, measure, steps=steps) if cell.task == task}
