@@ -154,7 +154,7 @@ def baselines_found(table: pandas.DataFrame, losses: pandas.DataFrame) -> Found:
     ours, prior, distilled, stopped = OURS, "prior preservation", "distillation", "early stopping"
     return {
         "of the old pictures prior preservation keeps as much as Diff-Tuning, nearest of all, with worse new samples": (
-            nearest == prior and score(prior) < score(ours), f"nearest is {nearest}; samples: {told(ours, prior)}"),
+            nearest == prior and score(prior) < score(ours), f"nearest to Diff-Tuning is {nearest}; samples: {told(ours, prior)}"),
         "distillation does as well as replaying the bank": (
             abs(score(distilled) - score(ours)) < 0.05 and abs(loss(distilled, "source") - loss(ours, "source")) < 0.05,
             f"samples: {told(ours, distilled)}; old pictures: {told(ours, distilled, what=loss, data='source')}"),

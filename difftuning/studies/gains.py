@@ -265,11 +265,11 @@ def verdict(gain: Gain) -> str:
 
 
 def lower_or_higher(share: float) -> str:
-    """Of a share by which something is lower: "12 % lower", "3 % higher", "unchanged", or from twice plain fine-tuning's on "2.9 times plain's"."""
+    """Of a share by which something is lower: "12 % lower", "3 % higher", "the same in the mean", or from twice plain fine-tuning's on "2.9 times plain's"."""
     if share <= -1:
         return f"{1 - share:.2g} times plain's"
     percent = f"{abs(100 * share):.0f} %"
-    return "unchanged" if percent == "0 %" else f"{percent} {'lower' if share > 0 else 'higher'}"
+    return "the same in the mean" if percent == "0 %" else f"{percent} {'lower' if share > 0 else 'higher'}"
 
 
 class Trend(Estimate):

@@ -12,7 +12,7 @@ import pytest
 from difftuning.lessons.adapters import paper as adapters_paper
 from difftuning.lessons.exercises import grade
 from difftuning.lessons.knob_figures import knob_figure
-from difftuning.lessons.parts import RUNS, read_parts
+from difftuning.lessons.parts import RUNS, ratio, read_parts
 from difftuning.lessons.when import (
     answers,
     controls,
@@ -590,3 +590,14 @@ def test_the_readme_says_the_mean_over_sets_as_the_lesson_does():
         f"is lower by {told.replace(' after 800 steps', ' after 800').replace(' after 1,600 steps', ' after 1,600')}, on average over the five sets"
         in readme
     )
+
+
+def test_the_readme_says_of_copies_and_of_what_is_lost_what_the_tables_do():
+    readme = " ".join((data_folder().parent / "README.md").read_text(encoding="utf-8").split())
+    plain, ours = (100 * share for share in counting.copies("sweeps")["digits", 50, 800])
+    assert f"Trained on 50 digits, {ours:.0f} % of its guided samples repeat a training picture, and {plain:.0f} % of plain" in readme
+    sweeps = read_parts("sweeps")
+    rise = {(task, name): 100 * (ratio(sweeps, task, "source", name) - 1) for task in RUNS for name in ("plain", "Diff-Tuning")}
+    told = [f"{rise[task, 'Diff-Tuning']:.0f} % ({RUNS[task]:,} {what})" for task, what in (("footwear", "shoes"), ("digits", "digits"))]
+    plainly = " and ".join(f"{rise[task, 'plain']:.0f}" for task in ("footwear", "digits"))
+    assert f"their loss rises by {' and '.join(told)}, under plain fine-tuning by {plainly} %" in readme
