@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Iterator
 
 from ..models.adapters import options as adapters
 from ..support.options import require_choice, with_options
-from ..support.settings import COUNT, Setting, require_within
+from ..support.settings import Setting
 from ..training import regularizers
 
 if TYPE_CHECKING:
@@ -73,6 +73,4 @@ def early_stopping(model: Pretrained, config: DiffTuningConfig, place: str, task
         raise ValueError(f"{source} has no {split} pictures: give --early-stopping a folder or npz file of others") from error
     require_other_pictures(pictures, task)  # before the long encoding
     with _named("early_stopping"):
-        for name, value in own.items():
-            require_within(name, value, COUNT)
-    return EarlyStopping(model, pictures, config, **own)
+        return EarlyStopping(model, pictures, config, **own)
