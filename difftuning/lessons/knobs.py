@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Mapping, NamedTuple, Sequence
 
 from .numerals import listed
-from .parts import BETTER, MIXED, SAME, WORSE, Parts, new_samples, old_losses
+from .parts import BETTER, MIXED, SAME, UNCLEAR, WORSE, Parts, new_samples, old_losses
 
 OURS, PLAIN = "Diff-Tuning", "plain"
 
@@ -61,7 +61,7 @@ def knob_table(parts: Parts, *knobs: str) -> str:
     """Markdown, a table: what each value that was run does to new samples and to old pictures, beside the default."""
     lines = [f"| compared with Diff-Tuning, on {' and '.join(sets_run(parts, *knobs))} | new samples | old pictures |", "|---|---|---|"]
     for knob in knobs:
-        lines += [f"| {knob} {value} | {new} | {old} |" for value, (new, old) in compared(parts, knob).items()]
+        lines += [f"| {knob} {value} | {new} | {old} |".replace(SAME, UNCLEAR) for value, (new, old) in compared(parts, knob).items()]
     mixed = any(MIXED in words for knob in knobs for words in compared(parts, knob).values())
     meant = "\n\n(*Mixed*: better in some comparisons and worse in others.)" if mixed else ""
     return "\n".join(lines) + meant
@@ -76,11 +76,11 @@ def knob_in_words(parts: Parts, knob: str) -> str:
     new = f"The new samples get better with {knob} {_either(winners)}" if winners else f"No other {knob} makes the new samples better"
     if all(old == SAME for _, old in words.values()):
         return f"{new}, and the old pictures are kept about as well with each."
-    said = {BETTER: "better", WORSE: "less well", MIXED: "better on one set and less well on the other"}
-    kept = {how: [value for value, (_, old) in words.items() if old == word] for word, how in said.items()}
-    return f"{new}; the old pictures are kept {listed(f'{how} with {_either(values)}' for how, values in kept.items() if values)}."
+    how = {BETTER: "better", WORSE: "less well", MIXED: "better on one set and less well on the other"}
+    kept = {told: [value for value, (_, old) in words.items() if old == word] for word, told in how.items()}
+    return f"{new}; the old pictures are kept {listed(f'{told} with {_either(values)}' for told, values in kept.items() if values)}."
 
 
 def _either(values: Sequence[str]) -> str:
-    """ "0.1", "0.5 or 2", and with commas inside them "0, official / 2, paper"."""
-    return " / ".join(values) if any("," in value for value in values) else " or ".join(values)
+    """ "0.1", "0.5 or 2"."""
+    return " or ".join(values)

@@ -7,7 +7,7 @@ from typing import Callable, Mapping, Sequence
 
 import numpy as np
 
-from ..studies.gains import LEAST_SEEDS
+from ..studies.gains import LEAST_SEEDS, Estimate, Gain
 from .numerals import listed
 from .parts import (
     ALIKE,
@@ -19,7 +19,6 @@ from .parts import (
     SAME,
     WORSE,
     Parts,
-    change_in_words,
     distance_saved,
     in_a_word,
     mean_saved,
@@ -30,7 +29,7 @@ from .parts import (
 
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "last")  # tenths of the chain
 SAMPLES = {  # "the new samples are ..."
-    BETTER: "better", SAME: "about as good", WORSE: "worse", MIXED: "better in some comparisons and worse in others",
+    BETTER: "better", SAME: "not clearly different", WORSE: "worse", MIXED: "better in some comparisons and worse in others",
     NOT_MEASURED: "not measured",
 }  # fmt: skip
 OLD = {
@@ -43,7 +42,26 @@ MEANT = f"(A bank *keeps more of the old* if it avoids {100 * KEPT:.0f} % of the
 def samples_in_words(parts: Parts, method: str, other: str = "plain") -> str:
     """The new samples of a method "are ..." compared with another's, on average over sets and ways of guidance, and by how much."""
     told, gain = samples_at_large(parts, method, other), mean_saved(parts, method, other)
-    return f"{told} (distance {change_in_words(gain)} on average)" if told in (BETTER, WORSE) else told
+    if not (told in (BETTER, WORSE) or gain.has_interval):
+        return told
+    change, ends = _change_and_ends(gain)
+    return f"{told} (distance {change} on average{ends and ', ' + ends})"
+
+
+def mean_distance_in_words(gain: Estimate) -> str:
+    """Of log(other's distance / a method's): "22 % lower", with three seeds "22 % lower (10 to 32)"; a dash where nothing was measured."""
+    if not gain.seeds:
+        return NOT_MEASURED
+    change, ends = _change_and_ends(gain)
+    return change + (ends and f" ({ends})")
+
+
+def _change_and_ends(gain: Estimate) -> tuple[str, str]:
+    """ "22 % lower", and the interval's ends, "" with fewer than three seeds."""
+    higher, gain = gain.mean < 0, Gain(*gain)
+    change = f"{abs(100 * gain.lower):.0f} % {'higher' if higher else 'lower'}"
+    low, high = sorted(-100 * end if higher else 100 * end for end in gain.ends)
+    return change, f"{low:z.0f} to {high:z.0f}" if gain.has_interval else ""
 
 
 def samples_at_large(parts: Parts, method: str, other: str = "plain") -> str:
@@ -75,21 +93,22 @@ def of_set(parts: Parts, task: str) -> Parts:
 
 
 def compared_with(parts: Parts, methods: Sequence[str], other: str, names: Mapping[str, str] = {}) -> str:
-    """Markdown, a table: for each method, set and guidance whether its samples are better or worse than another's, and by how much.
+    """Markdown, a table: for each method, set and guidance whether its samples are better or worse than another's, and by how much; and their mean.
 
     `names`: what a method is called, where not as in the tables.
     """
     cells = list(itertools.product(parts.tasks, GUIDANCES))
     head = f"new samples, compared with: {names.get(other, other)}"
     lines = [
-        f"| {head} | " + " | ".join(f"{task}, guidance {guidance}" for task, guidance in cells) + " |",
-        "|---" * (len(cells) + 1) + "|",
+        f"| {head} | " + " | ".join(f"{task}, guidance {guidance}" for task, guidance in cells) + " | distance on average |",
+        "|---" * (len(cells) + 2) + "|",
     ]
     for method in parts.present(methods):
         words = settings(parts, method, other)
-        shown = (
+        shown = [
             f"{words[cell]}{_by(parts, method, other, cell) if words[cell] != SAME else ''}" if cell in words else "–" for cell in cells
-        )
+        ]
+        shown.append(mean_distance_in_words(mean_saved(parts, method, other)))
         lines.append(f"| {names.get(method, method)} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
 
@@ -101,8 +120,9 @@ def _by(parts: Parts, method: str, other: str, cell: tuple[str, str]) -> str:
 
 def margin_in_words(parts: Parts) -> str:
     """What counts as a difference between samples: said once in a lesson."""
-    chance = ", or within the 95 % interval of the difference," if seeds(parts)[1] >= LEAST_SEEDS else ""
-    return f"(Less than {100 * ALIKE:.0f} % apart{chance} is called the same.)"
+    if seeds(parts)[1] < LEAST_SEEDS:
+        return f"(Less than {100 * ALIKE:.0f} % apart is called the same.)"
+    return f"(Less than {100 * ALIKE:.0f} % apart, or within the 95 % interval of the difference, is called the same. In brackets the interval of the mean.)"
 
 
 def longest_run(holds: Sequence[bool]) -> list[int]:

@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from difftuning.lessons import parts_words as words
 from difftuning.lessons.bank import answers as bank
@@ -38,11 +39,11 @@ def test_every_method_has_its_row_and_every_setting_its_column():
     parts = made_parts(DISTANCES, rises=RISES | {"bank of noise": 0.5})
     table = words.compared_with(parts, ["Diff-Tuning", "bank of noise", "plain"], "plain", {"plain": "no tricks"})
     assert table.splitlines() == [
-        "| new samples, compared with: no tricks | footwear, guidance 1 | footwear, guidance 1.5 | digits, guidance 1 | digits, guidance 1.5 |",
-        "|---|---|---|---|---|",
-        "| Diff-Tuning | better, 50 % | about the same | worse, 50 % | better, 50 % |",
-        "| bank of noise | – | – | – | – |",
-        "| no tricks | about the same | about the same | about the same | about the same |",
+        "| new samples, compared with: no tricks | footwear, guidance 1 | footwear, guidance 1.5 | digits, guidance 1 | digits, guidance 1.5 | distance on average |",
+        "|---|---|---|---|---|---|",
+        "| Diff-Tuning | better, 50 % | about the same | worse, 50 % | better, 50 % | 22 % lower |",
+        "| bank of noise | – | – | – | – | – |",
+        "| no tricks | about the same | about the same | about the same | about the same | 0 % lower |",
     ]
 
 
@@ -50,7 +51,23 @@ def test_the_margin_speaks_of_the_interval_with_three_seeds():
     parts = made_parts(DISTANCES, rises=RISES)
     assert words.margin_in_words(parts) == "(Less than 5 % apart is called the same.)"
     parts = Parts(pd.concat([parts.scores.assign(seed=seed) for seed in range(3)]), parts.losses)
-    assert words.margin_in_words(parts).endswith("or within the 95 % interval of the difference, is called the same.)")
+    assert words.margin_in_words(parts).endswith(
+        "or within the 95 % interval of the difference, is called the same. In brackets the interval of the mean.)"
+    )
+
+
+def test_with_three_seeds_a_mean_has_its_interval_whichever_way_it_points():
+    made = [made_parts({"digits": {"plain": (2, 2), "Diff-Tuning": (factor, factor)}}, ["digits"], RISES) for factor in (1.0, 1.2, 1.1)]
+    parts = Parts(pd.concat([one.scores.assign(seed=seed) for seed, one in enumerate(made)]), made[0].losses)
+    logs = np.log([2.0, 2 / 1.2, 2 / 1.1])
+    half = stats.t.ppf(0.975, 2) * logs.std(ddof=1) / 3**0.5
+    low, mid, high = (100 * (1 - np.exp(-(logs.mean() + shift))) for shift in (-half, 0, half))
+    assert words.samples_in_words(parts, "Diff-Tuning") == f"better (distance {mid:.0f} % lower on average, {low:.0f} to {high:.0f})"
+    low, mid, high = (100 * (np.exp(logs.mean() + shift) - 1) for shift in (-half, 0, half))
+    assert (
+        words.samples_in_words(parts, "plain", "Diff-Tuning") == f"worse (distance {mid:.0f} % higher on average, {low:.0f} to {high:.0f})"
+    )
+    assert words.samples_in_words(parts, "plain") == "not clearly different (distance 0 % lower on average, 0 to 0)"
 
 
 def test_sets_that_disagree_are_told_apart_and_others_are_not():
@@ -68,7 +85,7 @@ def test_words_are_of_the_mean_over_comparisons_unless_they_contradict_each_othe
     assert words.samples_in_words(level, "Diff-Tuning") == "better in some comparisons and worse in others"
     assert words.samples_in_words(footwear, "Diff-Tuning") == "better (distance 29 % lower on average)"
     assert words.samples_in_words(footwear, "plain", "Diff-Tuning") == "worse (distance 41 % higher on average)"
-    assert words.samples_in_words(parts, "plain") == words.samples_at_large(parts, "plain") == "about as good"
+    assert words.samples_in_words(parts, "plain") == words.samples_at_large(parts, "plain") == "not clearly different"
     assert words.samples_at_large(footwear, "Diff-Tuning") == "better"
     assert words.samples_in_words(parts, "nobody") == "not measured"
     assert words.kept_in_words(parts, "Diff-Tuning") == "more of the old is kept"
@@ -131,7 +148,7 @@ def said(parts):
         runs_in_words, words.margin_in_words, weights.losses_in_words, weights.behind_the_losses, weights.answer_in_words, lambda parts: weights.recap_in_words(parts, parts),
         weights.heavier_along_the_chain, weights.picked_or_multiplied,
         banks.banks_in_words, bank.avoided_by_hand, bank.protection_in_words, bank.noise_and_memories, bank.answer_in_words,
-        bank.labels_along_the_chain, bank.coverage_and_protection, bank.cells_in_words, lambda parts: bank.recap_in_words(parts, parts),
+        bank.labels_along_the_chain, bank.coverage_and_protection, bank.any_bank_in_words, lambda parts: bank.recap_in_words(parts, parts),
     ):  # fmt: skip
         yield sentence(parts)
     table = words.compared_with(parts, list(banks.BANKS), banks.WITHOUT, banks.NAMES)

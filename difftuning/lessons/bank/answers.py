@@ -7,6 +7,7 @@ from typing import Mapping
 import numpy as np
 
 from ..knobs import KNOBS, knob_in_words, knob_table
+from ..numerals import listed
 from ..parts import (
     BETTER,
     KEPT,
@@ -18,12 +19,13 @@ from ..parts import (
     Parts,
     in_a_word,
     mean_avoided,
+    new_samples,
     old_pictures,
     ratio,
     rise_avoided,
 )
-from ..parts_words import ORDINALS, longest_run, of_set, samples_in_words, settings, stretch_in_words
-from .banks import BANKS, NEW, NOISE, OWN, REAL, SHIPPED, WITHOUT
+from ..parts_words import ORDINALS, longest_run, of_set, samples_in_words, stretch_in_words
+from .banks import BANKS, NAMES, NEW, NOISE, OWN, REAL, SHIPPED, WITHOUT
 
 LABELS = ("the null label", "their own labels", "neither: there is hardly a difference")
 SHARES = {"hardly any of it": 0.1, "less than half": 0.5, "more than half": 0.9, "nearly all of it": np.inf}  # up to
@@ -139,10 +141,14 @@ def recap_in_words(parts: Parts, sweeps: Parts) -> str:
     return "\n".join(f"- {sentence}" for sentence in found if sentence)
 
 
-def cells_in_words(parts: Parts) -> str:
-    """How often a bank makes the new samples better than none, over all banks and comparisons."""
-    words = [word for name in parts.present(BANKS) for word in settings(parts, name, WITHOUT).values()]
-    return f"Of {len(words)} cells {words.count(BETTER)} are better and {words.count(WORSE)} worse."
+def any_bank_in_words(parts: Parts) -> str:
+    """Which banks make the new samples better or worse than none does, on average over all comparisons."""
+    words = {name: new_samples(parts, name, WITHOUT) for name in parts.present(BANKS)}
+    found = {word: [NAMES.get(name, name) for name, one in words.items() if one == word] for word in (BETTER, WORSE)}
+    told = "; ".join(f"clearly {word} with {listed(names)}" for word, names in found.items() if names)
+    if not told:
+        return "On average over these comparisons no bank makes the new samples clearly better or worse than none does."
+    return f"On average over these comparisons the new samples are {told}, compared with no bank."
 
 
 def size_in_words(sweeps: Parts) -> str:

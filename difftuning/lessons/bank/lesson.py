@@ -23,8 +23,8 @@ from .answers import (
     LABELS,
     SHARES,
     answer_in_words,
+    any_bank_in_words,
     avoided_by_hand,
-    cells_in_words,
     coverage_and_protection,
     labels_along_the_chain,
     labels_in_words,
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BANKS", "LABELS", "NAMES", "NOISE", "OWN", "SHARES", "SHIPPED", "WITHOUT", "answer_in_words", "avoided_by_hand",
-    "avoided_figure", "banks_in_words", "cells_in_words", "class_rows", "compared_with", "coverage_and_protection", "coverage_figure",
+    "any_bank_in_words", "avoided_figure", "banks_in_words", "class_rows", "compared_with", "coverage_and_protection", "coverage_figure",
     "data_folder", "empty_folder", "equal_shares", "explore", "extract", "filmstrip", "first_of_each", "held_by_kind", "kinds_of",
     "knob_figure", "labels_along_the_chain", "labels_in_words", "load_source", "load_table", "loss_figure", "margin_in_words",
     "noise_and_memories", "noise_in_words", "pictures_of", "precompute", "predict", "protection_in_words", "ratio", "read_parts",

@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from ..parts import Parts
 
 COMPARED = (BETTER, SAME, WORSE)
-RISE, OURS, SWAPPED = "reconsolidation only", "Diff-Tuning", "weightings swapped"
-CURVES = {RISE: "rising, no bank", "retention only": "flat, bank falling", OURS: "rising, bank falling", SWAPPED: "falling, bank rising"}
-RISING, BANKED = (RISE, OURS), ("retention only", OURS, SWAPPED)
+RISE, FLAT, OURS, SWAPPED = "reconsolidation only", "retention only", "Diff-Tuning", "weightings swapped"
+CURVES = {RISE: "rising, no bank", FLAT: "flat, bank falling", OURS: "rising, bank falling", SWAPPED: "falling, bank rising"}
+RISING, BANKED = (RISE, OURS), (FLAT, OURS, SWAPPED)
 HEAVY, LIGHT = "Diff-Tuning, weight 1", OURS
 EARLY = (1, 2, 3)  # tenths of the chain
 CLOSE, CLEAR = 0.02, 0.05  # two losses nearer than this are called alike; farther apart than this, clearly different
@@ -171,11 +171,7 @@ def _above_one(parts: Parts) -> str:
     above = [task for task in parts.tasks if min(min(losses(task, name)) for name in ("plain", *CURVES)) > 1]
     if not above:
         return ""
-    pairs = [
-        (losses(task, with_bank), losses(task, without))
-        for task in above
-        for with_bank, without in (("retention only", "plain"), (OURS, RISE))
-    ]
+    pairs = [(losses(task, with_bank), losses(task, without)) for task in above for with_bank, without in ((FLAT, "plain"), (OURS, RISE))]
     lower = all(ours < theirs for pair in pairs for ours, theirs in zip(*pair))
     classes = " and ".join(f"*{CLASSES[task]}*" for task in above)
     return (
@@ -185,14 +181,15 @@ def _above_one(parts: Parts) -> str:
 
 
 def _in_a_sentence(parts: Parts) -> str:
-    """What the rising curve, a bank and swapping do, against plain fine-tuning."""
-    rise, swapped = samples_at_large(parts, RISE), samples_at_large(parts, SWAPPED)
+    """What the rising curve does in place of the flat one, without a bank and with one; what a bank does, and swapping."""
+    without, within, swapped = (samples_at_large(parts, *pair) for pair in ((RISE,), (OURS, FLAT), (SWAPPED,)))
+    rise = f"{within}, with and without a bank" if within == without else f"{within} with a bank, and {without} without one"
     kept = {old_pictures(parts, method) for method in BANKED}
     bank = "a bank, whichever its curve, keeps more of the old" if kept == {BETTER} else (
         f"with a bank {OLD[kept.pop()]}" if len(kept) == 1 else "a bank keeps more of the old with some curves and not with others"
     )  # fmt: skip
     worst = "the worst" if worst_of_all(parts, SWAPPED) else swapped
-    return f"With the rising curve alone the new samples are {rise}; {bank}; with the two curves swapped the new samples are {worst}."
+    return f"With the rising curve in place of the flat one the new samples are {rise}; {bank}; with the two curves swapped the new samples are {worst}."
 
 
 def _noise_end(parts: Parts) -> str:

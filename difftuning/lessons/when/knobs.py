@@ -8,7 +8,7 @@ import numpy as np
 
 from ..knobs import KNOBS, compared, sets_run
 from ..numerals import listed
-from ..parts import ALIKE, GUIDANCES, SAME, Parts, distance_saved, loss_saved, seeds
+from ..parts import ALIKE, GUIDANCES, SAME, UNCLEAR, Parts, distance_saved, loss_saved, seeds
 from .runs import CELL, GUIDED, OLD, OURS, PLAIN, UNGUIDED
 
 if TYPE_CHECKING:
@@ -32,7 +32,8 @@ def knobs_in_words(parts: Parts) -> str:
 
 def _told(new: str, old: str) -> str:
     if new == old == SAME:
-        return "no difference"
+        return UNCLEAR
+    new, old = ("not clearly different" if word == SAME else word for word in (new, old))
     return f"samples {new}, old pictures {old}"
 
 

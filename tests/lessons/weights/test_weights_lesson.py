@@ -202,7 +202,7 @@ def test_the_answer_says_of_each_curve_what_the_tables_say():
     }
     bold, _, _, _, *lines, _, meant = answers.answer_in_words(made_parts(distances, RISES)).splitlines()
     assert bold == (
-        "**With the rising curve alone the new samples are better; a bank keeps more of the old with some curves and not with others; with the two "
+        "**With the rising curve in place of the flat one the new samples are better, with and without a bank; a bank keeps more of the old with some curves and not with others; with the two "
         "curves swapped the new samples are worse.**"
     )  # not the worst: another one has 3, too
     assert [line.split(" | ")[2:] for line in lines] == [
@@ -211,6 +211,10 @@ def test_the_answer_says_of_each_curve_what_the_tables_say():
         ["better (distance 25 % lower on average)", "50 % |"],
         ["worse (distance 50 % higher on average)", "−50 % |"],
     ]
+    with_a_bank_alone = distances | {"reconsolidation only": (2, 2.02)}
+    assert "are better with a bank, and not clearly different without one; a bank" in answers.answer_in_words(
+        made_parts(with_a_bank_alone, RISES)
+    )
     assert "10 % of the rise at least" in meant
 
 
@@ -226,7 +230,7 @@ def test_the_worst_is_worst_under_both_guidances_and_a_bank_keeps_whichever_its_
     parts = made_parts(distances, rises)
     for words in (answers.answer_in_words(parts), answers.recap_in_words(parts, parts)):
         assert (
-            "better; a bank, whichever its curve, keeps more of the old; with the two curves swapped the new samples are the worst."
+            "better, with and without a bank; a bank, whichever its curve, keeps more of the old; with the two curves swapped the new samples are the worst."
             in words
         )
     words = answers.answer_in_words(made_parts(distances | {"weightings swapped": (4, 2.9)}, rises))
@@ -240,10 +244,10 @@ def test_the_recap_speaks_of_tau_where_it_was_run():
     parts = made_parts(distances, RISES | {"tau 2, official": 0.1})
     assert len(answers.recap_in_words(parts, made_parts(dict.fromkeys(RISES, (2, 2)), RISES)).splitlines()) == 1
     last = answers.recap_in_words(parts, parts).splitlines()[-1]
-    assert last == "- The new samples get better with tau 2, official; the old pictures are kept better with 2, official."
+    assert last == "- The new samples get better with tau 2 (official); the old pictures are kept better with 2 (official)."
     assert answers.tau_in_words(parts).startswith(
         "**The new samples get better"
-    ) and "| tau 2, official | better | better |" in answers.tau_in_words(parts)
+    ) and "| tau 2 (official) | better | better |" in answers.tau_in_words(parts)
 
 
 def test_a_falling_bank_is_set_against_a_rising_one_in_a_table():
