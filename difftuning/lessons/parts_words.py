@@ -17,6 +17,7 @@ from .parts import (
     MIXED,
     NOT_MEASURED,
     SAME,
+    UNCLEAR,
     WORSE,
     Parts,
     distance_saved,
@@ -42,26 +43,16 @@ MEANT = f"(A bank *keeps more of the old* if it avoids {100 * KEPT:.0f} % of the
 def samples_in_words(parts: Parts, method: str, other: str = "plain") -> str:
     """The new samples of a method "are ..." compared with another's, on average over sets and ways of guidance, and by how much."""
     told, gain = samples_at_large(parts, method, other), mean_saved(parts, method, other)
-    if not (told in (BETTER, WORSE) or gain.has_interval):
-        return told
-    change, ends = _change_and_ends(gain)
-    return f"{told} (distance {change} on average{ends and ', ' + ends})"
+    known = told in (BETTER, WORSE) or gain.has_interval
+    return f"{told} (distance {distance_change(gain)} on average)" if known else told
 
 
-def mean_distance_in_words(gain: Estimate) -> str:
-    """Of log(other's distance / a method's): "22 % lower", with three seeds "22 % lower (10 to 32)"; a dash where nothing was measured."""
+def distance_change(gain: Estimate) -> str:
+    """Of log(other's distance / a method's): "−22 %", with three seeds "−22 % [−32 to +10]"; a dash where nothing was measured."""
     if not gain.seeds:
         return NOT_MEASURED
-    change, ends = _change_and_ends(gain)
-    return change + (ends and f" ({ends})")
-
-
-def _change_and_ends(gain: Estimate) -> tuple[str, str]:
-    """ "22 % lower", and the interval's ends, "" with fewer than three seeds."""
-    higher, gain = gain.mean < 0, Gain(*gain)
-    change = f"{abs(100 * gain.lower):.0f} % {'higher' if higher else 'lower'}"
-    low, high = sorted(-100 * end if higher else 100 * end for end in gain.ends)
-    return change, f"{low:z.0f} to {high:z.0f}" if gain.has_interval else ""
+    change, *ends = (f"{-100 * share:+z.0f}".replace("-", "−") for share in (Gain(*gain).lower, *reversed(Gain(*gain).ends)))
+    return f"{change} %" + (f" [{' to '.join(ends)}]" if gain.has_interval else "")
 
 
 def samples_at_large(parts: Parts, method: str, other: str = "plain") -> str:
@@ -83,7 +74,7 @@ def kept_in_words(parts: Parts, method: str, other: str = "plain") -> str:
 def where_sets_differ(parts: Parts, words: Callable[[Parts], str]) -> str:
     """The sets' own answers in brackets, where they are not all the same; "" elsewhere."""
     found = {task: words(of_set(parts, task)) for task in parts.tasks}
-    told = "; ".join(f"{task}: {word}" for task, word in found.items())
+    told = "; ".join(f"{task}: {word}" for task, word in found.items()).replace(SAME, UNCLEAR)
     return f" ({told}.)" if len(set(found.values())) > 1 else ""
 
 
@@ -100,15 +91,16 @@ def compared_with(parts: Parts, methods: Sequence[str], other: str, names: Mappi
     cells = list(itertools.product(parts.tasks, GUIDANCES))
     head = f"new samples, compared with: {names.get(other, other)}"
     lines = [
-        f"| {head} | " + " | ".join(f"{task}, guidance {guidance}" for task, guidance in cells) + " | distance on average |",
+        f"| {head} | " + " | ".join(f"{task}, guidance {guidance}" for task, guidance in cells) + " | change of the distance, on average |",
         "|---" * (len(cells) + 2) + "|",
     ]
     for method in parts.present(methods):
         words = settings(parts, method, other)
         shown = [
-            f"{words[cell]}{_by(parts, method, other, cell) if words[cell] != SAME else ''}" if cell in words else "–" for cell in cells
+            f"{words[cell]}{_by(parts, method, other, cell)}" if words.get(cell, SAME) != SAME else UNCLEAR if cell in words else "–"
+            for cell in cells
         ]
-        shown.append(mean_distance_in_words(mean_saved(parts, method, other)))
+        shown.append(distance_change(mean_saved(parts, method, other)))
         lines.append(f"| {names.get(method, method)} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
 
@@ -121,8 +113,11 @@ def _by(parts: Parts, method: str, other: str, cell: tuple[str, str]) -> str:
 def margin_in_words(parts: Parts) -> str:
     """What counts as a difference between samples: said once in a lesson."""
     if seeds(parts)[1] < LEAST_SEEDS:
-        return f"(Less than {100 * ALIKE:.0f} % apart is called the same.)"
-    return f"(Less than {100 * ALIKE:.0f} % apart, or within the 95 % interval of the difference, is called the same. In brackets the interval of the mean.)"
+        return f"(Less than {100 * ALIKE:.0f} % is {UNCLEAR}.)"
+    return (
+        f"(A difference below {100 * ALIKE:.0f} %, or whose 95 % interval holds 0, is {UNCLEAR}; with so few runs even a third may be chance. "
+        "In square brackets is the interval of the mean.)"
+    )
 
 
 def longest_run(holds: Sequence[bool]) -> list[int]:

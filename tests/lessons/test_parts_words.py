@@ -39,21 +39,19 @@ def test_every_method_has_its_row_and_every_setting_its_column():
     parts = made_parts(DISTANCES, rises=RISES | {"bank of noise": 0.5})
     table = words.compared_with(parts, ["Diff-Tuning", "bank of noise", "plain"], "plain", {"plain": "no tricks"})
     assert table.splitlines() == [
-        "| new samples, compared with: no tricks | footwear, guidance 1 | footwear, guidance 1.5 | digits, guidance 1 | digits, guidance 1.5 | distance on average |",
+        "| new samples, compared with: no tricks | footwear, guidance 1 | footwear, guidance 1.5 | digits, guidance 1 | digits, guidance 1.5 | change of the distance, on average |",
         "|---|---|---|---|---|---|",
-        "| Diff-Tuning | better, 50 % | about the same | worse, 50 % | better, 50 % | 22 % lower |",
+        "| Diff-Tuning | better, 50 % | no clear difference | worse, 50 % | better, 50 % | −22 % |",
         "| bank of noise | – | – | – | – | – |",
-        "| no tricks | about the same | about the same | about the same | about the same | 0 % lower |",
+        "| no tricks | no clear difference | no clear difference | no clear difference | no clear difference | +0 % |",
     ]
 
 
 def test_the_margin_speaks_of_the_interval_with_three_seeds():
     parts = made_parts(DISTANCES, rises=RISES)
-    assert words.margin_in_words(parts) == "(Less than 5 % apart is called the same.)"
+    assert words.margin_in_words(parts) == "(Less than 5 % is no clear difference.)"
     parts = Parts(pd.concat([parts.scores.assign(seed=seed) for seed in range(3)]), parts.losses)
-    assert words.margin_in_words(parts).endswith(
-        "or within the 95 % interval of the difference, is called the same. In brackets the interval of the mean.)"
-    )
+    assert words.margin_in_words(parts).startswith("(A difference below 5 %, or whose 95 % interval holds 0, is no clear difference;")
 
 
 def test_with_three_seeds_a_mean_has_its_interval_whichever_way_it_points():
@@ -62,12 +60,11 @@ def test_with_three_seeds_a_mean_has_its_interval_whichever_way_it_points():
     logs = np.log([2.0, 2 / 1.2, 2 / 1.1])
     half = stats.t.ppf(0.975, 2) * logs.std(ddof=1) / 3**0.5
     low, mid, high = (100 * (1 - np.exp(-(logs.mean() + shift))) for shift in (-half, 0, half))
-    assert words.samples_in_words(parts, "Diff-Tuning") == f"better (distance {mid:.0f} % lower on average, {low:.0f} to {high:.0f})"
+    said = words.samples_in_words(parts, "Diff-Tuning")
+    assert said == f"better (distance −{mid:.0f} % [−{high:.0f} to −{low:.0f}] on average)" and 0 < low < mid < high
     low, mid, high = (100 * (np.exp(logs.mean() + shift) - 1) for shift in (-half, 0, half))
-    assert (
-        words.samples_in_words(parts, "plain", "Diff-Tuning") == f"worse (distance {mid:.0f} % higher on average, {low:.0f} to {high:.0f})"
-    )
-    assert words.samples_in_words(parts, "plain") == "not clearly different (distance 0 % lower on average, 0 to 0)"
+    assert words.samples_in_words(parts, "plain", "Diff-Tuning") == f"worse (distance +{mid:.0f} % [+{low:.0f} to +{high:.0f}] on average)"
+    assert words.samples_in_words(parts, "plain") == "not clearly different (distance +0 % [+0 to +0] on average)"
 
 
 def test_sets_that_disagree_are_told_apart_and_others_are_not():
@@ -80,11 +77,11 @@ def test_sets_that_disagree_are_told_apart_and_others_are_not():
 def test_words_are_of_the_mean_over_comparisons_unless_they_contradict_each_other():
     parts = made_parts(DISTANCES, rises=RISES)
     footwear = words.of_set(parts, "footwear")  # half the distance, and the same
-    assert words.samples_in_words(parts, "Diff-Tuning") == "better (distance 22 % lower on average)"
+    assert words.samples_in_words(parts, "Diff-Tuning") == "better (distance −22 % on average)"
     level = made_parts({"digits": {"plain": (2, 2), "Diff-Tuning": (3, 1.35)}}, ["digits"], RISES)
     assert words.samples_in_words(level, "Diff-Tuning") == "better in some comparisons and worse in others"
-    assert words.samples_in_words(footwear, "Diff-Tuning") == "better (distance 29 % lower on average)"
-    assert words.samples_in_words(footwear, "plain", "Diff-Tuning") == "worse (distance 41 % higher on average)"
+    assert words.samples_in_words(footwear, "Diff-Tuning") == "better (distance −29 % on average)"
+    assert words.samples_in_words(footwear, "plain", "Diff-Tuning") == "worse (distance +41 % on average)"
     assert words.samples_in_words(parts, "plain") == words.samples_at_large(parts, "plain") == "not clearly different"
     assert words.samples_at_large(footwear, "Diff-Tuning") == "better"
     assert words.samples_in_words(parts, "nobody") == "not measured"

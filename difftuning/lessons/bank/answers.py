@@ -67,7 +67,7 @@ def noise_and_memories(parts: Parts) -> str:
     if parts.present([REAL]):
         words += f" Real pictures in place of the model's own protect {PROTECT[old_pictures(parts, REAL, SHIPPED)]}."
     if all(max(line[-1] for line in one) < MEET * min(line[-1] for line in one) for one in lines):
-        words += " In the last tenth, where few bank pictures are trained, all lines nearly meet."
+        words += " In the last tenth all lines nearly meet."
     return words
 
 
@@ -118,8 +118,7 @@ def answer_in_words(parts: Parts) -> str:
     head = "No" if share >= SHARES["more than half"] else "Mostly" if share < SHARES["less than half"] else "In part"
     real = f", and the model's own samples, many of them poor, protect {_own_beside_real(parts)}" if parts.present([REAL]) else ""
     new = f" The new pictures, replayed, {_do_what(_avoided(parts, NEW))}." if parts.present([NEW]) else ""
-    samples = samples_in_words(parts, NOISE, SHIPPED)
-    return f"**{head}: {_noise_of_memories(parts)}{real}.**{new} With a bank of noise the new samples are {samples}, compared with Diff-Tuning's."
+    return f"**Is it the memories that protect? {head}: {_noise_of_memories(parts)}{real}.**{new}"
 
 
 def recap_in_words(parts: Parts, sweeps: Parts) -> str:
@@ -134,7 +133,7 @@ def recap_in_words(parts: Parts, sweeps: Parts) -> str:
             LABELS[0]: "The null label protects more than own labels.",
             LABELS[
                 1
-            ]: f"Under their own labels memories protect {'most of all' if _own_labels_lead(parts) else 'more than under the null label'}.",
+            ]: f"Under their own labels memories protect {'best' if _own_labels_lead(parts) else 'more than under the null label'}.",
             LABELS[2]: "The labels hardly matter.",
         }[labels_in_words(parts)],
     ]
@@ -187,8 +186,9 @@ def number_or_kind(parts: Parts) -> str:
     if not parts.present(["bank as small, all classes"]):
         return "The small banks hold fewer kinds, too, so these runs cannot separate number from kind."
     found = PROTECT[old_pictures(parts, "bank of far classes", "bank as small, all classes")]
-    count = {"less": ": the classes count", "about as well": ": the classes count little"}.get(found, "")
-    return f"Compared with as many pictures of all kinds, far classes alone protect {found}{count}."
+    rest = _avoided(parts, "bank of far classes") / _avoided(parts, "bank as small, all classes")
+    still = f", but still give {_part(rest)} of that protection" if found == PROTECT[WORSE] else ""
+    return f"Compared with as many pictures of all kinds, far classes alone protect {found}{still}."
 
 
 def coverage_and_protection(parts: Parts) -> str:

@@ -139,7 +139,10 @@ def answer_in_words(parts: Parts) -> str:
     for method, curves in CURVES.items():
         shares = " | ".join(_percent(rise_avoided(parts, task, method, "plain").mean) for task in parts.tasks)
         lines.append(f"| {method} | {curves} | {samples_in_words(parts, method)} | {shares} |")
-    return f"**{_in_a_sentence(parts)}**\n\n" + "\n".join(lines) + f"\n\n{MEANT}"
+    beside = (
+        f"Beside *{FLAT}*, which has the same bank and the flat curve, Diff-Tuning's samples are {samples_in_words(parts, OURS, FLAT)}."
+    )
+    return f"**{_in_a_sentence(parts)}**\n\n" + "\n".join(lines) + f"\n\n{beside} {MEANT}"
 
 
 def recap_in_words(parts: Parts, sweeps: Parts) -> str:
@@ -176,20 +179,20 @@ def _above_one(parts: Parts) -> str:
     classes = " and ".join(f"*{CLASSES[task]}*" for task in above)
     return (
         f"On the left the lines of {' and '.join(above)} begin above 1: where the noise is light, the untouched model, which had learned a class {classes}, "
-        f"was better at them.{' With the same curve for the new pictures, a bank lowers the line.' if lower else ''}"
+        f"was better at them.{' With the same curve for the new pictures, a bank lowers these.' if lower else ''}"
     )
 
 
 def _in_a_sentence(parts: Parts) -> str:
     """What the rising curve does in place of the flat one, without a bank and with one; what a bank does, and swapping."""
     without, within, swapped = (samples_at_large(parts, *pair) for pair in ((RISE,), (OURS, FLAT), (SWAPPED,)))
-    rise = f"{within}, with and without a bank" if within == without else f"{within} with a bank, and {without} without one"
+    rise = f"are {within}" if within == without else f"with a bank are {within}, without one {without}"
     kept = {old_pictures(parts, method) for method in BANKED}
     bank = "a bank, whichever its curve, keeps more of the old" if kept == {BETTER} else (
         f"with a bank {OLD[kept.pop()]}" if len(kept) == 1 else "a bank keeps more of the old with some curves and not with others"
     )  # fmt: skip
     worst = "the worst" if worst_of_all(parts, SWAPPED) else swapped
-    return f"With the rising curve in place of the flat one the new samples are {rise}; {bank}; with the two curves swapped the new samples are {worst}."
+    return f"With the rising curve in place of the flat one, the new samples {rise}; {bank}; with the two curves swapped the new samples are {worst}."
 
 
 def _noise_end(parts: Parts) -> str:
