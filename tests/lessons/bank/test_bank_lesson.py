@@ -345,7 +345,7 @@ def test_a_short_run_is_told_beside_the_long_ones(changed, words):
 def test_number_and_kind_are_told_apart_by_as_many_pictures_of_all_kinds_alone():
     assert "cannot separate" in answers.number_or_kind(made_parts({"bank of far classes": 0.7}))
     for both, words in (
-        (0.4, "protect less, but still give half of that protection."),
+        (0.4, "protect less, but still give about half of that protection."),
         (0.69, "protect about as well."),
         (0.9, "protect better."),
     ):
