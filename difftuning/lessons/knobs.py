@@ -63,7 +63,7 @@ def knob_table(parts: Parts, *knobs: str) -> str:
     for knob in knobs:
         lines += [f"| {knob} {value} | {new} | {old} |".replace(SAME, UNCLEAR) for value, (new, old) in compared(parts, knob).items()]
     mixed = any(MIXED in words for knob in knobs for words in compared(parts, knob).values())
-    meant = "\n\n(*Mixed*: better in some comparisons and worse in others.)" if mixed else ""
+    meant = "\n\n(*Mixed*: the mean is about the same, yet some comparisons are clearly better and others clearly worse.)" if mixed else ""
     return "\n".join(lines) + meant
 
 

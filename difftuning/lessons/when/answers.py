@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Mapping, Sequence
 
 from ...studies.gains import estimate, trend
-from ..numerals import listed, out_of
-from ..parts import ALIKE, BETTER, SAME, STEPS, UNCLEAR, WORSE, in_a_word
+from ..numerals import listed, numeral, out_of
+from ..parts import ALIKE, BETTER, SAME, STEPS, WORSE, in_a_word
 from .counting import WAYS, paper_cells
 from .figures import LEAST_POINTS
 from .paper import CLAIM, MEAN, TABLE, size_correlation
@@ -34,42 +34,41 @@ if TYPE_CHECKING:
     import pandas
 
 WHERE = ("with the fewest", "with a number in between", "with the most", "that depends on the task", "with none of them")
+TRENDS_BY_SIZE = {"rises": "rises", "falls": "falls"}
 TRENDS = {BETTER: "grows", SAME: "does not clearly change", WORSE: "shrinks"}
 STRONG = 0.7  # a rank correlation from which on the paper's gain is said to rise or fall
 FEW_COPIES = 0.01  # of the samples: fewer are "hardly any"
 
 
 def most_in_words(gains: pandas.DataFrame, measure: str = GUIDED) -> str:
-    """With how many pictures Diff-Tuning helps most: one of `WHERE`."""
+    """With how many pictures Diff-Tuning helps most, by the means: one of `WHERE`."""
     places = {_place(gains, task, measure) for task in TASKS}
     return places.pop() if len(places) == 1 else WHERE[3]
 
 
 def size_answer(gains: pandas.DataFrame) -> str:
-    """Markdown: one bold sentence, with how many pictures Diff-Tuning helps most; below, by how much, and whether the two measures agree."""
-    first, second = TASKS
-    samples = (
-        f"the samples of {first} {_helped(gains, first, GUIDED)} and those of {second} {_helped(gains, second, GUIDED)} (at guidance 1.5)"
-    )
-    of_each = [_helped(gains, task, NEW) for task in TASKS]
-    where = f"{of_each[0]} on {first} and {of_each[1]} on {second}" if len(set(of_each)) > 1 else f"{of_each[0]} on both"
-    loss = f"the loss on new pictures it helps {where}"
-    helped = ([set(_best(gains, task, measure)) for measure in (GUIDED, NEW)] for task in TASKS)
-    agree = all(samples & losses or samples == losses for samples, losses in helped)
-    same = f"Samples and loss {'agree' if agree else 'do not agree'} on where that is."
-    return f"**After {STEPS} steps Diff-Tuning helps {samples}; {loss}.** {same} {_how_much(gains)}".rstrip()
-
-
-def _how_much(gains: pandas.DataFrame) -> str:
-    found = {task: by_pictures(gains, task, GUIDED) for task in TASKS}
-    helped = [
-        (task, max((found[task][pictures] for pictures in best), key=lambda one: one.mean))
-        for task in found
-        if (best := _best(gains, task, GUIDED))
+    """Markdown: in bold how the gain in guided samples goes with the number of pictures, where it is clear, and where the loss on new pictures gains most."""
+    trends = _by_task({task: TRENDS_BY_SIZE.get(size_trend(gains, task), "shows no clear trend") for task in TASKS})
+    found = {(task, pictures): one for task in TASKS for pictures, one in by_pictures(gains, task, GUIDED).items()}
+    clear = [
+        f"{pictures:,} pictures of {task} ({lower(one):.0f} % lower)"
+        for (task, pictures), one in found.items()
+        if called(one, GUIDED) == BETTER
     ]
-    if not helped:
-        return ""
-    return f"Where it helps the samples most, the distance is {listed(f'{lower(best):.0f} % lower ({task})' for task, best in helped)}."
+    sets = f"with {listed(clear)}{' alone' * (len(clear) < 2)}" if clear else "with none of the numbers tried"
+    return (
+        f"**After {STEPS} steps the gain in samples at guidance 1.5 {trends} as the number of pictures grows. "
+        f"Set by set it is clear {'for all' if len(clear) == len(found) else sets}. "
+        f"The loss on new pictures gains {_by_task({task: _helped(gains, task, NEW) for task in TASKS})}.**"
+    )
+
+
+def _by_task(words: Mapping[str, str]) -> str:
+    """ "rises on footwear and falls on digits", "rises on both tasks", "shows no clear trend on either task"."""
+    if len(set(words.values())) > 1:
+        return listed(f"{word} on {task}" for task, word in words.items())
+    (word,) = set(words.values())
+    return f"{word} on {'either task' if 'no' in word.split()[1:2] or word.startswith('with none') else 'both tasks'}"
 
 
 def _best(gains: pandas.DataFrame, task: str, measure: str) -> list[int]:
@@ -80,11 +79,11 @@ def _best(gains: pandas.DataFrame, task: str, measure: str) -> list[int]:
 
 
 def _place(gains: pandas.DataFrame, task: str, measure: str) -> str:
-    found, best = by_pictures(gains, task, measure), _best(gains, task, measure)
-    if not best:
+    means = {pictures: one.mean for pictures, one in by_pictures(gains, task, measure).items()}
+    most = max(means, key=means.__getitem__)
+    if means[most] <= MEASURES[measure]:
         return WHERE[4]
-    most = max(best, key=lambda pictures: found[pictures].mean)
-    return WHERE[0] if most == min(found) else WHERE[2] if most == max(found) else WHERE[1]
+    return WHERE[0] if most == min(means) else WHERE[2] if most == max(means) else WHERE[1]
 
 
 def _helped(gains: pandas.DataFrame, task: str, measure: str) -> str:
@@ -92,8 +91,8 @@ def _helped(gains: pandas.DataFrame, task: str, measure: str) -> str:
     if not best:
         return "with none of the numbers tried"
     if sum(called(one, measure) == BETTER for one in tried.values()) == 1:
-        return f"clearly with {best[0]:,} pictures alone"
-    return f"about as much with any number from {min(tried)} on" if len(best) == len(tried) > 1 else f"most with {listed(best)} pictures"
+        return f"clearly only with {best[0]:,} pictures"
+    return f"about as much with any number from {min(tried)} upwards" if len(best) == len(tried) > 1 else f"most with {listed(best)} pictures"
 
 
 def copies_in_words(copied: Mapping[tuple[str, int, int], tuple[float, float]]) -> str:
@@ -161,15 +160,16 @@ def beside_the_paper(gains: pandas.DataFrame, lost: Sequence[Lost] = ()) -> pand
     """What the paper says, and what our sets say; the mean also without the sets that have a `lost` run."""
     import pandas
 
-    words = [called(gain(gains, cell), GUIDED) for cell in paper_cells(gains)]
+    found = [gain(gains, cell) for cell in paper_cells(gains)]
+    better, lower_ones = sum(called(one, GUIDED) == BETTER for one in found), sum(one.mean > 0 for one in found)
     mean, steady = mean_over(gains, paper_cells(gains)), [cell for cell in paper_cells(gains) if not lost_of(gains, cell, lost)]
-    told = {BETTER: "clearly better", SAME: UNCLEAR, WORSE: "clearly worse"}[in_a_word([mean], ALIKE)]
+    clearly = ", not clearly" if in_a_word([mean], ALIKE) == SAME else ""
     rho, known = size_correlation()
     of_paper = "rises" if rho >= STRONG else "falls" if rho <= -STRONG else "no trend"
     rows = {
-        "better on": (out_of(len(TABLE), len(TABLE), "tasks"), f"{out_of(words.count(BETTER), len(words), 'sets')} of two tasks"),
-        "on average": (f"better by {CLAIM} % (~{MEAN.plain} to {MEAN.ours})", f"{told}: lower by {mean.percent}"
-                       + (f"; without the set that has an unstable run, {mean_over(gains, steady).percent}" if len(steady) < len(words) else "")),
+        "lower on": (f"{out_of(len(TABLE), len(TABLE), 'tasks')} (no intervals)", f"{out_of(lower_ones, len(found), 'sets')} of two tasks, clearly on {numeral(better)}"),
+        "on average": (f"better by {CLAIM} % (~{MEAN.plain} to {MEAN.ours})", f"lower by {mean.percent}{clearly}"
+                       + (f"; without the set that has an unstable run, {mean_over(gains, steady).percent}" if len(steady) < len(found) else "")),
         "with more training pictures the gain": (f"{of_paper} ({known} tasks)", ", ".join(f"{size_trend(gains, task)} ({task})" for task in TASKS)),
         "old pictures": ("not known here", _everywhere(gains, OLD)),
     }  # fmt: skip

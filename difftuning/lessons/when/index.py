@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 MEAN, INDEX, SIZE = "the mean of the other sets", "a line through the index", "a line through the number of pictures"
 BETTER_BY = 0.1  # of the mean's error: less is no better
 KNOWN = {
-    "both": "the index or the number of pictures would have told you part of it, though for two tasks alone",
-    "index": "the index would have told you part of it, though for two tasks alone",
+    "both": "whether you could have known, two tasks do not tell",
+    "index": "whether the index would have told you, two tasks do not tell",
     "size": "the index would not have told you, and the number of pictures a little",
     "neither": "neither the index nor the number of pictures would have told you",
 }
@@ -58,12 +58,12 @@ def known_in_words(errors: pandas.DataFrame, measure: str = GUIDED) -> str:
     mean, index, size = (errors[measure][way] for way in (MEAN, INDEX, SIZE))
     name = "with two tasks the index is little more than the task's name, and any other difference between them would do as well."
     verdict = {
-        "both": f"So here each of the two helps to predict. But {name}",
-        "index": f"So here the index helps to predict. But {name}",
+        "both": f"So each of the two beats the mean. But {name}",
+        "index": f"So the index beats the mean. But {name}",
         "size": "So the number of pictures predicts better than the index, which is the same for all sets of a task.",
         "neither": "So neither is a rule.",
     }[known_before(errors, measure)]
     return (
-        f"**Leave out one set and predict its gain in {measure}: {MEAN} is off by {mean:.0f} %, {INDEX} by {index:.0f} %, "
+        f"**Leave out one set and predict its gain in {measure}, as a ratio: {MEAN} is off by {mean:.0f} %, {INDEX} by {index:.0f} %, "
         f"and {SIZE} by {size:.0f} %.** {verdict}"
     )

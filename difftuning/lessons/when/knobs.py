@@ -85,7 +85,7 @@ def beyond_seeds(table: pandas.DataFrame) -> str:
     knobs = table.drop([YARDSTICK, CHANCE])
     found = {name: list(knobs.index[knobs[name] > max(table.loc[CHANCE, name], 1 + ALIKE)]) for name in table}
     told = (f"the {name}: {listed(names)}" for name, names in found.items())
-    return f"What moves them more than other seeds do, and by {100 * ALIKE:.0f} % at least: {'; '.join(told)}."
+    return f"These settings move more than other seeds do, and by {100 * ALIKE:.0f} % at least: {'; '.join(told)}."
 
 
 def most_moving(parts: Parts, gains: pandas.DataFrame) -> str:

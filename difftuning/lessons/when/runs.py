@@ -177,7 +177,7 @@ def lost_in_words(lost: Sequence[Lost]) -> str:
         return "No run became unstable."
     many = len(lost) > 1
     return (
-        f"{numeral(len(lost)).capitalize()} run{'s' * many} became unstable, and {'were' if many else 'was'} worse than the untouched model at the noise end: "
+        f"{numeral(len(lost)).capitalize()} run{'s' * many} became unstable, and at the noise end {'their' if many else 'its'} loss rose above the untouched model's: "
         f"{listed(map(str, lost))}. {'They count' if many else 'It counts'} like all others, unless said otherwise."
     )
 
