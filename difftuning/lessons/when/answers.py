@@ -92,7 +92,9 @@ def _helped(gains: pandas.DataFrame, task: str, measure: str) -> str:
         return "with none of the numbers tried"
     if sum(called(one, measure) == BETTER for one in tried.values()) == 1:
         return f"clearly only with {best[0]:,} pictures"
-    return f"about as much with any number from {min(tried)} upwards" if len(best) == len(tried) > 1 else f"most with {listed(best)} pictures"
+    return (
+        f"about as much with any number from {min(tried)} upwards" if len(best) == len(tried) > 1 else f"most with {listed(best)} pictures"
+    )
 
 
 def copies_in_words(copied: Mapping[tuple[str, int, int], tuple[float, float]]) -> str:

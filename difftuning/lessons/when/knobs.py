@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Callable, Iterable
 import numpy as np
 
 from ..knobs import KNOBS, compared, sets_run
-from ..numerals import listed
+from ..numerals import listed, numeral
 from ..parts import ALIKE, GUIDANCES, SAME, UNCLEAR, Parts, distance_saved, loss_saved, seeds
 from .runs import CELL, GUIDED, OLD, OURS, PLAIN, UNGUIDED
 
@@ -19,7 +19,7 @@ CHANCE = "other seeds"
 
 
 def knobs_in_words(parts: Parts) -> str:
-    """Markdown: a line for each knob that was run, its values grouped by what they do."""
+    """Markdown: a line for each knob that was run, its values grouped by what they do; and the runs that diverged."""
     lines = []
     for name, words in ((name, words) for name in KNOBS if (words := compared(parts, name))):
         groups: dict[tuple[str, str], list[str]] = {}
@@ -27,7 +27,19 @@ def knobs_in_words(parts: Parts) -> str:
             groups.setdefault(pair, []).append(value)
         told = (f"**{listed(values)}**: {_told(*pair)}" for pair, values in groups.items())
         lines.append(f"- *{name}* (default {KNOBS[name].default:g}): {'; '.join(told)}.")
-    return "\n".join(lines)
+    return "\n".join(lines + ["", *lost]) if (lost := _diverged(parts)) else "\n".join(lines)
+
+
+def _diverged(parts: Parts) -> list[str]:
+    """A sentence for each value of which a run diverged."""
+    told = []
+    for knob, (value, method) in ((name, other) for name in KNOBS for other in KNOBS[name].others):
+        lost = np.isinf(parts.scores[parts.scores.method == method].groupby(["task", "seed"]).fid.max())
+        if count := int(lost.sum()):
+            told.append(
+                f"{numeral(count).capitalize()} of {numeral(len(lost))} runs with {knob} {value} diverged, and count{'s' * (count == 1)} nowhere here."
+            )
+    return told
 
 
 def _told(new: str, old: str) -> str:

@@ -377,6 +377,12 @@ def test_each_value_is_told_and_a_robust_knob_is_called_so(tmp_path):
     assert knobs.most_moving(parts, gains) == "tau"
 
 
+def test_a_run_that_diverged_is_named_beside_the_settings(tmp_path):
+    written(tmp_path, swept=lambda method: (math.inf, 1.0) if method == "bank share 0.4" else (1.0, 1.0))
+    said = knobs.knobs_in_words(read_parts("sweeps", tmp_path)).splitlines()
+    assert said[-1] == "Two of two runs with bank share 0.4 diverged, and count nowhere here." and "diverged" not in "".join(said[:-1])
+
+
 def test_what_other_seeds_do_is_the_spread_of_the_paired_ratio_and_less_to_means(tmp_path):
     gains = written(tmp_path, lambda task, pictures, steps, measure, seed: [1.2, 1.5, 1.1][seed] ** (1 + (task == "digits")), seeds=3)
     parts = read_parts("sweeps", tmp_path)
