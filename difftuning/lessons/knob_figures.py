@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Mapping, Sequence
 
 import numpy as np
 
-from .figures import COLOURS, Figure, describe, label_ends, log_band, theme
+from .figures import COLOURS, Figure, describe, label_ends, theme
 from .filmstrip import Strip
 from .knobs import KNOBS, OURS, PLAIN, sets_run
-from .parts import RUNS, Parts, log_score, ratios, seeds_in_words
+from .parts import RUNS, Parts, distance_saved, log_score, loss_saved, ratios, seeds_in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,12 +42,16 @@ def knob_figure(parts: Parts, name: str, guidance: str = "1.5", numbers: Numbers
         seen.append(f"{task}: {', '.join(others)}; default {distances[OURS]:.2f}, plain {distances[PLAIN]:.2f}")
     for axis, label in zip(axes[:, 0], AXES):
         axis.set_ylabel(label.format(guidance), fontsize=11)
-    figure.supxlabel(f"{name} (star: the default); {seeds_in_words(parts)}; low is better, above and below", fontsize=11)
+    note = seeds_in_words(parts).replace("intervals", "intervals of the change from it")
+    figure.supxlabel(f"{name} (star: the default); {note}; low is better", fontsize=11)
     return describe(figure, f"{name}, Frechet distance at guidance {guidance}. {'; '.join(seen)}.")
 
 
 def knob_numbers(parts: Parts, guidance: str) -> Numbers:
-    """What all knobs' figures show, for the sets with both plain fine-tuning and the default; a run that diverged or was not made is left out."""
+    """What all knobs' figures show, for the sets with both plain fine-tuning and the default; a run that diverged or was not made is left out.
+
+    A mean is the method's own, its interval that of the difference from the default, seed by seed: seeds differ more than settings do.
+    """
     methods = parts.present(
         [PLAIN, *dict.fromkeys(method for knob in KNOBS.values() for values in knob.lines.values() for method in values.values())]
     )
@@ -57,32 +61,43 @@ def knob_numbers(parts: Parts, guidance: str) -> Numbers:
         for method in methods:
             one = log_score(parts, task, method, guidance)
             if np.isfinite(one.mean):
-                distances[method] = one
-                losses[method] = ratios(parts, task, "source", method)
+                distances[method] = _beside(one, distance_saved(parts, task, method, OURS, guidance))
+                losses[method] = _beside(ratios(parts, task, "source", method), loss_saved(parts, task, method, OURS))
         if {PLAIN, OURS} <= set(distances):
             found[task] = (distances, losses)
     return found
+
+
+def _beside(own: Estimate, difference: Estimate) -> Estimate:
+    return own._replace(half_width=difference.half_width, seeds=difference.seeds)
 
 
 def _panel(axis: Axes, found: Mapping[str, Estimate], name: str) -> None:
     """The knob's lines, plain fine-tuning as a line, each labelled at its end, and limits that hold every knob's values."""
     knob, colour = KNOBS[name], COLOURS[OURS]
     ends = [(float(np.exp(found[PLAIN].mean)), "plain", COLOURS[PLAIN])]
-    for line, values in knob.lines.items():
+    for aside, (line, values) in enumerate(knob.lines.items()):
         shown = {place: found[method] for place, method in values.items() if method in found}
         if not shown:
             continue
         means = np.array([one.mean for one in shown.values()])
         axis.plot(list(shown), np.exp(means), STYLES[line], color=colour, marker="o", markersize=6, linewidth=2)
         ends.append((float(np.exp(means[-1])), line or OURS, colour))
-        log_band(axis, list(shown), list(shown.values()), colour)
+        for place, one in shown.items():
+            if one.has_interval and place != knob.default:
+                at = place if knob.logarithmic else place + 0.04 * aside  # two lines' bars beside each other
+                axis.plot([at, at], np.exp(_ends(one)), STYLES[line], color=colour, linewidth=3, alpha=0.35)
         if OURS in values.values():
             axis.plot(knob.default, np.exp(found[OURS].mean), "*", color=colour, markersize=17, markeredgecolor="white", zorder=4)
     axis.axhline(np.exp(found[PLAIN].mean), color=COLOURS[PLAIN], linestyle=":", linewidth=2)
-    every = [one.mean for one in found.values()]
+    every = [end for method, one in found.items() for end in (_ends(one) if one.has_interval and method != PLAIN else [one.mean])]
     margin = 0.1 * np.ptp(every) + 0.01
     _scales(axis, name, np.exp(min(every) - margin), np.exp(max(every) + margin))
     label_ends(axis, ends, gap=0.11)
+
+
+def _ends(one: Estimate) -> list[float]:
+    return [one.mean - one.half_width, one.mean + one.half_width]
 
 
 def _scales(axis: Axes, name: str, low: float, high: float) -> None:

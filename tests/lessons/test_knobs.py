@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from scipy import stats
 
 from difftuning.lessons import knob_figures, knobs
 from difftuning.lessons.parts import RUNS, Parts
@@ -95,3 +97,20 @@ def test_a_set_without_the_default_is_left_out():
     scores, losses = (table[table.method != "Diff-Tuning"] for table in (part.scores, part.losses))
     parts = Parts(pd.concat([whole.scores, scores]), pd.concat([whole.losses, losses]))
     assert list(knob_figures.knob_numbers(parts, "1.5")) == ["digits"]
+
+
+def test_a_bar_is_the_interval_of_the_change_from_the_default_seed_by_seed():
+    changes = (1.1, 1.3, 1.2)
+    made = [made_parts(EFFECTS | {"tau 2, paper": (3.0 * change, 1.0)}, ["digits"]) for change in changes]
+    scores = [one.scores.assign(seed=seed, fid=one.scores.fid * (1 + 3 * seed)) for seed, one in enumerate(made)]  # seeds differ far more
+    losses = [one.losses.assign(seed=seed) for seed, one in enumerate(made)]
+    parts = made[0]._replace(scores=pd.concat(scores), losses=pd.concat(losses))
+    distances, losses = knob_figures.knob_numbers(parts, "1.5")["digits"]
+    logs = np.log(3.0 * np.array(changes))
+    half = stats.t.ppf(0.975, 2) * logs.std(ddof=1) / 3**0.5
+    assert distances["tau 2, paper"].half_width == pytest.approx(half) and distances["Diff-Tuning"].half_width == pytest.approx(0)
+    assert losses["tau 2, paper"].half_width == pytest.approx(0, abs=1e-9)
+    axis = knob_figures.knob_figure(parts, "tau").axes[0]
+    (bar,) = [line for line in axis.lines if len(line.get_xdata()) == 2 and line.get_alpha() == 0.35 and line.get_xdata()[0] > 1.9]
+    mean = np.mean(np.log(parts.scores.query("method == 'tau 2, paper' and guidance == '1.5'").fid))
+    assert bar.get_ydata() == pytest.approx(np.exp([mean - half, mean + half]))
