@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def expectations_table(rows: Mapping[str, tuple[bool | None, str]]) -> pandas.DataFrame:
-    """Prediction -> (was it right? None: not run yet; what was found): a row for each."""
+    """Prediction -> (was it right? None: not run, or not decided; what was found): a row for each."""
     import pandas
 
     return pandas.DataFrame({said: {"right": RIGHT[right], "found": found} for said, (right, found) in rows.items()}).T

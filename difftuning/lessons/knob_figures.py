@@ -50,7 +50,7 @@ def knob_figure(parts: Parts, name: str, guidance: str = "1.5", numbers: Numbers
 def knob_numbers(parts: Parts, guidance: str) -> Numbers:
     """What all knobs' figures show, for the sets with both plain fine-tuning and the default; a run that diverged or was not made is left out.
 
-    A mean is the method's own, its interval that of the difference from the default, seed by seed: seeds differ more than settings do.
+    A mean is the default's plus the difference from it, seed by seed, and the interval is that of the difference: seeds differ more than settings do.
     """
     methods = parts.present(
         [PLAIN, *dict.fromkeys(method for knob in KNOBS.values() for values in knob.lines.values() for method in values.values())]
@@ -58,18 +58,19 @@ def knob_numbers(parts: Parts, guidance: str) -> Numbers:
     found = {}
     for task in parts.tasks:
         distances, losses = {}, {}
+        default = log_score(parts, task, OURS, guidance), ratios(parts, task, "source", OURS)
         for method in methods:
-            one = log_score(parts, task, method, guidance)
-            if np.isfinite(one.mean):
-                distances[method] = _beside(one, distance_saved(parts, task, method, OURS, guidance))
-                losses[method] = _beside(ratios(parts, task, "source", method), loss_saved(parts, task, method, OURS))
+            saved = distance_saved(parts, task, method, OURS, guidance)
+            if np.isfinite(saved.mean):
+                distances[method] = _beside(default[0], saved)
+                losses[method] = _beside(default[1], loss_saved(parts, task, method, OURS))
         if {PLAIN, OURS} <= set(distances):
             found[task] = (distances, losses)
     return found
 
 
-def _beside(own: Estimate, difference: Estimate) -> Estimate:
-    return own._replace(half_width=difference.half_width, seeds=difference.seeds)
+def _beside(default: Estimate, saved: Estimate) -> Estimate:
+    return saved._replace(mean=default.mean - saved.mean)
 
 
 def _panel(axis: Axes, found: Mapping[str, Estimate], name: str) -> None:
@@ -84,7 +85,7 @@ def _panel(axis: Axes, found: Mapping[str, Estimate], name: str) -> None:
         axis.plot(list(shown), np.exp(means), STYLES[line], color=colour, marker="o", markersize=6, linewidth=2)
         ends.append((float(np.exp(means[-1])), line or OURS, colour))
         for place, one in shown.items():
-            if one.has_interval and place != knob.default:
+            if one.has_interval and values[place] != OURS:
                 at = place if knob.logarithmic else place + 0.04 * aside  # two lines' bars beside each other
                 axis.plot([at, at], np.exp(_ends(one)), STYLES[line], color=colour, linewidth=3, alpha=0.35)
         if OURS in values.values():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Mapping, NamedTuple, Sequence
 
 from .numerals import listed
-from .parts import BETTER, MIXED, SAME, UNCLEAR, WORSE, Parts, new_samples, old_losses
+from .parts import BETTER, MIXED, SAME, WORSE, Parts, in_a_table, new_samples, old_losses
 
 OURS, PLAIN = "Diff-Tuning", "plain"
 
@@ -61,7 +61,7 @@ def knob_table(parts: Parts, *knobs: str) -> str:
     """Markdown, a table: what each value that was run does to new samples and to old pictures, beside the default."""
     lines = [f"| compared with Diff-Tuning, on {' and '.join(sets_run(parts, *knobs))} | new samples | old pictures |", "|---|---|---|"]
     for knob in knobs:
-        lines += [f"| {knob} {value} | {new} | {old} |".replace(SAME, UNCLEAR) for value, (new, old) in compared(parts, knob).items()]
+        lines += [f"| {knob} {value} | {in_a_table(new)} | {in_a_table(old)} |" for value, (new, old) in compared(parts, knob).items()]
     mixed = any(MIXED in words for knob in knobs for words in compared(parts, knob).values())
     meant = "\n\n(*Mixed*: the mean is about the same, yet some comparisons are clearly better and others clearly worse.)" if mixed else ""
     return "\n".join(lines) + meant
@@ -78,7 +78,8 @@ def knob_in_words(parts: Parts, knob: str) -> str:
         return f"{new}, and the old pictures are kept about as well with each."
     how = {BETTER: "better", WORSE: "less well", MIXED: "better on one set and less well on the other"}
     kept = {told: [value for value, (_, old) in words.items() if old == word] for word, told in how.items()}
-    return f"{new}; the old pictures are kept {listed(f'{told} with {_either(values)}' for told, values in kept.items() if values)}."
+    told = [f"{told} with {_either(values)}" for told, values in kept.items() if values]
+    return f"{new}; the old pictures are kept {listed(told)}." if told else f"{new}."
 
 
 def _either(values: Sequence[str]) -> str:

@@ -166,6 +166,11 @@ def in_a_word(gains: Iterable[Estimate], margin: float) -> str:
     return MIXED if {BETTER, WORSE} <= words else "partly better" if BETTER in words else "partly worse"
 
 
+def in_a_table(word: str) -> str:
+    """A word where a number is not beside it: runs that differ from seed to seed show no more than that no difference is clear."""
+    return UNCLEAR if word == SAME else word
+
+
 def change_in_words(gain: Estimate, margin: float = ALIKE) -> str:
     """Of log(other's number / a method's): "23 % lower", "4 % higher", or that the two are about the same."""
     if in_a_word([gain], margin) == SAME:

@@ -21,6 +21,7 @@ from .parts import (
     WORSE,
     Parts,
     distance_saved,
+    in_a_table,
     in_a_word,
     mean_saved,
     new_samples,
@@ -74,7 +75,7 @@ def kept_in_words(parts: Parts, method: str, other: str = "plain") -> str:
 def where_sets_differ(parts: Parts, words: Callable[[Parts], str]) -> str:
     """The sets' own answers in brackets, where they are not all the same; "" elsewhere."""
     found = {task: words(of_set(parts, task)) for task in parts.tasks}
-    told = "; ".join(f"{task}: {word}" for task, word in found.items()).replace(SAME, UNCLEAR)
+    told = "; ".join(f"{task}: {in_a_table(word)}" for task, word in found.items())
     return f" ({told}.)" if len(set(found.values())) > 1 else ""
 
 
@@ -115,7 +116,7 @@ def margin_in_words(parts: Parts) -> str:
     if seeds(parts)[1] < LEAST_SEEDS:
         return f"(Less than {100 * ALIKE:.0f} % is {UNCLEAR}.)"
     return (
-        f"(A difference below {100 * ALIKE:.0f} %, or whose 95 % interval holds 0, is {UNCLEAR}; with so few runs even a third may be chance. "
+        f"(A difference below {100 * ALIKE:.0f} %, or whose 95 % interval holds 0, is {UNCLEAR}; with so few runs even a large one may be chance. "
         "In square brackets is the interval of the mean.)"
     )
 

@@ -288,7 +288,7 @@ class Trend(Estimate):
 
 
 def trend(table: pandas.DataFrame, place: str, value: str) -> Trend:
-    """Does `value` rise with `place` (a timestep or tenth)?  One rank correlation for each seed, then their mean and interval."""
+    """Does `value` rise with `place` (a timestep, a number of pictures)?  One rank correlation for each seed, 0 where nothing changes; their mean and interval."""
     from scipy.stats import spearmanr
 
     by_seed = [rows for _, rows in table.groupby("seed")]

@@ -50,7 +50,7 @@ def fine_tune(pretrained: Pretrained, task: Task, bank: MemoryBank | None = None
     `adapter` trains a part of the weights, or new ones: "bitfit", "lora", "difffit", "adaptformer", "adaptformer_parallel",
     "vpt", or an object with options such as LoRA(rank=16) (models/adapters/options.py).  `regularizer` holds the model near the
     pre-trained one: "l2_sp", "ewc", "distillation", "prior_preservation", or an object such as EWC(weight=10.0)
-    (training/regularizers.py); at bank_share=0 one that reads the bank itself, as "ewc" does, may have one that is not replayed.
+    (training/regularizers.py); at bank_share=0 only one that reads the bank itself, as "ewc" does, may be given a bank.
     Either may be a function of your own.
     `conditions` gives what the model is told beside the label: (images (n, 3, H, W), class names) -> {name: tensor (n, ...)},
     of target and bank pictures alike unless `bank_conditions` gives the latter's.  A bank picture's name is that of its class,

@@ -2,7 +2,8 @@
 
 A regularizer is a function of the run's `RunContext` (penalties.py) that returns penalties, each a named column of the history.  A new one is
 a dataclass of its options here, its equation in diffusion/regularizers.py, its penalties in penalties.py, and a line in
-`REGULARIZERS`.  Free of torch, so that the command line can read the options.
+`REGULARIZERS`.  One whose `reads_bank` is False has no use for a bank that the run does not replay; the others, and functions without the word,
+may read one.  Free of torch, so that the command line can read the options.
 """
 
 from __future__ import annotations

@@ -114,3 +114,9 @@ def test_a_bar_is_the_interval_of_the_change_from_the_default_seed_by_seed():
     (bar,) = [line for line in axis.lines if len(line.get_xdata()) == 2 and line.get_alpha() == 0.35 and line.get_xdata()[0] > 1.9]
     mean = np.mean(np.log(parts.scores.query("method == 'tau 2, paper' and guidance == '1.5'").fid))
     assert bar.get_ydata() == pytest.approx(np.exp([mean - half, mean + half]))
+    assert any(
+        line.get_alpha() == 0.35 and line.get_xdata()[0] == pytest.approx(1.04) for line in axis.lines
+    )  # the paper's tau 1, a run of its own
+    lost = (parts.scores.method == "tau 2, paper") & (parts.scores.seed == 2)
+    fewer, _ = knob_figures.knob_numbers(parts._replace(scores=parts.scores[~lost]), "1.5")["digits"]
+    assert fewer["tau 2, paper"].mean == pytest.approx(fewer["Diff-Tuning"].mean + logs[:2].mean())  # of the seeds that both have

@@ -113,7 +113,7 @@ def labels_along_the_chain(parts: Parts) -> str:
 
 
 def answer_in_words(parts: Parts) -> str:
-    """The answer to the lesson's question in Markdown: in bold what random numbers and the model's own samples protect; then new pictures and samples."""
+    """The answer to the lesson's question in Markdown: in bold what random numbers and the model's own samples protect; then new pictures."""
     share = share_of_noise(parts)
     head = "No" if share >= SHARES["more than half"] else "Mostly" if share < SHARES["less than half"] else "In part"
     real = f", and the model's own samples, many of them poor, protect {_own_beside_real(parts)}" if parts.present([REAL]) else ""
@@ -146,7 +146,7 @@ def any_bank_in_words(parts: Parts) -> str:
     found = {word: [NAMES.get(name, name) for name, one in words.items() if one == word] for word in (BETTER, WORSE)}
     told = "; ".join(f"clearly {word} with {listed(names)}" for word, names in found.items() if names)
     if not told:
-        return "On average over these comparisons no bank makes the new samples clearly better or worse than none does."
+        return "On average over these comparisons no bank makes the new samples clearly better or worse than they are without one."
     return f"On average over these comparisons the new samples are {told}, compared with no bank."
 
 
@@ -187,7 +187,8 @@ def number_or_kind(parts: Parts) -> str:
         return "The small banks hold fewer kinds, too, so these runs cannot separate number from kind."
     found = PROTECT[old_pictures(parts, "bank of far classes", "bank as small, all classes")]
     rest = _avoided(parts, "bank of far classes") / _avoided(parts, "bank as small, all classes")
-    still = f", but still give {_part(rest)} of that protection" if found == PROTECT[WORSE] else ""
+    only = "but still" if rest > 0.5 else "and only"
+    still = f", {only} give {_part(rest)} of that protection" if found == PROTECT[WORSE] and 0.05 <= rest <= 0.95 else ""
     return f"Compared with as many pictures of all kinds, far classes alone protect {found}{still}."
 
 

@@ -186,13 +186,13 @@ def _above_one(parts: Parts) -> str:
 def _in_a_sentence(parts: Parts) -> str:
     """What the rising curve does in place of the flat one, without a bank and with one; what a bank does, and swapping."""
     without, within, swapped = (samples_at_large(parts, *pair) for pair in ((RISE,), (OURS, FLAT), (SWAPPED,)))
-    rise = f"the new samples are {within}" if within == without else f"with a bank the new samples are {within}, without one {without}"
+    rise = within if within == without else f"{within} where there is a bank, and {without} where there is none"
     kept = {old_pictures(parts, method) for method in BANKED}
     bank = "a bank, whichever its curve, keeps more of the old" if kept == {BETTER} else (
         f"with a bank {OLD[kept.pop()]}" if len(kept) == 1 else "a bank keeps more of the old with some curves and not with others"
     )  # fmt: skip
     worst = "the worst" if worst_of_all(parts, SWAPPED) else swapped
-    return f"The rising curve in place of the flat one: {rise}; {bank}; with the two curves swapped the new samples are {worst}."
+    return f"With the rising curve in place of the flat one the new samples are {rise}; {bank}; with the two curves swapped the new samples are {worst}."
 
 
 def _noise_end(parts: Parts) -> str:

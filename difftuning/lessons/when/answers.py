@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Mapping, Sequence
 from ...studies.gains import estimate, trend
 from ..numerals import listed, numeral, out_of
 from ..parts import ALIKE, BETTER, SAME, STEPS, WORSE, in_a_word
-from .counting import WAYS, paper_cells
+from .counting import WAYS, paper_cells, sets_with_copies
 from .figures import LEAST_POINTS
 from .paper import CLAIM, MEAN, TABLE, size_correlation
 from .runs import (
@@ -34,10 +34,9 @@ if TYPE_CHECKING:
     import pandas
 
 WHERE = ("with the fewest", "with a number in between", "with the most", "that depends on the task", "with none of them")
-TRENDS_BY_SIZE = {"rises": "rises", "falls": "falls"}
 TRENDS = {BETTER: "grows", SAME: "does not clearly change", WORSE: "shrinks"}
-STRONG = 0.7  # a rank correlation from which on the paper's gain is said to rise or fall
-FEW_COPIES = 0.01  # of the samples: fewer are "hardly any"
+STRONG = 0.7  # a rank correlation from which on a gain is said to rise or fall
+NO_TREND = "no trend"
 
 
 def most_in_words(gains: pandas.DataFrame, measure: str = GUIDED) -> str:
@@ -48,7 +47,8 @@ def most_in_words(gains: pandas.DataFrame, measure: str = GUIDED) -> str:
 
 def size_answer(gains: pandas.DataFrame) -> str:
     """Markdown: in bold how the gain in guided samples goes with the number of pictures, where it is clear, and where the loss on new pictures gains most."""
-    trends = _by_task({task: TRENDS_BY_SIZE.get(size_trend(gains, task), "shows no clear trend") for task in TASKS})
+    trends = {task: size_trend(gains, task) for task in TASKS}
+    trends = _by_task({task: "shows no clear trend" if word == NO_TREND else word for task, word in trends.items()})
     found = {(task, pictures): one for task in TASKS for pictures, one in by_pictures(gains, task, GUIDED).items()}
     clear = [
         f"{pictures:,} pictures of {task} ({lower(one):.0f} % lower)"
@@ -99,19 +99,15 @@ def _helped(gains: pandas.DataFrame, task: str, measure: str) -> str:
 
 def copies_in_words(copied: Mapping[tuple[str, int, int], tuple[float, float]]) -> str:
     """How many samples at guidance 1.5 repeat a training picture, in the sets where any number worth telling do."""
-    told = {
-        (
-            task,
-            pictures,
-        ): f"{100 * plain:.0f} % under plain fine-tuning and {100 * ours:.0f} % under Diff-Tuning ({task}, {pictures:,} pictures)"
-        for (task, pictures, _), (plain, ours) in copied.items()
-        if max(plain, ours) >= FEW_COPIES
-    }
+    told = [
+        f"{100 * plain:.0f} % under plain fine-tuning and {100 * ours:.0f} % under Diff-Tuning ({name})"
+        for name, (plain, ours) in sets_with_copies(copied).items()
+    ]
     if not told:
         return "Copies play no part in it: at guidance 1.5 hardly any samples repeat a training picture, in every set and under both."
     return (
         "Mind the copies, for a distance does not punish them. Of the samples at guidance 1.5, these repeat a training picture: "
-        f"{listed(told.values())}. In all other sets hardly any do."
+        f"{'; '.join(told)}. In all other sets hardly any do."
     )
 
 
@@ -154,8 +150,9 @@ def _growth(gains: pandas.DataFrame, task: str, pictures: int, measure: str, ste
 
 
 def size_trend(gains: pandas.DataFrame, task: str, measure: str = GUIDED) -> str:
-    """ "rises", "falls" or "no trend": the gain with the number of training pictures, by rank correlation, seed by seed."""
-    return trend(gains[(gains.task == task) & (gains.measure == measure) & (gains.steps == STEPS)], "pictures", "gain").verdict
+    """ "rises", "falls" or "no trend": the gain with the number of training pictures, by rank correlation, whose interval over seeds must leave out 0."""
+    found = trend(gains[(gains.task == task) & (gains.measure == measure) & (gains.steps == STEPS)], "pictures", "gain")
+    return found.verdict if found.verdict in ("rises", "falls") and abs(found.mean) >= STRONG else NO_TREND
 
 
 def beside_the_paper(gains: pandas.DataFrame, lost: Sequence[Lost] = ()) -> pandas.DataFrame:
@@ -167,7 +164,7 @@ def beside_the_paper(gains: pandas.DataFrame, lost: Sequence[Lost] = ()) -> pand
     mean, steady = mean_over(gains, paper_cells(gains)), [cell for cell in paper_cells(gains) if not lost_of(gains, cell, lost)]
     clearly = ", not clearly" if in_a_word([mean], ALIKE) == SAME else ""
     rho, known = size_correlation()
-    of_paper = "rises" if rho >= STRONG else "falls" if rho <= -STRONG else "no trend"
+    of_paper = "rises" if rho >= STRONG else "falls" if rho <= -STRONG else NO_TREND
     rows = {
         "lower on": (f"{out_of(len(TABLE), len(TABLE), 'tasks')} (no intervals)", f"{out_of(lower_ones, len(found), 'sets')} of two tasks, clearly on {numeral(better)}"),
         "on average": (f"better by {CLAIM} % (~{MEAN.plain} to {MEAN.ours})", f"lower by {mean.percent}{clearly}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..parts import SAME, UNCLEAR, Parts, new_samples, old_losses
+from ..parts import Parts, in_a_table, new_samples, old_losses
 from .runs import OURS, PLAIN
 
 if TYPE_CHECKING:
@@ -29,4 +29,4 @@ def controls_table(parts: Parts) -> pandas.DataFrame:
         row = {("beside plain fine-tuning", side): ask(parts, method, PLAIN) for side, ask in SIDES.items()}
         row |= {("beside Diff-Tuning", side): ask(parts, method, OURS) if method != OURS else "–" for side, ask in SIDES.items()}
         rows[method] = row
-    return pandas.DataFrame(rows).T.replace(SAME, UNCLEAR)
+    return pandas.DataFrame(rows).T.map(in_a_table)

@@ -7,7 +7,7 @@ that suit it best on validation pictures.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Mapping
 
 import numpy as np
 
@@ -22,6 +22,8 @@ WAYS = (
     "samples, the paper's protocol", "samples, each at its own best",
     "samples at guidance 1.5, any steps", "samples at guidance 1, any steps", "loss on new pictures, any steps", "loss on old pictures, any steps",
 )  # fmt: skip
+
+FEW_COPIES = 0.01  # of the samples: fewer are "hardly any"
 
 
 def own_best(*studies: str, folder: Path | None = None) -> dict[tuple[str, int], Estimate]:
@@ -47,6 +49,15 @@ def copies(*studies: str, folder: Path | None = None) -> dict[tuple[str, int, in
         means = table.pivot_table(index=["task", "training_pictures", "step"], columns="method", values="copied")[[PLAIN, OURS]].dropna()
         shares = {tuple(key): tuple(pair) for key, pair in zip(means.index, means.to_numpy().tolist())} | shares
     return shares
+
+
+def sets_with_copies(copied: Mapping[tuple[str, int, int], tuple[float, float]]) -> dict[str, tuple[float, float]]:
+    """The pairs of `copies` by the set's name, of the sets where more than hardly any samples are copies; after the most steps."""
+    return {
+        f"{task}, {pictures:,} pictures": pair
+        for (task, pictures, _), pair in sorted(copied.items(), key=lambda item: (TASKS.index(item[0][0]), *item[0][1:]))
+        if max(pair) >= FEW_COPIES
+    }
 
 
 def counts(gains: pandas.DataFrame, best: dict[tuple[str, int], Estimate]) -> pandas.DataFrame:

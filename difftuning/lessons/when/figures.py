@@ -170,7 +170,7 @@ def map_figure(gains: pandas.DataFrame, best: Mapping[tuple[str, int], Estimate]
     axis.set(xlim=(-0.5, len(columns) - 0.5), ylim=(len(rows) - 0.5, -0.5))
     axis.set_xticks(range(len(columns)), [f"{steps:,}" if steps else "" for _, steps, _ in columns], fontsize=10)
     axis.set_yticks(range(len(rows)), [f"{task} {pictures:,}" for task, pictures in rows], fontsize=11)
-    signs = {"*": "one run, so chance may have made it", "†": "one of the runs became unstable"}
+    signs = {"*": "too few runs for an interval", "†": "one of the runs became unstable"}
     told = "".join(f"; {sign}: {what}" for sign, what in signs.items() if any(sign in text.get_text() for text in axis.texts))
     axis.set_xlabel(f"training steps ({seeds_footnote(gains[gains.steps.isin(SHOWN_STEPS)])}{told})", fontsize=11)
     axis.grid(False)

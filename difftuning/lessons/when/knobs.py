@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Callable, Iterable
 
 import numpy as np
 
+from ...studies.gains import LEAST_SEEDS
 from ..knobs import KNOBS, compared, sets_run
 from ..numerals import listed, numeral
-from ..parts import ALIKE, GUIDANCES, SAME, UNCLEAR, Parts, distance_saved, loss_saved, seeds
+from ..parts import ALIKE, GUIDANCES, NOT_MEASURED, SAME, UNCLEAR, Parts, distance_saved, loss_saved, mean_saved, seeds
 from .runs import CELL, GUIDED, OLD, OURS, PLAIN, UNGUIDED
 
 if TYPE_CHECKING:
@@ -36,8 +37,10 @@ def _diverged(parts: Parts) -> list[str]:
     for knob, (value, method) in ((name, other) for name in KNOBS for other in KNOBS[name].others):
         lost = np.isinf(parts.scores[parts.scores.method == method].groupby(["task", "seed"]).fid.max())
         if count := int(lost.sum()):
+            left = mean_saved(parts, method, OURS).seeds
+            rest = f"what is said of it rests on {numeral(left)} seed{'s' * (left != 1)}{', without an interval' * (left < LEAST_SEEDS)}"
             told.append(
-                f"{numeral(count).capitalize()} of {numeral(len(lost))} runs with {knob} {value} diverged, and count{'s' * (count == 1)} nowhere here."
+                f"{numeral(count).capitalize()} of {numeral(len(lost))} runs with {knob} {value} diverged; {rest if left else 'none is left'}."
             )
     return told
 
@@ -45,7 +48,7 @@ def _diverged(parts: Parts) -> list[str]:
 def _told(new: str, old: str) -> str:
     if new == old == SAME:
         return UNCLEAR
-    new, old = ("not clearly different" if word == SAME else word for word in (new, old))
+    new, old = ({SAME: "not clearly different", NOT_MEASURED: "not measured"}.get(word, word) for word in (new, old))
     return f"samples {new}, old pictures {old}"
 
 
@@ -96,8 +99,8 @@ def beyond_seeds(table: pandas.DataFrame) -> str:
         return ""
     knobs = table.drop([YARDSTICK, CHANCE])
     found = {name: list(knobs.index[knobs[name] > max(table.loc[CHANCE, name], 1 + ALIKE)]) for name in table}
-    told = (f"the {name}: {listed(names)}" for name, names in found.items())
-    return f"These settings move more than other seeds do, and by {100 * ALIKE:.0f} % at least: {'; '.join(told)}."
+    told = (f"for the {name}, {listed(names)}" for name, names in found.items())
+    return f"Settings that matter more than the seed does, and by {100 * ALIKE:.0f} % at least: {'; '.join(told)}."
 
 
 def most_moving(parts: Parts, gains: pandas.DataFrame) -> str:

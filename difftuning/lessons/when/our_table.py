@@ -20,7 +20,8 @@ def our_table(
 ) -> pandas.DataFrame:
     """A row for each set, after the last number of steps at which it was scored: by how many per cent Diff-Tuning's number is lower.
 
-    `best`: of `counting.own_best`, `copied`: of `counting.copies`.  A set with a `lost` run has a dagger, and the numbers of its other runs.
+    `best`: of `counting.own_best`, `copied`: of `counting.copies`.  A set with a `lost` run has a dagger, and the gains
+    of its other runs; its best setting, which that run had a part in, is left out.
     """
     import pandas
 

@@ -314,7 +314,7 @@ def test_sizes_and_shares_are_told_with_a_table_and_what_was_not_run_is_not():
     ("ours", "noise", "words"),
     [
         ((2, 3), (1, 2), "the new samples are clearly better with bank of noise; clearly worse with Diff-Tuning, compared with no bank."),
-        ((2, 2.01), (2, 2), "no bank makes the new samples clearly better or worse than none does."),
+        ((2, 2.01), (2, 2), "no bank makes the new samples clearly better or worse than they are without one."),
     ],
 )
 def test_banks_that_change_the_samples_on_average_are_named(ours, noise, words):
@@ -345,7 +345,7 @@ def test_a_short_run_is_told_beside_the_long_ones(changed, words):
 def test_number_and_kind_are_told_apart_by_as_many_pictures_of_all_kinds_alone():
     assert "cannot separate" in answers.number_or_kind(made_parts({"bank of far classes": 0.7}))
     for both, words in (
-        (0.4, "protect less, but still give about half of that protection."),
+        (0.4, "protect less, and only give about half of that protection."),
         (0.69, "protect about as well."),
         (0.9, "protect better."),
     ):
