@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Mapping
 
 from ..studies.expected import RIGHT
 from ..studies.report import markdown
+from .parts import ALIKE, BETTER, WORSE, in_a_word
 
 if TYPE_CHECKING:
     import pandas
+
+    from ..studies.gains import Estimate
 
 
 def expectations_table(rows: Mapping[str, tuple[bool | None, str]]) -> pandas.DataFrame:
@@ -16,6 +19,11 @@ def expectations_table(rows: Mapping[str, tuple[bool | None, str]]) -> pandas.Da
     import pandas
 
     return pandas.DataFrame({said: {"right": RIGHT[right], "found": found} for said, (right, found) in rows.items()}).T
+
+
+def decided(gain: Estimate) -> bool | None:
+    """Is it a gain?  None where the runs do not decide it."""
+    return {BETTER: True, WORSE: False}.get(in_a_word([gain], ALIKE))
 
 
 def in_markdown(table: pandas.DataFrame) -> str:

@@ -23,7 +23,7 @@ STEPS, SPLIT, GUIDANCES = 800, "test", ("1", "1.5")
 SIDES = ("target", "source")  # new and old pictures, both held out
 TENTHS = range(1, 11)
 ALIKE, KEPT = 0.05, 0.1  # less is no difference: of a distance, and of a rise in the loss on old pictures
-UNCLEAR = "no clear difference"  # what SAME means beside an interval: too small, or within it
+UNCLEAR, NOT_CLEAR = "no clear difference", "not clearly different"  # what SAME means beside an interval: too small, or within it
 BETTER, WORSE, SAME, MIXED, NOT_MEASURED = "better", "worse", "about the same", "mixed", "–"
 
 
@@ -101,7 +101,7 @@ def distance_saved(parts: Parts, task: str, method: str, other: str, guidance: s
 def mean_saved(parts: Parts, method: str, other: str, tasks: Iterable[str] = (), guidances: Iterable[str] = GUIDANCES) -> Estimate:
     """`distance_saved`, its mean over sets (or these of them) and ways of guidance: an estimate over the seeds that have all of them."""
     cells = itertools.product(tasks or parts.tasks, guidances)
-    return estimate(_mean([_saved(parts, task, method, other, guidance) for task, guidance in cells]).to_numpy())
+    return estimate(mean_by_seed([_saved(parts, task, method, other, guidance) for task, guidance in cells]).to_numpy())
 
 
 def loss_saved(parts: Parts, task: str, method: str, other: str) -> Estimate:
@@ -125,7 +125,7 @@ def mean_avoided(parts: Parts, method: str, other: str, least: float = -np.inf, 
     shares = [_avoided(parts, task, method, other, TENTHS, least) for task in parts.tasks]
     if instead:
         shares = [(own - _avoided(parts, task, instead, other, TENTHS, least)).dropna() for own, task in zip(shares, parts.tasks)]
-    return estimate(_mean(shares).to_numpy())
+    return estimate(mean_by_seed(shares).to_numpy())
 
 
 def new_samples(parts: Parts, method: str, other: str = "plain") -> str:
@@ -148,11 +148,18 @@ def mean_in_a_word(cells: Sequence[pandas.Series], margin: float) -> str:
     """The words "better", "worse" or "about the same" of the mean over cells, seed by seed; "mixed" where that is the same, yet some cells are
     better and some worse; a dash where nothing was measured.
     """
-    mean = estimate(_mean(cells).to_numpy())
+    mean = estimate(mean_by_seed(cells).to_numpy())
     if not mean.seeds:
         return NOT_MEASURED
     word, each = _one_word(mean, margin), {_one_word(estimate(cell.to_numpy()), margin) for cell in cells if len(cell)}
     return MIXED if word == SAME and {BETTER, WORSE} <= each else word
+
+
+def mean_by_seed(cells: Sequence[pandas.Series]) -> pandas.Series:
+    """By seed, the mean over the cells that were measured, of the seeds that have all of these."""
+    import pandas
+
+    return pandas.concat([cell for cell in cells if len(cell)] or list(cells), axis=1, join="inner").mean(axis=1)
 
 
 def in_a_word(gains: Iterable[Estimate], margin: float) -> str:
@@ -204,13 +211,6 @@ def _one_word(gain: Estimate, margin: float) -> str:
     if not abs(gain.mean) > max(margin, bound):
         return SAME
     return BETTER if gain.mean > 0 else WORSE
-
-
-def _mean(cells: Sequence[pandas.Series]) -> pandas.Series:
-    """By seed, the mean over the cells that were measured, of the seeds that have all of these."""
-    import pandas
-
-    return pandas.concat([cell for cell in cells if len(cell)] or list(cells), axis=1, join="inner").mean(axis=1)
 
 
 def _saved(parts: Parts, task: str, method: str, other: str, guidance: str) -> pandas.Series:

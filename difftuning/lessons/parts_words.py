@@ -5,8 +5,6 @@ from __future__ import annotations
 import itertools
 from typing import Callable, Mapping, Sequence
 
-import numpy as np
-
 from ..studies.gains import LEAST_SEEDS, Estimate, Gain
 from .numerals import listed
 from .parts import (
@@ -15,6 +13,7 @@ from .parts import (
     GUIDANCES,
     KEPT,
     MIXED,
+    NOT_CLEAR,
     NOT_MEASURED,
     SAME,
     UNCLEAR,
@@ -31,7 +30,7 @@ from .parts import (
 
 ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "last")  # tenths of the chain
 SAMPLES = {  # "the new samples are ..."
-    BETTER: "better", SAME: "not clearly different", WORSE: "worse", MIXED: "better in some comparisons and worse in others",
+    BETTER: "better", SAME: NOT_CLEAR, WORSE: "worse", MIXED: "better in some comparisons and worse in others",
     NOT_MEASURED: "not measured",
 }  # fmt: skip
 OLD = {
@@ -59,12 +58,6 @@ def distance_change(gain: Estimate) -> str:
 def samples_at_large(parts: Parts, method: str, other: str = "plain") -> str:
     """The same without a number."""
     return SAMPLES[new_samples(parts, method, other)]
-
-
-def settings(parts: Parts, method: str, other: str) -> dict[tuple[str, str], str]:
-    """For each set and guidance that was measured: are a method's samples better than another's, worse or about the same?"""
-    gains = {cell: distance_saved(parts, cell[0], method, other, cell[1]) for cell in itertools.product(parts.tasks, GUIDANCES)}
-    return {cell: in_a_word([gain], ALIKE) for cell, gain in gains.items() if gain.seeds}
 
 
 def kept_in_words(parts: Parts, method: str, other: str = "plain") -> str:
@@ -96,19 +89,18 @@ def compared_with(parts: Parts, methods: Sequence[str], other: str, names: Mappi
         "|---" * (len(cells) + 2) + "|",
     ]
     for method in parts.present(methods):
-        words = settings(parts, method, other)
-        shown = [
-            f"{words[cell]}{_by(parts, method, other, cell)}" if words.get(cell, SAME) != SAME else UNCLEAR if cell in words else "–"
-            for cell in cells
-        ]
+        shown = [_one_cell(distance_saved(parts, task, method, other, guidance)) for task, guidance in cells]
         shown.append(distance_change(mean_saved(parts, method, other)))
         lines.append(f"| {names.get(method, method)} | " + " | ".join(shown) + " |")
     return "\n".join(lines)
 
 
-def _by(parts: Parts, method: str, other: str, cell: tuple[str, str]) -> str:
-    ratio = float(np.exp(-distance_saved(parts, cell[0], method, other, cell[1]).mean))
-    return f", {100 * abs(ratio - 1):.0f} %"
+def _one_cell(gain: Estimate) -> str:
+    """ "better, 23 %", "no clear difference", or a dash where nothing was measured."""
+    if not gain.seeds:
+        return NOT_MEASURED
+    word = in_a_word([gain], ALIKE)
+    return UNCLEAR if word == SAME else f"{word}, {100 * abs(Gain(*gain).lower):.0f} %"
 
 
 def margin_in_words(parts: Parts) -> str:

@@ -47,3 +47,5 @@ def test_what_the_table_has_is_not_measured_again(tmp_path, monkeypatch, models)
     branches.main(["--table", str(table)])
     assert len(lost) == 1 and asked[6:] == [("plain", "digits"), ("reconsolidation only", "digits")]
     assert kept_rows(table)[-1] == lost[0]
+    branches.main(["--table", str(table), "--seeds", "2", "--task", "digits"])
+    assert {task for _, task in asked[8:]} == {"digits"} and len(asked[8:]) == 3

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 WHERE = ("with the fewest", "with a number in between", "with the most", "that depends on the task", "with none of them")
 TRENDS = {BETTER: "grows", SAME: "does not clearly change", WORSE: "shrinks"}
 STRONG = 0.7  # a rank correlation from which on a gain is said to rise or fall
-NO_TREND = "no trend"
+NO_TREND, UNTOLD, NOWHERE = "no trend", "shows no clear trend", "with none of the numbers tried"
 
 
 def most_in_words(gains: pandas.DataFrame, measure: str = GUIDED) -> str:
@@ -48,14 +48,14 @@ def most_in_words(gains: pandas.DataFrame, measure: str = GUIDED) -> str:
 def size_answer(gains: pandas.DataFrame) -> str:
     """Markdown: in bold how the gain in guided samples goes with the number of pictures, where it is clear, and where the loss on new pictures gains most."""
     trends = {task: size_trend(gains, task) for task in TASKS}
-    trends = _by_task({task: "shows no clear trend" if word == NO_TREND else word for task, word in trends.items()})
+    trends = _by_task({task: UNTOLD if word == NO_TREND else word for task, word in trends.items()})
     found = {(task, pictures): one for task in TASKS for pictures, one in by_pictures(gains, task, GUIDED).items()}
     clear = [
         f"{pictures:,} pictures of {task} ({lower(one):.0f} % lower)"
         for (task, pictures), one in found.items()
         if called(one, GUIDED) == BETTER
     ]
-    sets = f"with {listed(clear)}{' alone' * (len(clear) < 2)}" if clear else "with none of the numbers tried"
+    sets = f"with {listed(clear)}{' alone' * (len(clear) < 2)}" if clear else NOWHERE
     return (
         f"**After {STEPS} steps the gain in samples at guidance 1.5 {trends} as the number of pictures grows. "
         f"Set by set it is clear {'for all' if len(clear) == len(found) else sets}. "
@@ -68,7 +68,7 @@ def _by_task(words: Mapping[str, str]) -> str:
     if len(set(words.values())) > 1:
         return listed(f"{word} on {task}" for task, word in words.items())
     (word,) = set(words.values())
-    return f"{word} on {'either task' if 'no' in word.split()[1:2] or word.startswith('with none') else 'both tasks'}"
+    return f"{word} on {'either task' if word in (UNTOLD, NOWHERE) else 'both tasks'}"
 
 
 def _best(gains: pandas.DataFrame, task: str, measure: str) -> list[int]:
@@ -89,7 +89,7 @@ def _place(gains: pandas.DataFrame, task: str, measure: str) -> str:
 def _helped(gains: pandas.DataFrame, task: str, measure: str) -> str:
     best, tried = _best(gains, task, measure), by_pictures(gains, task, measure)
     if not best:
-        return "with none of the numbers tried"
+        return NOWHERE
     if sum(called(one, measure) == BETTER for one in tried.values()) == 1:
         return f"clearly only with {best[0]:,} pictures"
     return (

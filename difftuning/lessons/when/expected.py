@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Iterable, Mapping
 
 from ...studies.gains import Gain, estimate
 from ...studies.grid import FEW, SOME
-from ..expectations import expectations_table
+from ..expectations import decided, expectations_table
 from ..knobs import KNOBS, compared
 from ..numerals import listed
-from ..parts import ALIKE, BETTER, SAME, STEPS, WORSE, Parts, change_in_words, in_a_word, mean_saved, new_samples
+from ..parts import ALIKE, BETTER, SAME, STEPS, WORSE, Parts, change_in_words, mean_saved, new_samples
 from .answers import size_trend
 from .branches import LITTLE, MOST, Split
 from .index import known_before
@@ -50,8 +50,7 @@ def _smaller(gains: pandas.DataFrame) -> bool | None:
     """Is the gain in guided samples smaller with 10,000 shoes than with 2,000?  Asked seed by seed; None where that is not clear."""
     mine = gains[(gains.task == "footwear") & (gains.measure == GUIDED) & (gains.steps == STEPS)]
     by_seed = mine.pivot_table(index="seed", columns="pictures", values="gain").reindex(columns=[2000, 10_000])
-    word = in_a_word([estimate((by_seed[2000] - by_seed[10_000]).dropna().to_numpy())], ALIKE)
-    return {BETTER: True, WORSE: False}.get(word)
+    return decided(estimate((by_seed[2000] - by_seed[10_000]).dropna().to_numpy()))
 
 
 def of_branches(branches: Iterable[Split]) -> dict[str, tuple[bool, str]]:

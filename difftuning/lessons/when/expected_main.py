@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Mapping
 import numpy as np
 
 from ...studies.gains import BY_SOURCE, Estimate, Gain, estimate, read_table
-from ..expectations import expectations_table
+from ..expectations import decided, expectations_table
 from ..numerals import listed, out_of
-from ..parts import ALIKE, BETTER, SPLIT, STEPS, WORSE, Parts, change_in_words, in_a_word, ratio
+from ..parts import BETTER, SPLIT, STEPS, Parts, change_in_words, ratio
 from .counting import paper_cells, sets_with_copies
 from .runs import GUIDED, NEW, OURS, PLAIN, UNGUIDED, called, gain, lower, mean_over
 
@@ -57,7 +57,7 @@ def expected_main(
         f"without guidance the samples of the two differ by less than {UNGUIDED_APART} %": (
             _within(unguided, UNGUIDED_APART), f"by {unguided.percent} on average"),
         "guided by the untouched model (Domain Guidance), plain fine-tuning gains part of that": (
-            {BETTER: True, WORSE: False}.get(in_a_word([domain], ALIKE)), f"its distance is {change_in_words(domain)}"),
+            decided(domain), f"its distance is {change_in_words(domain)}"),
     }  # fmt: skip
     return expectations_table(rows)
 

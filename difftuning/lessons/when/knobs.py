@@ -9,7 +9,7 @@ import numpy as np
 from ...studies.gains import LEAST_SEEDS
 from ..knobs import KNOBS, compared, sets_run
 from ..numerals import listed, numeral
-from ..parts import ALIKE, GUIDANCES, NOT_MEASURED, SAME, UNCLEAR, Parts, distance_saved, loss_saved, mean_saved, seeds
+from ..parts import ALIKE, GUIDANCES, NOT_CLEAR, NOT_MEASURED, SAME, UNCLEAR, Parts, distance_saved, loss_saved, mean_saved, seeds
 from .runs import CELL, GUIDED, OLD, OURS, PLAIN, UNGUIDED
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def _diverged(parts: Parts) -> list[str]:
 def _told(new: str, old: str) -> str:
     if new == old == SAME:
         return UNCLEAR
-    new, old = ({SAME: "not clearly different", NOT_MEASURED: "not measured"}.get(word, word) for word in (new, old))
+    new, old = ({SAME: NOT_CLEAR, NOT_MEASURED: "not measured"}.get(word, word) for word in (new, old))
     return f"samples {new}, old pictures {old}"
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from ...studies.gains import BASELINE, Estimate, Gain, estimate, read_table
 from ..numerals import listed, numeral
-from ..parts import ALIKE, SPLIT, STEPS, in_a_word
+from ..parts import ALIKE, SPLIT, STEPS, in_a_word, mean_by_seed
 from ..seeds import runs, seeds_note, trust
 from ..tuning.plane import LOSS_ALIKE
 
@@ -90,15 +90,16 @@ def cells(gains: pandas.DataFrame, measure: str, *, steps: int | None = None) ->
 
 def gain(gains: pandas.DataFrame, cell: Cell) -> Estimate:
     """The mean over seeds, with its interval."""
-    return estimate(gains[(gains[CELL] == list(cell)).all(axis=1)].gain.to_numpy())
+    return estimate(_of_cell(gains, cell).gain.to_numpy())
 
 
 def mean_over(gains: pandas.DataFrame, of: Sequence[Cell]) -> Gain:
     """The mean over cells, seed by seed, of the seeds that have all of them."""
-    import pandas
+    return Gain(*estimate(mean_by_seed([_of_cell(gains, cell).set_index("seed").gain for cell in of]).to_numpy()))
 
-    found = [gains[(gains[CELL] == list(cell)).all(axis=1)].set_index("seed").gain for cell in of]
-    return Gain(*estimate(pandas.concat(found, axis=1, join="inner").mean(axis=1).to_numpy()))
+
+def _of_cell(gains: pandas.DataFrame, cell: Cell) -> pandas.DataFrame:
+    return gains[(gains[CELL] == list(cell)).all(axis=1)]
 
 
 def by_pictures(gains: pandas.DataFrame, task: str, measure: str, steps: int = STEPS) -> dict[int, Estimate]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ...studies.gains import Estimate
 from ..numerals import listed
-from ..parts import SAME, change_in_words
+from ..parts import NOT_CLEAR, SAME, change_in_words
 from ..tuning.plane import LOSS_ALIKE
 from ..when.runs import GUIDED, MEASURES, NEW, OLD, TASKS, by_pictures, called
 from .costs import duration, paper_operations, span, times
@@ -84,7 +84,7 @@ def tables_in_words(pictures: int, gains: pandas.DataFrame) -> str:
         near = min(tried, key=lambda count: abs(np.log(count / pictures)))
         told = [f"the {measure} {change_in_words(found[measure][near], MEASURES[measure])}" for measure in (NEW, OLD)]
         lines.append(
-            f"- *{task}, {near:,} pictures*: {listed(told)}; samples {called(found[GUIDED][near], GUIDED).replace(SAME, 'not clearly different')}"
+            f"- *{task}, {near:,} pictures*: {listed(told)}; samples {called(found[GUIDED][near], GUIDED).replace(SAME, NOT_CLEAR)}"
         )
     return "\n".join(lines)
 
